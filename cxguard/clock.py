@@ -1,0 +1,28 @@
+"""Time, passed in wherever it is needed, so that tests can move it."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two clocks: `now` for what is written down, `monotonic` for how long something took."""
+
+    def now(self) -> float:
+        """Wall clock, seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, without a meaning of their own."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()

@@ -1,0 +1,67 @@
+"""What a gateway adapter must do. A shop's own is about thirty lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from cxguard.core.outcomes import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What is to be charged.
+
+    Attributes:
+        amount_minor: whole minor units (cents; yen), 1 or more.
+        currency: three letters, upper case.
+        source: the gateway's own token for card or mandate. Never a card number.
+        order_id: the shop's own name of the order, for the gateway's records.
+        capture: take the money at once; otherwise reserve it.
+    """
+
+    amount_minor: int
+    currency: str
+    source: str
+    order_id: str = ""
+    capture: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Gateway(Protocol):
+    """A payment gateway. Methods never raise for what a gateway or a network may do: they return an outcome.
+
+    Attributes:
+        name: adapter, account and mode, for instance `http:shop-eu:live`. A send is resolved by the same name only.
+        keyed: a repeated call with the same key takes effect once.
+        key_lifetime_seconds: how long it remembers a key. Past it, a key is never sent again.
+        replays_failures: a stored failure is replayed under the same key (so that only a new key can succeed).
+        settle_seconds: after this time an unanswered send can no longer appear in `find`.
+    """
+
+    name: str
+    keyed: bool
+    key_lifetime_seconds: float
+    replays_failures: bool
+    settle_seconds: float
+
+    async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome: ...
+
+    async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
+        """What became of *key*. An answer is about the key: it settles every send under it up to now.
+
+        "No such payment" is `Unknown("not_found")`: a late request may still land.
+        """
+        ...
+
+    async def cancel(self, key: str, *, timeout_seconds: float) -> Outcome:
+        """Make sure that nothing under *key* can complete any more: `NotCharged`, or what had happened already."""
+        ...
+
+    async def capture(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome: ...
+
+    async def refund(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome:
+        """Give money back (or release a reservation): `Refunded`, `NotCharged` (refused, nothing moved) or `Unknown`."""
+        ...

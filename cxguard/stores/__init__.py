@@ -1,0 +1,1 @@
+"""Where records live. A store swaps, the core interprets: no policy here."""
