@@ -112,3 +112,105 @@ class PaymentDeferred(CxguardError):
         super().__init__(f"the payment has no end yet ({why}): ask again later under the same key; do not charge by another way")
         self.why = why
         self.reference = reference
+
+
+class SealError(CxguardError):
+    """Sealed content cannot be read here. Nothing was lost: the sealed bytes are still in the record."""
+
+    problem = "unreadable"
+
+
+class SealKeyMissing(SealError):
+    """The key that sealed this is not in the ring: put it back, behind the first one, in `CXGUARD_KEYS`."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"sealed with key {key_id}, which is not in the ring: put that key back into CXGUARD_KEYS, behind the first "
+            "(`cxguard doctor` prints the ids of the keys that it has)"
+        )
+        self.key_id = key_id
+
+
+class SealBroken(SealError):
+    """The sealed bytes were changed, cut, or belong to another record. Restore the record from a backup; trust none of it."""
+
+    def __init__(self, about: str) -> None:
+        super().__init__(f"the sealed {about} was changed, cut, or moved from another record: restore it from a backup, trust none of it")
+
+
+class BadRequest(CxguardError):
+    """The request cannot be read without guessing. Nothing was opened and nothing was charged; send it again, corrected."""
+
+    status = 400
+    problem = "bad-request"
+
+
+class BadHeader(BadRequest):
+    """A header that must be there at most once came more often, or cannot be read."""
+
+    problem = "bad-header"
+
+
+class BadBody(BadRequest):
+    """The body is not what its content type says: truncated, invalid UTF-8, a member twice."""
+
+    problem = "bad-body"
+
+
+class BadAmount(BadRequest):
+    """The amount or the currency cannot be what the shopper pays."""
+
+    problem = "bad-amount"
+
+
+class MissingKey(BadRequest):
+    """The rule demands a key, and the request carries none."""
+
+    problem = "key-missing"
+
+
+class MalformedKey(BadRequest):
+    """The key is empty, too long, or holds characters that a key may not hold."""
+
+    problem = "key-malformed"
+
+
+class OwnerMissing(BadRequest):
+    """Nobody can be named as the owner of this request: an answer must never be replayed to somebody else."""
+
+    status = 401
+    problem = "owner-missing"
+
+
+class BodyTooSlow(BadRequest):
+    """The body did not arrive in time."""
+
+    status = 408
+    problem = "body-too-slow"
+
+
+class BodyTooLarge(BadRequest):
+    """The body is over the rule's limit."""
+
+    status = 413
+    problem = "body-too-large"
+
+
+class UnsupportedMedia(BadRequest):
+    """The rule needs to read the body, and cannot read this content type."""
+
+    status = 415
+    problem = "unsupported-media"
+
+
+class SeveralMutations(BadRequest):
+    """One GraphQL request selects more than one guarded mutation: one answer could not speak for both."""
+
+    problem = "graphql-several-mutations"
+
+
+class HiddenMutation(BadRequest):
+    """A persisted hash stands for a query that the guard cannot read. `graphql_code` makes such clients send the whole text."""
+
+    problem = "graphql-hidden-mutation"
+    graphql_code = "PERSISTED_QUERY_NOT_FOUND"

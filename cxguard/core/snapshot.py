@@ -1,0 +1,247 @@
+"""A request as values: what rules read, fingerprints hash, and a kept order seals until it runs again.
+
+Parsing is strict, because a guard that reads a body otherwise than the shop's own code does can be led past:
+a member twice, invalid UTF-8, half a document are refused, never repaired. Whatever was parsed is kept, so that
+key, owner, amount and fingerprint of one request cost one parse.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, NoReturn, TypeVar
+
+from cxguard.core.forms import FORM_TYPES, ContentType, Form, content_type_of, read_form
+from cxguard.errors import BadBody, BadHeader, UnsupportedMedia
+
+Parsed = TypeVar("Parsed")
+
+SNAPSHOT_VERSION = 1
+_HEAD = struct.Struct(">BI")  # format version, length of the head in bytes
+
+
+class Wants(StrEnum):
+    """What the client can show: a page, or JSON (problem documents too)."""
+
+    HTML = "html"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One request, complete.
+
+    Attributes:
+        path: decoded, with the mount in front: what the guard's rules are matched against.
+        query: as it came, without the question mark.
+        headers: names in lower case, both parts latin-1, in the order in which they came.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    _parsed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any], *, body: bytes) -> Snapshot:
+        """Take the request out of an ASGI scope. *body* is the whole body."""
+        headers = tuple([(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]])
+        return cls(scope["method"], full_path(scope), scope.get("query_string", b"").decode("latin-1"), headers, body)
+
+    def header_all(self, name: str) -> list[str]:
+        """Every value of a header, by its lower-case name."""
+        return [value for known, value in self.headers if known == name]
+
+    def header(self, name: str) -> str | None:
+        """The one value of a header, by its lower-case name.
+
+        Raises:
+            BadHeader: it came more than once, and proxies and frameworks differ in which one they believe.
+        """
+        values = self.header_all(name)
+        if len(values) > 1:
+            raise BadHeader(f"the header {name} came {len(values)} times: send it once")
+        return values[0] if values else None
+
+    def cookie(self, name: str) -> str | None:
+        """A cookie's value. Of several with one name the last counts, as in the frameworks that read it after us."""
+        cookies: dict[str, str] | None = self._parsed.get("cookies")
+        if cookies is None:
+            cookies = self._parsed["cookies"] = _cookies(self.header_all("cookie"))
+        return cookies.get(name)
+
+    @property
+    def content_type(self) -> ContentType:
+        """Media type in lower case (empty if there is none), and its parameters."""
+        return content_type_of(self.header("content-type") or "")
+
+    @property
+    def is_json(self) -> bool:
+        media_type = self.content_type.media_type
+        return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+    @property
+    def is_form(self) -> bool:
+        return self.content_type.media_type in FORM_TYPES
+
+    def json(self) -> Any:
+        """The body as JSON; numbers with a point as `Decimal`, so that what was written is what is compared.
+
+        Raises:
+            BadBody: not JSON, not UTF-8, or an object with one member twice.
+        """
+        if "json" not in self._parsed:
+            self._parsed["json"] = read_json(self.body)
+        return self._parsed["json"]
+
+    def form(self) -> Form:
+        """The body as a form, urlencoded or multipart.
+
+        Raises:
+            UnsupportedMedia: it is not declared as a form.
+            BadBody: it is not the form that it claims to be.
+        """
+        form: Form | None = self._parsed.get("form")
+        if form is None:
+            if not self.is_form:
+                raise UnsupportedMedia(f"the content type {self.content_type.media_type or '(none)'!r} is not a form: send a form")
+            form = self._parsed["form"] = read_form(self.content_type, self.body)
+        return form
+
+    def wants(self) -> Wants:
+        """What to answer with, by `Accept`; where that leaves it open, by what the request itself is."""
+        return _negotiate(self)
+
+    @property
+    def prefers_async(self) -> bool:
+        """Whether the client said `Prefer: respond-async`: it knows what a 202 means."""
+        preferences = ",".join(self.header_all("prefer")).lower().split(",")
+        return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
+
+    def to_bytes(self) -> bytes:
+        """For sealing and keeping; `from_bytes` reads it back, byte for byte."""
+        head = json.dumps([self.method, self.path, self.query, self.headers]).encode("ascii")
+        return _HEAD.pack(SNAPSHOT_VERSION, len(head)) + head + self.body
+
+    @classmethod
+    def from_bytes(cls, kept: bytes) -> Snapshot:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            ValueError: written by a newer cxguard, or not a snapshot: run the version that wrote it.
+        """
+        version, length = _HEAD.unpack_from(kept) if len(kept) >= _HEAD.size else (0, 0)
+        if version != SNAPSHOT_VERSION or len(kept) < _HEAD.size + length:
+            raise ValueError(f"a snapshot of version {version} cannot be read here: run the cxguard that wrote it")
+        method, path, query, headers = json.loads(kept[_HEAD.size : _HEAD.size + length])
+        pairs = tuple((name, value) for name, value in headers)
+        return cls(method, path, query, pairs, kept[_HEAD.size + length :])
+
+
+def full_path(scope: Mapping[str, Any]) -> str:
+    """The path with the mount in front. Servers differ in whether `path` has it already."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path") or ""
+    if not root or path == root or path.startswith(root.rstrip("/") + "/"):
+        return path
+    return root.rstrip("/") + path
+
+
+# --- JSON, strictly
+
+
+def read_json(body: bytes) -> Any:
+    """Read one JSON document (UTF-8, a byte-order mark is skipped), or raise `BadBody`."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadBody(f"the body is not UTF-8 (byte {error.start}): send JSON in UTF-8") from error
+    try:
+        return _DECODER.decode(text.removeprefix("\ufeff"))
+    except json.JSONDecodeError as error:
+        raise BadBody(f"the body is not JSON (line {error.lineno}, column {error.colno}): send the whole document") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply; a number with thousands of digits
+        raise BadBody("the body nests too deeply or holds too long a number: send a plain document") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadBody(f"the body has the member {twice[:40]!r} twice in one object: send each member once")
+    return members
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise BadBody(f"{text} is not JSON: send a number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_no_constant)
+
+
+# --- cookies
+
+
+def _cookies(headers: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for header in headers:
+        for pair in header.split(";"):
+            name, equals, value = pair.partition("=")
+            if equals:
+                found[name.strip()] = _unquoted(value.strip())
+    return found
+
+
+_ESCAPED = re.compile(r"\\([0-3][0-7]{2}|.)")
+
+
+def _unquoted(value: str) -> str:
+    """Undo the quoting that Python's own cookie writer applies."""
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)) if len(match[1]) == 3 else match[1], value[1:-1])
+
+
+# --- what the client wants
+
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/*"})
+
+
+def _negotiate(snapshot: Snapshot) -> Wants:
+    html = json_ = 0.0
+    first: Wants | None = None
+    for media_type, quality in _accepted(snapshot.header_all("accept")):
+        if media_type in _HTML_TYPES:
+            html, first = max(html, quality), first or Wants.HTML
+        elif media_type == "application/json" or media_type.endswith("+json"):
+            json_, first = max(json_, quality), first or Wants.JSON
+    if html != json_:
+        return Wants.HTML if html > json_ else Wants.JSON
+    return first if first is not None and html else _by_the_request_itself(snapshot)
+
+
+def _by_the_request_itself(snapshot: Snapshot) -> Wants:
+    """`*/*` or nothing: a script's request is answered in JSON, a form that a browser submits with a page."""
+    if "empty" in snapshot.header_all("sec-fetch-dest") or snapshot.header_all("x-requested-with"):
+        return Wants.JSON
+    navigates = "navigate" in snapshot.header_all("sec-fetch-mode")
+    return Wants.HTML if navigates or snapshot.is_form else Wants.JSON
+
+
+def _accepted(headers: Iterable[str]) -> Iterable[tuple[str, float]]:
+    for item in ",".join(headers).lower().split(","):
+        media_type, *parameters = (part.strip() for part in item.split(";"))
+        quality = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
+        yield media_type, _quality(quality)
+
+
+def _quality(text: str) -> float:
+    return float(text) if re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", text) else 0.0
