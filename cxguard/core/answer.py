@@ -1,0 +1,397 @@
+"""What a shopper is told: one situation, one row of `SPECS`, whatever the form (JSON, page, GraphQL) it is told in.
+
+    situation_of   (state, money, whom it waits for, ...) -> situation: a pure table over every cell
+    SPECS          situation -> status, where the money is, whether the order is saved, whether paying anew is safe
+    answer_for     situation + what is known about the order -> the frozen `Answer` that `render` puts into words
+    can_be_told    whether this client can be told "kept, not paid yet": only then may an order be kept
+    status_for     the status that this client understands rightly: to one that never heard of us any 2xx means "paid"
+
+What a shop may change in it, and the lies that are refused at start, are in `honesty.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State, WaitingFor, money_of
+
+WHY_GAVE_UP = "gave_up"  # the record's `why` when an order ended because its time was over
+WHY_REPLACED = "replaced"  # ... when a changed basket took the place of the kept request
+
+
+class Situation(StrEnum):
+    """One row of the table each."""
+
+    # the order has an end
+    PLACED = "placed"
+    PLACED_RESERVED = "placed_reserved"
+    ANSWERED = "answered"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    GAVE_UP = "gave_up"
+    REFUNDED = "refunded"
+    NOT_KEPT = "not_kept"
+    # the order is on its way
+    PAID_UNFINISHED = "paid_unfinished"
+    RESERVED_UNFINISHED = "reserved_unfinished"
+    NEEDS_SHOPPER = "needs_shopper"
+    KEPT = "kept"
+    REPLACED = "replaced"
+    SPOOLED = "spooled"
+    UNKNOWN = "unknown"
+    HELD = "held"
+    CANCEL_ASKED = "cancel_asked"
+    REFUND_DUE = "refund_due"
+    IN_FLIGHT = "in_flight"
+    # the request met another one
+    DUPLICATE = "duplicate"
+    DUPLICATE_RUNNING = "duplicate_running"
+    MISMATCH = "mismatch"
+    BASKET_BEING_PAID = "basket_being_paid"
+    # the request was refused
+    KEY_MISSING = "key_missing"
+    KEY_MALFORMED = "key_malformed"
+    BAD_REQUEST = "bad_request"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TOO_SLOW = "body_too_slow"
+    OWNER_MISSING = "owner_missing"
+    STORE_AWAY = "store_away"
+    NO_SUCH_ORDER = "no_such_order"
+
+
+class MoneyTold(StrEnum):
+    """The member `money`. `not_charged` says that no charge stands: nothing was taken, or all of it went back."""
+
+    CHARGED = "charged"  # taken, or reserved
+    NOT_CHARGED = "not_charged"
+    UNKNOWN = "unknown"
+
+
+class Form(StrEnum):
+    """The form in which a client reads its answer."""
+
+    JSON = "json"
+    HTML = "html"
+    GRAPHQL = "graphql"
+
+
+class Audience(StrEnum):
+    """Who reads the answer: a rule's `audience`."""
+
+    SHOPPER = "shopper"
+    MACHINE = "machine"  # a webhook's sender: it repeats until it gets a 2xx
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSpec:
+    """One row of the table.
+
+    Attributes:
+        status: for a client that can be told (`can_be_told`); others get `status_for`.
+        money: the member; None: as the record says.
+        order_saved: we have the order and see it through.
+        safe_to_retry: paying anew cannot charge twice.
+        message: key of the message catalogue; the situation's own name, or a key that the shop added.
+        problem: the end of the problem type's URI.
+        retry_after_seconds: when asking again makes sense; None: no header.
+    """
+
+    status: int
+    money: MoneyTold | None
+    order_saved: bool
+    safe_to_retry: bool
+    message: str
+    problem: str
+    retry_after_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known about the order and this request. Times are wall clock, seconds since the epoch.
+
+    Attributes:
+        reference: of the operation that the answer is about.
+        status_url: its status page, the signed token included.
+        resume_url: where the shopper takes the one more step.
+        next_update_at: until when the shopper hears from us.
+        minutes: how long ago the order was made that this one looks like.
+        reason: `DeclineReason` of a decline, or another choice of wording that the catalogue knows.
+        hint: what an engineer should mend about the request; never what the request carried.
+    """
+
+    reference: str | None = None
+    status_url: str | None = None
+    resume_url: str | None = None
+    next_update_at: float | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    minutes: int | None = None
+    reason: str = ""
+    hint: str = ""
+    retry_after_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a shopper is told, before it is put into words."""
+
+    situation: Situation
+    status: int
+    money: MoneyTold | None
+    order_saved: bool
+    safe_to_retry: bool
+    message: str
+    problem: str
+    about: About
+    retry_after_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How this client can be spoken to.
+
+    Attributes:
+        reads_202: it sent `Prefer: respond-async`, or the rule says `client_reads_202=True`.
+    """
+
+    form: Form
+    audience: Audience = Audience.SHOPPER
+    reads_202: bool = False
+
+
+_S, _M = Situation, MoneyTold
+
+
+def _row(
+    situation: Situation, status: int, money: MoneyTold | None, *, saved: bool = False, retry: bool = False, after: int | None = None
+) -> tuple[Situation, AnswerSpec]:
+    return situation, AnswerSpec(status, money, saved, retry, situation.value, situation.value.replace("_", "-"), after)
+
+
+SPECS: Mapping[Situation, AnswerSpec] = dict(
+    (
+        _row(_S.PLACED, 200, _M.CHARGED, saved=True),
+        _row(_S.PLACED_RESERVED, 200, _M.CHARGED, saved=True),
+        _row(_S.ANSWERED, 200, _M.NOT_CHARGED, retry=True),
+        _row(_S.DECLINED, 402, _M.NOT_CHARGED, retry=True),
+        _row(_S.CANCELLED, 200, _M.NOT_CHARGED, retry=True),
+        _row(_S.GAVE_UP, 200, _M.NOT_CHARGED, retry=True),
+        _row(_S.REFUNDED, 200, _M.NOT_CHARGED, retry=True),
+        _row(_S.NOT_KEPT, 503, _M.NOT_CHARGED, retry=True, after=30),
+        _row(_S.PAID_UNFINISHED, 202, _M.CHARGED, saved=True),
+        _row(_S.RESERVED_UNFINISHED, 202, _M.CHARGED, saved=True),
+        _row(_S.NEEDS_SHOPPER, 202, None, saved=True),
+        _row(_S.KEPT, 202, _M.NOT_CHARGED, saved=True),
+        _row(_S.REPLACED, 202, _M.NOT_CHARGED, saved=True),
+        _row(_S.SPOOLED, 202, _M.UNKNOWN, saved=True),  # this submission charged nothing; an earlier one may have
+        _row(_S.UNKNOWN, 202, _M.UNKNOWN, saved=True),
+        _row(_S.HELD, 202, None, saved=True),
+        _row(_S.CANCEL_ASKED, 202, None, saved=True),
+        _row(_S.REFUND_DUE, 202, _M.CHARGED, saved=True),
+        _row(_S.IN_FLIGHT, 409, _M.UNKNOWN, saved=True, after=2),  # a charge may leave at any moment
+        _row(_S.DUPLICATE, 200, _M.CHARGED, saved=True),
+        _row(_S.DUPLICATE_RUNNING, 202, None, saved=True),
+        _row(_S.MISMATCH, 422, None),
+        _row(_S.BASKET_BEING_PAID, 409, _M.UNKNOWN, after=10),
+        _row(_S.KEY_MISSING, 400, _M.NOT_CHARGED, retry=True),
+        _row(_S.KEY_MALFORMED, 400, _M.NOT_CHARGED, retry=True),
+        _row(_S.BAD_REQUEST, 400, _M.NOT_CHARGED, retry=True),
+        _row(_S.BODY_TOO_LARGE, 413, _M.NOT_CHARGED, retry=True),
+        _row(_S.BODY_TOO_SLOW, 408, _M.NOT_CHARGED, retry=True),
+        _row(_S.OWNER_MISSING, 401, _M.NOT_CHARGED, retry=True),
+        _row(_S.STORE_AWAY, 503, _M.UNKNOWN, after=30),  # this submission charged nothing; an earlier one may have
+        _row(_S.NO_SUCH_ORDER, 404, None),
+    )
+)
+
+PAID = frozenset({_S.PLACED, _S.PLACED_RESERVED, _S.PAID_UNFINISHED, _S.RESERVED_UNFINISHED, _S.DUPLICATE})
+"""Paid, and the order goes ahead: the only ones of ours that a client may take for success."""
+
+FINAL = frozenset({_S.PLACED, _S.PLACED_RESERVED, _S.ANSWERED, _S.DECLINED, _S.CANCELLED, _S.GAVE_UP, _S.REFUNDED, _S.NOT_KEPT})
+"""Nothing more will change by itself: a status page stops looking."""
+
+_OF_RECORD: Mapping[tuple[State, MoneyState], Situation] = {
+    (State.RUNNING, MoneyState.NONE): _S.IN_FLIGHT,
+    (State.RUNNING, MoneyState.UNKNOWN): _S.UNKNOWN,
+    (State.RUNNING, MoneyState.CHARGED): _S.PAID_UNFINISHED,
+    (State.RUNNING, MoneyState.DECLINED): _S.DECLINED,
+    (State.RUNNING, MoneyState.REFUNDED): _S.IN_FLIGHT,  # opened again after a refund
+    (State.QUEUED, MoneyState.NONE): _S.KEPT,
+    (State.QUEUED, MoneyState.UNKNOWN): _S.UNKNOWN,
+    (State.QUEUED, MoneyState.CHARGED): _S.PAID_UNFINISHED,
+    (State.QUEUED, MoneyState.DECLINED): _S.DECLINED,
+    (State.QUEUED, MoneyState.REFUNDED): _S.KEPT,  # opened again after a refund
+    (State.HELD, MoneyState.NONE): _S.HELD,
+    (State.HELD, MoneyState.UNKNOWN): _S.HELD,
+    (State.HELD, MoneyState.CHARGED): _S.PAID_UNFINISHED,
+    (State.HELD, MoneyState.DECLINED): _S.HELD,
+    (State.HELD, MoneyState.REFUNDED): _S.REFUNDED,
+    (State.FINISHED, MoneyState.NONE): _S.ANSWERED,
+    (State.FINISHED, MoneyState.UNKNOWN): _S.UNKNOWN,  # a late fact: it is looked into
+    (State.FINISHED, MoneyState.CHARGED): _S.PLACED,
+    (State.FINISHED, MoneyState.DECLINED): _S.DECLINED,
+    (State.FINISHED, MoneyState.REFUNDED): _S.REFUNDED,
+    (State.CANCELLED, MoneyState.NONE): _S.CANCELLED,
+    (State.CANCELLED, MoneyState.UNKNOWN): _S.CANCEL_ASKED,  # a late fact: it is looked into, and money goes back
+    (State.CANCELLED, MoneyState.CHARGED): _S.REFUND_DUE,
+    (State.CANCELLED, MoneyState.DECLINED): _S.CANCELLED,
+    (State.CANCELLED, MoneyState.REFUNDED): _S.REFUNDED,
+}
+
+_AT_WORK = frozenset({MoneyState.UNKNOWN, MoneyState.DECLINED})  # not the last word while somebody works on it
+_RESERVED = {_S.PLACED: _S.PLACED_RESERVED, _S.PAID_UNFINISHED: _S.RESERVED_UNFINISHED}
+_TOLD = {
+    MoneyState.NONE: _M.NOT_CHARGED,
+    MoneyState.DECLINED: _M.NOT_CHARGED,
+    MoneyState.REFUNDED: _M.NOT_CHARGED,
+    MoneyState.UNKNOWN: _M.UNKNOWN,
+    MoneyState.CHARGED: _M.CHARGED,
+}
+
+
+def situation_of(
+    state: State,
+    money: MoneyState,
+    *,
+    waiting_for: WaitingFor | None = None,
+    why: str = "",
+    cancel_asked: bool = False,
+    captured: bool = True,
+    has_answer: bool = True,
+    kept: bool = True,
+    at_work: bool = False,
+) -> Situation:
+    """What to say about a record. Total: every combination has an answer, and none says more than is known.
+
+    Args:
+        captured: false when the charge is only a reservation.
+        has_answer: the handler's answer is stored.
+        kept: the record will be placed later by itself; a queued one that is not will not.
+        at_work: somebody else holds a live lease on it.
+    """
+    if cancel_asked and (asked := _after_cancel(state, money)):
+        return asked
+    situation = _OF_RECORD[state, money]
+    if state is State.RUNNING and at_work and money in _AT_WORK:
+        return _S.IN_FLIGHT
+    match situation:
+        case Situation.HELD:
+            return _held(money, waiting_for)
+        case Situation.KEPT:
+            return _queued(why, kept=kept)
+        case Situation.CANCELLED if why == WHY_GAVE_UP:
+            return _S.GAVE_UP
+        case Situation.ANSWERED if not has_answer:
+            return _S.NOT_KEPT
+    return situation if captured else _RESERVED.get(situation, situation)
+
+
+def situation_of_operation(operation: Operation, *, at_work: bool = False) -> Situation:
+    """`situation_of` with everything read from the record, its money folded anew."""
+    money = money_of(operation)
+    return situation_of(
+        operation.state,
+        money.state,
+        waiting_for=operation.waiting_for,
+        why=operation.why,
+        cancel_asked=operation.cancel_asked,
+        captured=money.captured_minor > 0,
+        has_answer=operation.answer is not None,
+        kept=operation.kept,
+        at_work=at_work,
+    )
+
+
+def money_told(state: State, money: MoneyState) -> MoneyTold:
+    """The word for a record's money. While it runs a charge may leave at any moment: then nothing is surely not charged."""
+    told = _TOLD[money]
+    return _M.UNKNOWN if state is State.RUNNING and told is _M.NOT_CHARGED else told
+
+
+def answer_for(
+    situation: Situation, about: About | None = None, *, recorded: MoneyTold | None = None, specs: Mapping[Situation, AnswerSpec] = SPECS
+) -> Answer:
+    """The answer to one situation.
+
+    Args:
+        recorded: what the record says of the money (`money_told`), for the rows that leave it to the record.
+        specs: the table, with the shop's own rows.
+    """
+    spec = specs[situation]
+    known = about or About()
+    money = spec.money
+    if money is None and situation is not _S.NO_SUCH_ORDER:
+        money = recorded or _M.UNKNOWN
+    return Answer(
+        situation=situation,
+        status=spec.status,
+        money=money,
+        order_saved=spec.order_saved,
+        safe_to_retry=spec.safe_to_retry,
+        message=spec.message,
+        problem=spec.problem,
+        about=known,
+        retry_after_seconds=known.retry_after_seconds or spec.retry_after_seconds,
+    )
+
+
+def can_be_told(telling: Telling) -> bool:
+    """Whether this client understands "kept, and not paid yet". An order of one that does not is never kept."""
+    if telling.audience is Audience.MACHINE:
+        return False
+    return telling.form is Form.HTML or telling.reads_202
+
+
+def status_for(answer: Answer, telling: Telling) -> int:
+    """The status that *telling*'s client takes for what it is.
+
+    A client that was not made for us reads any 2xx as "paid", so it gets 409 for all that is not. A machine gets no 202:
+    it would stop repeating before the work is done.
+    """
+    if answer.status >= 300 or answer.situation is _S.ANSWERED or can_be_told(telling):
+        return answer.status
+    done = PAID & FINAL | {_S.DUPLICATE} if telling.audience is Audience.MACHINE else PAID
+    return answer.status if answer.situation in done else 409
+
+
+def goes_to_status_page(answer: Answer) -> bool:
+    """Whether a browser is sent to the status page (303), so that a reload sends nothing again."""
+    if answer.about.status_url is None or answer.situation is _S.DUPLICATE:
+        return False
+    return answer.status in (200, 202) or answer.situation is _S.IN_FLIGHT
+
+
+def with_hint(answer: Answer, hint: str) -> Answer:
+    """The same answer with a word for the engineer."""
+    return replace(answer, about=replace(answer.about, hint=hint))
+
+
+def _after_cancel(state: State, money: MoneyState) -> Situation | None:
+    """What a wish to cancel changes; None: nothing, because the order has its end."""
+    if state is State.FINISHED:
+        return _S.CANCEL_ASKED if money in (MoneyState.CHARGED, MoneyState.UNKNOWN) else None
+    if state is State.CANCELLED:
+        return None
+    match money:
+        case MoneyState.CHARGED:
+            return _S.REFUND_DUE
+        case MoneyState.REFUNDED if state is State.HELD:
+            return _S.REFUNDED
+    return _S.CANCEL_ASKED
+
+
+def _held(money: MoneyState, waiting_for: WaitingFor | None) -> Situation:
+    if waiting_for is WaitingFor.SHOPPER:
+        return _S.DECLINED if money is MoneyState.DECLINED else _S.NEEDS_SHOPPER
+    if waiting_for is WaitingFor.GATEWAY and money is MoneyState.UNKNOWN:
+        return _S.UNKNOWN
+    return _S.HELD
+
+
+def _queued(why: str, *, kept: bool) -> Situation:
+    if not kept:
+        return _S.NOT_KEPT
+    return _S.REPLACED if why == WHY_REPLACED else _S.KEPT
