@@ -70,8 +70,8 @@ class MoneyTold(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Form(StrEnum):
-    """The form in which a client reads its answer."""
+class Medium(StrEnum):
+    """How a client reads its answer."""
 
     JSON = "json"
     HTML = "html"
@@ -157,7 +157,7 @@ class Telling:
         reads_202: it sent `Prefer: respond-async`, or the rule says `client_reads_202=True`.
     """
 
-    form: Form
+    medium: Medium
     audience: Audience = Audience.SHOPPER
     reads_202: bool = False
 
@@ -342,7 +342,7 @@ def can_be_told(telling: Telling) -> bool:
     """Whether this client understands "kept, and not paid yet". An order of one that does not is never kept."""
     if telling.audience is Audience.MACHINE:
         return False
-    return telling.form is Form.HTML or telling.reads_202
+    return telling.medium is Medium.HTML or telling.reads_202
 
 
 def status_for(answer: Answer, telling: Telling) -> int:

@@ -15,7 +15,7 @@ from cxguard.core.answer import (
     About,
     Answer,
     Audience,
-    Form,
+    Medium,
     MoneyTold,
     Situation,
     Telling,
@@ -222,13 +222,13 @@ def test_a_hint_changes_nothing_else() -> None:
     assert with_hint(answer, "").about == answer.about
 
 
-TELLINGS = [Telling(form, audience, reads) for form, audience, reads in product(Form, Audience, [False, True])]
+TELLINGS = [Telling(medium, audience, reads) for medium, audience, reads in product(Medium, Audience, [False, True])]
 
 
 @pytest.mark.parametrize("telling", TELLINGS)
 def test_only_who_can_be_told_is_kept(telling: Telling) -> None:
     """Pages, and clients that asked for it, can be told "not paid yet"; a machine never."""
-    wanted = telling.audience is Audience.SHOPPER and (telling.form is Form.HTML or telling.reads_202)
+    wanted = telling.audience is Audience.SHOPPER and (telling.medium is Medium.HTML or telling.reads_202)
     assert can_be_told(telling) is wanted
 
 
@@ -271,7 +271,7 @@ def test_who_can_be_told_gets_the_status_of_the_table(situation: Situation) -> N
 )
 def test_a_plain_json_client_is_told_in_statuses_it_knows(situation: Situation, status: int) -> None:
     """Unknown and held are a 409 to it, an outage a 503, and paid stays paid."""
-    assert status_for(answer_for(situation), Telling(Form.JSON)) == status
+    assert status_for(answer_for(situation), Telling(Medium.JSON)) == status
 
 
 @pytest.mark.parametrize("situation", Situation)
