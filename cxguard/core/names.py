@@ -51,9 +51,12 @@ def current_claim(secret: bytes, *, namespace: str, purpose: str, owner: str) ->
     return "c-" + keyed_hash(secret, "current", namespace, purpose, owner).hex()[:40]
 
 
-def gateway_key(secret: bytes, *, id: str, step: str, generation: int) -> str:
-    """The key that a gateway is sent: printable, at most 64 characters. Derived once, then re-read from the send."""
-    digest = keyed_hash(secret, "gateway", id, step, str(generation)).hex()
+def gateway_key(id: str, *, step: str, generation: int) -> str:
+    """The key that a gateway is sent: printable, at most 64 characters. Derived once, then re-read from the send.
+
+    Keyed by the operation's id, which is a keyed hash itself.
+    """
+    digest = keyed_hash(id.encode(), "gateway", step, str(generation)).hex()
     return f"cxg-{digest}"[:GATEWAY_KEY_CHARACTERS]
 
 

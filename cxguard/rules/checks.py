@@ -1,0 +1,144 @@
+"""What a rule may not say. Each refusal ends with the line to write instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from cxguard.errors import ConfigurationError
+from cxguard.rules.amounts import EXPONENTS, Major
+from cxguard.rules.limits import breaches
+from cxguard.rules.sources import Chain, PerPurchase, Source, name_of, parts_of
+
+if TYPE_CHECKING:
+    from cxguard.rules.rule import Rule
+
+NAME_CHARACTERS_MAX = 120
+_OWNER = 'owner=signed_session("visitor_id", secret=SECRET_KEY)'
+_READS = 'reads={Reading.SUCCEEDED: redirects_to("/thank-you*")}'
+_UNPROVEN = frozenset({"json_field", "form_field", "path_field"})
+_GRAPHQL_NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]*")
+
+
+def check_rule(rule: Rule) -> None:
+    """Refuse a rule that cannot be right.
+
+    Raises:
+        ConfigurationError: the first thing that is wrong, and the corrected line.
+    """
+    for check in (_sources, _owner, _key, _amount, _promises, _words, breaches, _times):
+        for wrong, write in check(rule):
+            raise ConfigurationError(f'Rule("{rule.match}"): {wrong}; write Rule("{rule.match}", ..., {write})')
+
+
+def tuple_of(value: Any) -> tuple[Any, ...]:
+    """One or several, as a tuple."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+_Wrong = Iterator[tuple[str, str]]
+
+
+def _sources(rule: Rule) -> _Wrong:
+    named = {"owner": rule.owner, "key": rule.key, "contact": rule.contact, "amount_minor": rule.amount_minor}
+    given = [(name, value) for name, value in named.items() if value is not None]
+    for name, value in [*given, *(("purchase", part) for part in rule.purchase)]:
+        if isinstance(value, str):
+            reader = "header" if name == "key" else "cookie" if name == "owner" else "json_field"
+            yield f"{name}={value!r} does not say where to read it", f'{name}={reader}("{value}")'
+        elif not isinstance(value, Source | Chain | PerPurchase | Major) and not callable(value):
+            yield f"{name}={value!r} is no source", f'{name}=json_field("{name}")'
+        elif isinstance(value, PerPurchase | Major) and name != {PerPurchase: "key", Major: "amount_minor"}[type(value)]:
+            yield f"{name} cannot be read from {type(value).__name__}", f'{name}=json_field("{name}")'
+
+
+def _owner(rule: Rule) -> _Wrong:
+    if rule.owner is None:
+        yield "owner is missing, and has no default: a wrong one would show one shopper's answer to another", _OWNER
+        return
+    for part in parts_of(rule.owner):
+        if isinstance(part, PerPurchase):
+            yield "owner cannot be per_purchase", _OWNER
+        elif isinstance(part, Source) and part.kind in _UNPROVEN:
+            yield f"owner={part.name} can be typed in by anybody, who would then be shown this shopper's answer", _OWNER
+
+
+def _key(rule: Rule) -> _Wrong:
+    kinds = {part.kind for part in parts_of(rule.key) if isinstance(part, Source)}
+    last = parts_of(rule.key)[-1]
+    if isinstance(last, PerPurchase) and not 60 <= last.window_seconds <= 86_400:
+        yield (
+            f"window_seconds={last.window_seconds!r} is not from 60 to 86400 (an older basket is another visit's)",
+            f'key=per_purchase(done="{last.done}", window_seconds=1800)',
+        )
+    if not rule.reads and (isinstance(last, PerPurchase) or "form_field" in kinds):
+        yield (
+            f"the key {name_of(last)} belongs to a page that may answer a failure with 200 or a redirect: reads= must say what success is",
+            _READS,
+        )
+
+
+def _amount(rule: Rule) -> _Wrong:
+    if (rule.amount_minor is None) is not (rule.currency is None):
+        missing, given = ("currency", "amount_minor") if rule.currency is None else ("amount_minor", "currency")
+        yield f"{given} without {missing} is no amount", f'{missing}=json_field("{missing.removesuffix("_minor")}")'
+    if isinstance(rule.currency, str) and rule.currency not in EXPONENTS:
+        yield f"currency={rule.currency!r} is no code of ISO 4217, in capitals", 'currency="EUR"'
+    elif isinstance(rule.currency, PerPurchase | Major):
+        yield "currency cannot be read from that", 'currency="EUR"'
+
+
+def _promises(rule: Rule) -> _Wrong:
+    if rule.later is not None and not callable(rule.later) and type(rule.later).__name__ != "Replay":
+        yield f"later={rule.later!r} cannot place an order", "later=place_order, terms=TERMS_VERSION"
+    if rule.later is not None and not rule.terms:
+        yield (
+            "later= keeps orders and charges them later, which needs the version of the text that the shopper agreed to",
+            'terms="2026-01"',
+        )
+    if rule.resolve is not None and not callable(rule.resolve):
+        yield f"resolve={rule.resolve!r} cannot be asked", "resolve=ask_gateway"
+    if rule.audience == "machine" and rule.later is not None:
+        yield "a machine repeats by itself: what it sent is answered 503, never kept", 'audience="machine", later=None'
+    if rule.audience == "machine" and rule.client_reads_202:
+        yield "a machine is never told a 202", 'audience="machine", client_reads_202=False'
+    if rule.rerun_safe and rule.charged_by == "guard":
+        yield "rerun_safe is about a handler that charges by itself", 'charged_by="shop", rerun_safe=True'
+
+
+def _words(rule: Rule) -> _Wrong:
+    for name, value, choices in (("charged_by", rule.charged_by, ("guard", "shop")), ("audience", rule.audience, ("browser", "machine"))):
+        if value not in choices:
+            yield f"{name}={value!r} is neither {choices[0]} nor {choices[1]}", f'{name}="{choices[0]}"'
+    if not isinstance(rule.ignore_fields, tuple) or not all(isinstance(one, str) for one in rule.ignore_fields):
+        yield f"ignore_fields={rule.ignore_fields!r} is no tuple of names", f"ignore_fields=({_first_name(rule.ignore_fields)!r},)"
+    if len(rule.name) > NAME_CHARACTERS_MAX or not rule.name.isprintable():
+        yield f"name={rule.name[:40]!r} is not up to {NAME_CHARACTERS_MAX} printable characters", 'name="pay"'
+    if rule.graphql_mutation and not _GRAPHQL_NAME.fullmatch(rule.graphql_mutation):
+        yield f"graphql_mutation={rule.graphql_mutation!r} is no name of a mutation field", 'graphql_mutation="checkoutComplete"'
+    elif rule.graphql_mutation and find_spec("graphql") is None:
+        yield "graphql_mutation needs a GraphQL parser: run pip install 'cxguard[graphql]'", f'graphql_mutation="{rule.graphql_mutation}"'
+
+
+def _times(rule: Rule) -> _Wrong:
+    if rule.wait_seconds > rule.deadline_seconds:
+        yield (
+            f"wait_seconds={rule.wait_seconds:g} is longer than deadline_seconds={rule.deadline_seconds:g}",
+            f"wait_seconds={rule.deadline_seconds / 2:g}",
+        )
+    if rule.run_seconds_max < rule.deadline_seconds:
+        yield (
+            f"run_seconds_max={rule.run_seconds_max:g} is shorter than deadline_seconds={rule.deadline_seconds:g}",
+            f"run_seconds_max={max(120.0, rule.deadline_seconds):g}",
+        )
+    if rule.keep_seconds < rule.give_up_seconds:
+        yield (
+            f"keep_seconds={rule.keep_seconds:g} is shorter than give_up_seconds={rule.give_up_seconds:g}: the record would go first",
+            f"keep_seconds={max(2_592_000.0, rule.give_up_seconds):.0f}",
+        )
+
+
+def _first_name(value: Any) -> str:
+    return value if isinstance(value, str) else "csrf_token"

@@ -1,0 +1,123 @@
+"""What a handler's answer means, where its status does not say: the matchers of a rule's `reads=`.
+
+reads={Reading.SUCCEEDED: redirects_to("/thank-you*"), Reading.DECLINED: page_has(".card-declined") & ~page_has(".retry")}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import urlsplit
+
+from cxguard.core.reading import Case, HandlerAnswer, Matcher, Reading
+from cxguard.errors import ConfigurationError
+from cxguard.rules.sources import json_member
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A matcher that can be combined: `a | b`, `a & b`, `~a`."""
+
+    name: str
+    holds: Callable[[HandlerAnswer], bool]
+
+    def __call__(self, answer: HandlerAnswer) -> bool:
+        return self.holds(answer)
+
+    def __or__(self, other: Matcher) -> Condition:
+        return Condition(f"({self.name} | {_name(other)})", lambda answer: self.holds(answer) or other(answer))
+
+    def __and__(self, other: Matcher) -> Condition:
+        return Condition(f"({self.name} & {_name(other)})", lambda answer: self.holds(answer) and other(answer))
+
+    def __invert__(self) -> Condition:
+        return Condition(f"~{self.name}", lambda answer: not self.holds(answer))
+
+
+def has_status(*statuses: int) -> Condition:
+    """The answer's status is one of these."""
+    return Condition(f"has_status{statuses}", lambda answer: answer.status in statuses)
+
+
+def redirects_to(glob: str) -> Condition:
+    """A redirect whose target matches *glob* (`/thank-you*`): its path, with the query if the pattern has a `?` written `[?]`."""
+
+    def holds(answer: HandlerAnswer) -> bool:
+        location = answer.header("location") if 300 <= answer.status <= 399 else None
+        if location is None:
+            return False
+        target = urlsplit(location)
+        return fnmatchcase(target.path, glob) or fnmatchcase(f"{target.path}?{target.query}", glob)
+
+    return Condition(f"redirects_to({glob!r})", holds)
+
+
+def json_path(path: str, *, equals: Any = _ABSENT, in_: Collection[Any] | None = None) -> Condition:
+    """A member of a JSON answer: is *equals*, is one of *in_*, or (with neither) is there and not null."""
+    steps = tuple(path.split("."))
+
+    def holds(answer: HandlerAnswer) -> bool:
+        value = json_member(answer.json(), steps)
+        if in_ is not None:
+            return value is not None and any(_equal(value, one) for one in in_)
+        return _equal(value, equals) if equals is not _ABSENT else value is not None
+
+    asked = f", in_={in_!r}" if in_ is not None else "" if equals is _ABSENT else f", equals={equals!r}"
+    return Condition(f"json_path({path!r}{asked})", holds)
+
+
+def page_has(selector: str) -> Condition:
+    """An element of an HTML answer matches this CSS selector.
+
+    Raises:
+        ConfigurationError: the HTML parser is not installed, or the selector cannot be read.
+    """
+    try:
+        from selectolax.lexbor import LexborHTMLParser, SelectolaxError
+    except ImportError as error:
+        raise ConfigurationError(f"page_has({selector!r}) needs an HTML parser: run pip install 'cxguard[html]'") from error
+    try:
+        LexborHTMLParser("<p></p>").css_first(selector)
+    except SelectolaxError as error:
+        raise ConfigurationError(f'page_has({selector!r}) is no CSS selector; write for instance page_has(".order-confirmed")') from error
+    return Condition(f"page_has({selector!r})", lambda answer: LexborHTMLParser(answer.content()).css_first(selector) is not None)
+
+
+def graphql_errors(code: str | None = None) -> Condition:
+    """A GraphQL answer with errors; with *code*, with one whose `extensions.code` it is."""
+
+    def holds(answer: HandlerAnswer) -> bool:
+        errors = json_member(answer.json(), ("errors",))
+        if not isinstance(errors, list) or code is None:
+            return bool(errors)
+        return any(json_member(error, ("extensions", "code")) == code for error in errors)
+
+    return Condition(f"graphql_errors({code!r})" if code else "graphql_errors()", holds)
+
+
+def cases_of(reads: Mapping[Reading, Matcher] | Sequence[Case]) -> tuple[Case, ...]:
+    """A rule's `reads=`, written as a mapping or as a list of (matcher, reading), as cases in order.
+
+    Raises:
+        ConfigurationError: a matcher that cannot be called, or a reading that is none.
+    """
+    pairs = [(matcher, reading) for reading, matcher in reads.items()] if isinstance(reads, Mapping) else list(reads)
+    for matcher, reading in pairs:
+        if not callable(matcher) or reading not in set(Reading):
+            raise ConfigurationError(
+                f'reads= cannot read {_name(matcher)} as {reading!r}; write reads={{Reading.SUCCEEDED: redirects_to("/thank-you*")}}'
+            )
+    return tuple((matcher, Reading(reading)) for matcher, reading in pairs)
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    """Equal, and not merely `True == 1`."""
+    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def _name(matcher: Any) -> str:
+    return matcher.name if isinstance(matcher, Condition) else getattr(matcher, "__name__", repr(matcher))

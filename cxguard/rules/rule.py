@@ -1,0 +1,123 @@
+"""A rule: which request is guarded, whose it is, what it buys, and what its handler's answer means."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias
+
+from cxguard.core.outcomes import Outcome
+from cxguard.core.reading import Case, Matcher, Reading
+from cxguard.rules.amounts import AmountSource
+from cxguard.rules.checks import check_rule, tuple_of
+from cxguard.rules.limits import limit
+from cxguard.rules.match import Pattern, parse_pattern
+from cxguard.rules.reads import cases_of
+from cxguard.rules.sources import AnySource, PerPurchase, header, parts_of
+
+
+class Replay(Enum):
+    """The type of `replay`."""
+
+    REPLAY = "replay"
+
+
+replay: Final = Replay.REPLAY
+"""For `later=`: run the kept request again through the app. Fit where it names token and basket itself."""
+
+Later: TypeAlias = Callable[[Any], Awaitable[Any]] | Replay
+Resolve: TypeAlias = Callable[[Any], Awaitable[Outcome]]
+Reads: TypeAlias = Mapping[Reading, Matcher] | Sequence[Case]
+
+_NOT_GIVEN: Any = None  # a required setting that was left out is refused with the line to write, not with a TypeError
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of request that must take effect at most once. Checked when it is made.
+
+    Attributes:
+        match: method and path: `POST /checkout/pay`, `POST /orders/{id}/pay`, `POST /cart/*`.
+        owner: whose request it is, from something verified that survives login. No default: a wrong one would show one
+            shopper's answer to another.
+        key: what tells two purchases apart; parts are tried in order.
+        name: enters every id: keep it when the path changes. Default: the match.
+        purchase: the fields that say what is bought; the same purchase under another key is found.
+        amount_minor, currency: what is to be paid, when the request says so; `currency` may be a plain code.
+        charged_by: `guard`: by `op.charge`. `shop`: by the shop's own code, unseen.
+        gateway: the name of the one that `op.charge` uses. Default: the guard's first.
+        resolve: asks the gateway what became of an operation; for charges that the guard does not see.
+        later: how an order that was kept through an outage is placed; needs `terms`, the version of the consent text.
+        reads: what the handler's answer means, where its status does not say.
+        key_required: without it, requests that carry no key pass unguarded, counted.
+        audience: `machine` is never told a 202 or shown a page (webhooks).
+        client_reads_202: the rule's client knows that a 202 is not "paid".
+        rerun_safe: the shop's handler passes our gateway key on, so running it twice charges once.
+        ignore_fields: form fields or JSON members that change with every submit (CSRF tokens).
+        contact: the shopper's e-mail or phone, to tell what became of a kept order.
+        graphql_mutation: the root mutation field that this rule is for.
+
+    Raises:
+        ConfigurationError: with the corrected line.
+    """
+
+    match: str
+    owner: AnySource = field(default=_NOT_GIVEN, kw_only=True)
+    key: AnySource = field(default=header("Idempotency-Key"), kw_only=True)
+    name: str = field(default="", kw_only=True)
+    purchase: tuple[AnySource, ...] = field(default=(), kw_only=True)
+    amount_minor: AmountSource | None = field(default=None, kw_only=True)
+    currency: AnySource | str | None = field(default=None, kw_only=True)
+    charged_by: Literal["guard", "shop"] = field(default="guard", kw_only=True)
+    gateway: str | None = field(default=None, kw_only=True)
+    resolve: Resolve | None = field(default=None, kw_only=True)
+    later: Later | None = field(default=None, kw_only=True)
+    terms: str = field(default="", kw_only=True)
+    reads: Reads = field(default=(), kw_only=True)
+    key_required: bool = field(default=True, kw_only=True)
+    audience: Literal["browser", "machine"] = field(default="browser", kw_only=True)
+    client_reads_202: bool = field(default=False, kw_only=True)
+    rerun_safe: bool = field(default=False, kw_only=True)
+    ignore_fields: tuple[str, ...] = field(default=(), kw_only=True)
+    contact: AnySource | None = field(default=None, kw_only=True)
+    graphql_mutation: str = field(default="", kw_only=True)
+
+    deadline_seconds: float = limit(10.0, 1.0, 60.0, why="a shopper who waits longer has pressed the button again")
+    wait_seconds: float = limit(5.0, 0.0, 30.0, why="how long a second click waits for the first one's answer")
+    lease_seconds: float = limit(30.0, 2.0, 3_600.0, why="how long an order of a process that died waits for another")
+    run_seconds_max: float = limit(120.0, 1.0, 3_600.0, why="a handler that hangs longer ends as unknown, not as a lease for ever")
+    settle_seconds: float = limit(0.2, 0.0, 10.0, why="how long the answer's last byte waits for the app to return")
+    body_bytes_max: int = limit(65_536, 1_024, 16_777_216, why="a checkout's body is a few kB, and every one is held in memory")
+    body_seconds_max: float = limit(10.0, 0.5, 300.0, why="a body that takes longer is a dead client or an attack")
+    answer_bytes_max: int = limit(1_048_576, 1_024, 16_777_216, why="a longer answer passes live and is not kept")
+    double_click_seconds: float = limit(10.0, 1.0, 300.0, why="within it, the same submit is the same press of the button")
+    duplicate_window_seconds: float = limit(900.0, 10.0, 86_400.0, why="within it, the same purchase is taken for a repeat")
+    give_up_seconds: float = limit(86_400.0, 60.0, 86_400.0, why="nobody wants yesterday's order charged today")
+    keep_seconds: float = limit(2_592_000.0, 3_600.0, 34_560_000.0, why="how long an answer can be replayed and looked at")
+
+    pattern: Pattern = field(init=False, repr=False, compare=False)
+    cases: tuple[Case, ...] = field(init=False, repr=False, compare=False)
+    per_purchase: PerPurchase | None = field(init=False, repr=False, compare=False)
+    done: Pattern | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._set(pattern=parse_pattern(self.match, write='Rule("{}", ...)'))
+        self._set(purchase=tuple_of(self.purchase))
+        check_rule(self)
+        last = parts_of(self.key)[-1]
+        per_purchase = last if isinstance(last, PerPurchase) else None
+        self._set(
+            name=self.name or " ".join(part for part in (self.match, self.graphql_mutation) if part),
+            cases=cases_of(self.reads),
+            per_purchase=per_purchase,
+            done=parse_pattern(per_purchase.done, write='per_purchase(done="{}")') if per_purchase else None,
+        )
+
+    def params(self, path: str) -> Mapping[str, str]:
+        """The named parts of a path that this rule matches."""
+        return self.pattern.params(path)
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
