@@ -151,8 +151,15 @@ class SessionBatch:
 class Store(Protocol):
     """Every store. See the module's text for what holds for all verbs."""
 
-    level: Level
-    epoch: str
+    @property
+    def level(self) -> Level:
+        """What an acknowledged write has survived."""
+        ...
+
+    @property
+    def epoch(self) -> str:
+        """Which life of the data this is: a failover or a restore that the store knows of changes it."""
+        ...
 
     async def start(self) -> None:
         """Open files or connections, make the schema on first use. Idempotent.
@@ -184,7 +191,7 @@ class Store(Protocol):
         Args:
             lease_seconds: how long the right to act lasts without `renew`; 1 to 3600. None: insert without a lease
                 (an order that is queued at once).
-            attempt: random, one per logical call: repeating the call with it is the same win.
+            attempt: random, one per logical call: repeating the call with it is the same win (the same token, lengthened).
         """
         ...
 
@@ -193,16 +200,15 @@ class Store(Protocol):
 
         Notes are never written here: those that are stored survive, and come back in the result. If more are stored
         than `operation.notes_seen` and the lease ends, the record is due at once. With *gone* the record is removed
-        instead, unless there are unseen notes: then it is saved as it is.
+        instead, unless there are unseen notes: then it is saved as it is. Claims may be given up here, never taken:
+        one that the record does not hold (any more) is missing from the result.
 
         Raises:
             LeaseLost: the token is not the newest, or the lease has lapsed *and* been given to another.
         """
         ...
 
-    async def take(
-        self, *, namespace: str, rules: Sequence[str], holder: str, lease_seconds: float, limit: int
-    ) -> tuple[Operation, ...]:
+    async def take(self, *, namespace: str, rules: Sequence[str], holder: str, lease_seconds: float, limit: int) -> tuple[Operation, ...]:
         """Lease up to *limit* records, most overdue first: unleased and due, or with a lapsed lease. Others wait.
 
         Only records of *namespace* and *rules*, and never one whose `version` is newer than ours.
@@ -230,7 +236,10 @@ class Store(Protocol):
         ...
 
     async def renew(self, tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
-        """Lengthen many leases (id -> token). Returns the ids whose lease is no longer ours."""
+        """Lengthen many leases (id -> token). Returns the ids whose lease is no longer ours.
+
+        One that has lapsed and was given to nobody is lengthened. The revision stays: nothing else has changed.
+        """
         ...
 
     async def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:

@@ -1,0 +1,67 @@
+"""The memory store: the contract, and its own limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cxguard.core.operation import State
+from cxguard.errors import StoreUnavailable
+from cxguard.stores.base import Level
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing.clock import ManualClock
+from cxguard.testing.contract.base import LEASE_SECONDS, SHOP, StoreFactory, charged_note, open_leased, put, sample, take, token_of
+from cxguard.testing.store_contract import StoreContract
+
+
+class TestMemoryStore(StoreContract):
+    durable = False
+
+    @pytest.fixture
+    def store_factory(self) -> StoreFactory:
+        return lambda clock: MemoryStore(clock=clock)
+
+
+@pytest.mark.asyncio
+async def test_full_store_refuses_new_records_only() -> None:
+    """A full memory store says so, and still serves the records that it has."""
+    store = MemoryStore(clock=ManualClock(), operations_max=1)
+    opened = await open_leased(store, sample("a"))
+    with pytest.raises(StoreUnavailable, match="operations_max"):
+        await put(store, sample("b"))
+    with pytest.raises(StoreUnavailable, match="operations_max"):
+        await store.note(sample("b").id, charged_note(), namespace=SHOP)
+    await store.save(opened, token=token_of(opened), keep_lease=False, gone=True)
+    await put(store, sample("b"))
+
+
+@pytest.mark.asyncio
+async def test_level_is_memory() -> None:
+    """Nobody may take the memory store for a durable one, and each has an epoch of its own."""
+    first, second = MemoryStore(clock=ManualClock()), MemoryStore(clock=ManualClock())
+    assert first.level is Level.MEMORY
+    assert first.epoch != second.epoch
+
+
+@pytest.mark.asyncio
+async def test_queue_stays_small_when_nobody_takes() -> None:
+    """Thousands of renewals and saves of few records leave few entries behind: nothing grows with time alone."""
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    opened = [await open_leased(store, sample(f"n{n}")) for n in range(10)]
+    for _ in range(1000):
+        clock.advance(1)
+        await store.renew({each.id: token_of(each) for each in opened}, lease_seconds=LEASE_SECONDS)
+    assert store.queue_entries < 200
+    for each in opened:
+        await store.save(replace(each, state=State.FINISHED), token=token_of(each), keep_lease=False)
+    clock.advance(LEASE_SECONDS * 2)
+    assert await take(store) == ()
+
+
+def test_no_part_of_the_suite_hides_a_test_of_another() -> None:
+    """Two parts with a test of the same name would run only one of them."""
+    names = [name for part in StoreContract.__bases__ for name in vars(part) if name.startswith("test_")]
+    assert len(names) == len(set(names))
+    assert len(names) > 90
