@@ -14,11 +14,11 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cxguard.errors import ConfigurationError
+from cxguard.rules.limits import breaches, limit
 from cxguard.secret_file import read_or_make
 
 _log = logging.getLogger("cxguard.config")
@@ -29,37 +29,21 @@ _SECRET_NAME, _KEYS_NAME = "CXGUARD_SECRET", "CXGUARD_KEYS"
 _FRESH = "$(openssl rand -hex 32)"
 
 
-def _limit(default: float, least: float, most: float, *, why: str) -> Any:
-    return field(default=default, metadata={"least": least, "most": most, "why": why})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """The limits of one guard. Each has a unit in its name, a range, and a reason for its default.
+    """What holds for the whole guard; the numbers of one kind of request are in its `Rule`.
 
     Raises:
-        ConfigurationError: a value out of its range, or two that do not fit together.
+        ConfigurationError: a value out of its range.
     """
 
-    lease_seconds: float = _limit(30.0, 2.0, 3600.0, why="how long the orders of a process that died wait before another takes them")
-    heartbeat_seconds: float = _limit(5.0, 0.2, 600.0, why="how often leases are renewed: three may fail before one lapses")
-    run_seconds_max: float = _limit(120.0, 1.0, 3600.0, why="a handler that hangs longer ends as unknown, not as a lease for ever")
-    settle_seconds: float = _limit(0.2, 0.0, 10.0, why="how long the answer's last byte waits for the app to return and commit")
-    store_seconds_max: float = _limit(2.0, 0.05, 30.0, why="a store that takes longer counts as away: the shop goes on without it")
-    receive_seconds_max: float = _limit(10.0, 0.5, 300.0, why="a body that takes longer to arrive is an attack or a dead client")
-    body_bytes_max: int = _limit(65_536, 1_024, 16_777_216, why="a checkout's body is a few kB; a longer one fills the store")
-    answer_bytes_max: int = _limit(262_144, 1_024, 16_777_216, why="a longer answer passes live, and only that it was given is kept")
-    keep_days: float = _limit(30.0, 1.0, 400.0, why="how long an ended order's answer can be replayed and looked at")
-    link_days: float = _limit(30.0, 0.01, 400.0, why="how long a status link works: as long as there is something to see")
+    heartbeat_seconds: float = limit(5.0, 0.2, 600.0, why="how often leases are renewed; a short lease is renewed more often by itself")
+    run_seconds_max: float = limit(120.0, 1.0, 3_600.0, why="how long a stop waits for work that is on its way to a gateway")
+    link_seconds: float = limit(2_592_000.0, 600.0, 34_560_000.0, why="how long a status link works: as long as answers are kept")
 
     def __post_init__(self) -> None:
-        for limit in fields(self):
-            _check_limit(limit.name, getattr(self, limit.name), default=limit.default, **limit.metadata)
-        if self.heartbeat_seconds * 3 > self.lease_seconds:
-            raise ConfigurationError(
-                f"heartbeat_seconds={self.heartbeat_seconds:g} is more than a third of lease_seconds={self.lease_seconds:g}: "
-                f"one late renewal would lose the lease; write Settings(heartbeat_seconds={self.lease_seconds / 6:g})"
-            )
+        for wrong, correction in breaches(self):
+            raise ConfigurationError(f"{wrong}: write Settings({correction})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +120,6 @@ def load_secrets(
         f'    export {_SECRET_NAME}="{_FRESH}"   # once, and never changed\n'
         f'    export {_KEYS_NAME}="{_FRESH}"     # to rotate, put a new one in front: new,old'
     )
-
-
-def _check_limit(name: str, value: object, *, default: Any, least: float, most: float, why: str) -> None:
-    # A bool is an int, too; and nan lies in no range, as long as the question is whether it lies inside.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise ConfigurationError(f"{name}={value!r} is not between {least:_} and {most:_} ({why}): write Settings({name}={default})")
 
 
 def _listed(keys: str | Sequence[str | bytes]) -> tuple[str | bytes, ...]:
