@@ -10,6 +10,7 @@ from operator import attrgetter, call
 from typing import Any
 
 from cxguard.core.money import MoneyState, Note, NoteKind, fold
+from cxguard.core.names import reference_of
 from cxguard.core.operation import RECORD_VERSION, Lease, Operation, State, WaitingFor
 from cxguard.stores.base import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, PAGE_MAX, TAKE_MAX, Query
 
