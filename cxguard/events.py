@@ -73,7 +73,7 @@ EVENTS: Mapping[str, EventKind] = {
     "owner.unstable": _kind("the same visitor came under two owners: the key cannot protect them", "how"),
     "exposure.recorded": _kind(
         "a shopper was shown an error, or waited too long",
-        *("stage", "message", "version", "text", "cause", "by", "status"),
+        *("stage", "message", "version", "text", "cause", "by", "status", "field_name"),
         *("basket_minor", "currency", "items", "market", "language", "device"),
     ),
     "session.dropped": _kind("facts about sessions were lost", "count", "why"),

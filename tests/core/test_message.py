@@ -1,0 +1,59 @@
+"""What an error said, without what a person typed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxguard.core.message import TEXT_MAX, Message, clean_label, clean_text, message_of
+
+RISKY = st.text(alphabet=st.sampled_from(list("ab1 9-@.\"'“”«»`#…é１漢\n\u202e")), max_size=300)
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("Your card was declined.", "Your card was declined."),
+        ("Card 4111 1111 1111 1111 is not valid", "Card # is not valid"),
+        ("Order K7Q2-99X failed, call +44 20 7946 0000", "Order # failed, call +#"),
+        ("１２３ is full-width", "# is full-width"),
+        ("Mail ann.lee+shop@fern.example is taken", "Mail … is taken"),
+        ("The name “Ann Lee” is too short", "The name … is too short"),
+        ("Field 'Ann' is wrong, isn't it", "Field … is wrong, isn't it"),
+        ("a\tb\r\n  c\x00d", "a b c d"),
+        ("pay\u202egpj.exe", "paygpj.exe"),
+        ("", ""),
+    ],
+)
+def test_text_keeps_words_and_loses_data(text: str, cleaned: str) -> None:
+    """Digits, e-mail addresses, quoted parts and invisible characters go; the sentence stays."""
+    assert clean_text(text) == cleaned
+
+
+def test_typed_values_are_cut_out_as_whole_words() -> None:
+    """A value of the request is removed wherever it stands as a word, in any case; a longer word that holds it stays."""
+    assert clean_text("Sorry ANN LEE, Annabel's address Rose Lane is unknown", ["Ann Lee", "Rose Lane", "Ann", "x"]) == (
+        "Sorry …, Annabel's address … is unknown"
+    )
+
+
+@given(RISKY)
+def test_cleaning_is_bounded_digit_free_and_changes_nothing_the_second_time(text: str) -> None:
+    """However odd the text: at most 200 characters, no digit, and cleaning it again gives the same."""
+    cleaned = clean_text(text)
+    assert len(cleaned) <= TEXT_MAX
+    assert not any(char.isdigit() for char in cleaned)
+    assert clean_text(cleaned) == cleaned
+
+
+@given(RISKY, st.integers(0, 99))
+def test_label_reads_back_as_the_message(text: str, version: int) -> None:
+    """A message's label names it fully, ours and the shop's."""
+    for message in (Message(text=text), Message(key="payment.declined", version=version)):
+        assert message_of(message.label) == message
+
+
+def test_label_of_device_is_short_and_printable() -> None:
+    """Market, language and device names are cut to 32 printable characters."""
+    assert clean_label("  mobile\n\u200bphone " + "x" * 99) == ("mobile phone " + "x" * 99)[:32]
