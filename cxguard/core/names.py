@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import re
 import unicodedata
+from functools import lru_cache
 
 from cxguard.errors import MalformedKey
 
@@ -23,12 +24,23 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def keyed_hash(secret: bytes, label: str, *parts: str | bytes) -> bytes:
     """32 bytes that stand for *parts* under *label*; without the secret they tell nothing."""
+    state = _keyed(secret).copy()
+    state.update(_framed(label, *parts))
+    return state.digest()
+
+
+@lru_cache(maxsize=8)  # one naming secret a guard; making the keyed state anew costs as much as hashing
+def _keyed(secret: bytes) -> hmac.HMAC:
+    return hmac.new(secret, digestmod="sha256")
+
+
+def _framed(*parts: str | bytes) -> bytes:
     message = bytearray()
-    for part in (label, *parts):
+    for part in parts:
         raw = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
         message += len(raw).to_bytes(4, "big")
         message += raw
-    return hmac.digest(secret, message, "sha256")
+    return bytes(message)
 
 
 def operation_id(secret: bytes, *, namespace: str, purpose: str, owner: str, key: str) -> str:
@@ -56,7 +68,7 @@ def gateway_key(id: str, *, step: str, generation: int) -> str:
 
     Keyed by the operation's id, which is a keyed hash itself.
     """
-    digest = keyed_hash(id.encode(), "gateway", step, str(generation)).hex()
+    digest = hmac.digest(id.encode(), _framed("gateway", step, str(generation)), "sha256").hex()
     return f"cxg-{digest}"[:GATEWAY_KEY_CHARACTERS]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -22,6 +22,7 @@ from cxguard.errors import BadBody, BadHeader, UnsupportedMedia
 Parsed = TypeVar("Parsed")
 
 SNAPSHOT_VERSION = 1
+CHECKED_BYTES_MAX = 65_536  # a longer body is read only where a source or an ignored field needs it
 _HEAD = struct.Struct(">BI")  # format version, length of the head in bytes
 
 
@@ -84,11 +85,17 @@ class Snapshot:
 
     @property
     def is_json(self) -> bool:
-        media_type = self.content_type.media_type
-        return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+        """Whether the body is declared as JSON, of whatever kind."""
+        known: bool | None = self._parsed.get("is_json")
+        if known is None:
+            media_type = self.content_type.media_type
+            known = media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+            self._parsed["is_json"] = known
+        return known
 
     @property
     def is_form(self) -> bool:
+        """Whether the body is declared as a form."""
         return self.content_type.media_type in FORM_TYPES
 
     def json(self) -> Any:
@@ -114,6 +121,25 @@ class Snapshot:
                 raise UnsupportedMedia(f"the content type {self.content_type.media_type or '(none)'!r} is not a form: send a form")
             form = self._parsed["form"] = read_form(self.content_type, self.body)
         return form
+
+    def check_body(self) -> None:
+        """Refuse a body that is not what its content type says, before anything is opened for it.
+
+        Raises:
+            BadBody: not the JSON or form that it claims to be.
+        """
+        if self.body and len(self.body) <= CHECKED_BYTES_MAX:
+            if self.is_json:
+                self.json()
+            elif self.is_form:
+                self.form()
+
+    def once(self, name: str, find: Callable[[], Parsed]) -> Parsed:
+        """What *find* says about this request, asked only the first time."""
+        if name not in self._parsed:
+            self._parsed[name] = find()
+        found: Parsed = self._parsed[name]
+        return found
 
     def wants(self) -> Wants:
         """What to answer with, by `Accept`; where that leaves it open, by what the request itself is."""

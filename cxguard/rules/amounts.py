@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cxguard.errors import BadAmount
-from cxguard.rules.sources import AnySource, Arrival, InThread, resolve_source
+from cxguard.rules.sources import AnySource, Arrival, InThread, Source, read_now, resolve_source
 
 AMOUNT_MINOR_MAX = 10**15 - 1  # far above any basket, in any currency, and exact in JSON
 
@@ -67,10 +67,14 @@ async def resolve_amount(
 
 
 async def _value(source: AnySource, arrival: Arrival, what: str, in_thread: InThread) -> str:
-    found = await resolve_source(source, arrival, in_thread=in_thread)
-    if found is None:
+    if isinstance(source, Source):
+        value = read_now(source, arrival)
+    else:
+        found = await resolve_source(source, arrival, in_thread=in_thread)
+        value = found.value if found else None
+    if value is None:
         raise BadAmount(f"the request does not say the {what}: send it")
-    return found.value.strip()
+    return value.strip()
 
 
 def check_currency(code: str) -> str:

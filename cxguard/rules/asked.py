@@ -42,6 +42,7 @@ async def read_asked(rule: Rule, arrival: Arrival, *, in_thread: InThread = asyn
                 f"the request carries no key: send {' or '.join(words_of(part) for part in parts_of(rule.key))}, one for each basket"
             )
         return None
+    arrival.snapshot.check_body()
     owner = await resolve_owner(rule, arrival, in_thread=in_thread)
     amount_minor, currency = await resolve_amount(rule.amount_minor, rule.currency, arrival, in_thread=in_thread)
     purchase = key.basket + await _purchase(rule, arrival, in_thread=in_thread) if rule.purchase else key.basket

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
@@ -219,6 +219,12 @@ def as_text(value: Any, *, part: Source | Ask) -> str | None:
     raise BadBody(f"{words_of(part)} is a {type(value).__name__}: send text or a whole number")
 
 
+def read_now(part: Source, arrival: Arrival) -> str | None:
+    """Ask one source of ours: nothing to wait for."""
+    value = part.read(arrival)
+    return value if type(value) is str else as_text(value, part=part)
+
+
 async def read_part(part: Source | Ask, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> str | None:
     """Ask one part. Text, or None when it has nothing.
 
@@ -226,7 +232,7 @@ async def read_part(part: Source | Ask, arrival: Arrival, *, in_thread: InThread
         BadRequest: the request cannot be read there.
     """
     if isinstance(part, Source):
-        return as_text(part.read(arrival), part=part)
+        return read_now(part, arrival)
     if _is_async(part):
         value = await part(arrival)
     else:
@@ -245,7 +251,7 @@ async def resolve_source(source: AnySource, arrival: Arrival, *, in_thread: InTh
     for part in parts_of(source):
         if isinstance(part, PerPurchase):
             return _per_purchase(part)
-        value = await read_part(part, arrival, in_thread=in_thread)
+        value = read_now(part, arrival) if isinstance(part, Source) else await read_part(part, arrival, in_thread=in_thread)
         if value is not None:
             return FoundKey(value, _chosen(part), words_of(part))
     return None
@@ -259,24 +265,23 @@ async def resolve_key(source: AnySource, arrival: Arrival, *, in_thread: InThrea
         BadRequest: a part of the request cannot be read.
     """
     parts = parts_of(source)
-    found: FoundKey | None = None
+    key = ""
+    by: Part | None = None
     basket: list[str] = []
     for part in parts:
-        if isinstance(part, PerPurchase):
-            found = found or _per_purchase(part)
-            break
         chosen = _chosen(part)
-        if chosen and found is not None:
+        if isinstance(part, PerPurchase) or (chosen and by is not None):
+            by = part if by is None else by
             continue
-        value = await read_part(part, arrival, in_thread=in_thread)
+        value = read_now(part, arrival) if isinstance(part, Source) else await read_part(part, arrival, in_thread=in_thread)
         if value is None:
             continue
-        key = parse_key(value) if chosen else check_derived_key(value, part=words_of(part))
-        found = found or FoundKey(key, chosen, words_of(part))
-        basket += () if chosen else (words_of(part), key)
-    if found is None or len(parts) == 1 or not basket:
-        return found
-    return replace(found, basket=tuple(basket))
+        value = parse_key(value) if chosen else check_derived_key(value, part=words_of(part))
+        basket += () if chosen else (words_of(part), value)
+        key, by = (value, part) if by is None else (key, by)
+    if by is None:
+        return None
+    return FoundKey(key, _chosen(by), words_of(by), tuple(basket) if len(parts) > 1 else ())
 
 
 def _per_purchase(part: PerPurchase) -> FoundKey:

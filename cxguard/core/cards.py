@@ -1,0 +1,182 @@
+"""Card numbers and security codes: found, so that they are never kept, and blotted out, so that they are never shown.
+
+Found by the name of the field first, by the value second: 13 to 19 digits of a known scheme and length that pass Luhn.
+Luhn alone would hit one in ten of all long numbers. Digits may be grouped, or of another script.
+
+Source: PCI DSS 4.0, 3.3.1 and 3.5.1. ISO/IEC 7812-1 (Luhn, issuer ranges).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+from cxguard.core.snapshot import Snapshot
+from cxguard.errors import BadRequest
+
+CARD_MARK = "[card]"
+EMAIL_MARK = "[email]"
+VALUES_MAX = 10_000  # of one body; what is longer than that counts as carrying a card, since nobody can say that it does not
+
+# Names in lower case without anything but letters and digits.
+_FIELDS = {
+    "number": (
+        "cardnumber cardno cardnum ccnumber ccno ccnum creditcard creditcardnumber creditcardno debitcardnumber cardpan pan "
+        "primaryaccountnumber kartennummer numerocarte"
+    ),
+    "code": (
+        "cvv cvv2 cvc cvc2 cvn cvd csc cardcvv cardcvv2 cardcvc cardcode cardverificationvalue cardverificationcode ccvv cccvv cccvc "
+        "cccode securitycode cardsecuritycode verificationvalue pruefziffer"
+    ),
+}
+_NUMBER_FIELDS, _CODE_FIELDS = (frozenset(_FIELDS[kind].split()) for kind in ("number", "code"))
+
+_SCHEMES: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = tuple(
+    (re.compile(prefix), frozenset(lengths))
+    for prefix, lengths in (
+        (r"4", (13, 16, 18, 19)),  # Visa
+        (r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720", (16,)),  # Mastercard
+        (r"3[47]", (15,)),  # American Express
+        (r"6011|64[4-9]|65", (16, 17, 18, 19)),  # Discover, RuPay
+        (r"30[0-5]|3095|36|3[89]", (14, 15, 16, 17, 18, 19)),  # Diners Club
+        (r"35(?:2[89]|[3-8])", (16, 17, 18, 19)),  # JCB
+        (r"62|81", (16, 17, 18, 19)),  # UnionPay
+        (r"5018|5020|5038|5893|6304|6759|676[1-3]|60|82|508", (13, 14, 15, 16, 17, 18, 19)),  # Maestro, RuPay
+        (r"220[0-4]|9792|506[01]|650[0-9]", (16, 17, 18, 19)),  # Mir, Troy, Verve, Elo
+    )
+)
+
+_BETWEEN = r"(?:[ \-\u00a0\u2009\u202f\u2010-\u2015+]|%20)"
+_RUN = re.compile(rf"(?<!\d)\d(?:{_BETWEEN}{{0,2}}\d){{12,}}")
+_GROUP = re.compile(r"\d+")
+_SUSPECT = re.compile(r"card|karte|carte|account|cc|cv|csc|pan|code|value|pruef|\d(?:\D{0,3}\d){12}", re.IGNORECASE)
+_EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}(?:@|%40)[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}")
+
+
+def carries_card(snapshot: Snapshot) -> str | None:
+    """Where the request carries card data, in words without the data; None if it does not seem to."""
+    return snapshot.once("card", lambda: next(_found(snapshot), None))
+
+
+def is_card_number(digits: str) -> bool:
+    """Whether plain ASCII digits are the number of a payment card: scheme, length and Luhn."""
+    fits = any(len(digits) in lengths and prefix.match(digits) for prefix, lengths in _SCHEMES)
+    return fits and _luhn(digits)
+
+
+def redact(text: str) -> str:
+    """*text* without card numbers and e-mail addresses. For logs, pages and events, after everything is one text."""
+    if "@" in text or "%40" in text:
+        text = _EMAIL.sub(EMAIL_MARK, text)
+    return _RUN.sub(lambda run: _blotted(run[0]), text)
+
+
+# --- in a request
+
+
+def _found(snapshot: Snapshot) -> Iterator[str]:
+    if _has_card(unquote_plus(snapshot.path)):
+        yield "the path"
+    if _has_card(unquote_plus(snapshot.query)):
+        yield "the query"
+    if _surely_none(snapshot.body):
+        return
+    try:
+        members = _members(snapshot)
+        for number, (name, value) in enumerate(members):
+            if number >= VALUES_MAX:
+                yield "a body with too many values to look at"
+                return
+            where = _why(name, value)
+            if where:
+                yield where
+    except BadRequest:
+        if _has_card(unquote_plus(snapshot.body.decode("utf-8", "replace"))):
+            yield "the body"
+
+
+def _surely_none(body: bytes) -> bool:
+    """Most bodies: nothing is escaped in them, no name is one of ours, and no digits follow each other for long."""
+    return body.isascii() and b"\\" not in body and b"%" not in body and not _SUSPECT.search(body.decode("ascii"))
+
+
+def _members(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """Every name and value of the body; a body of another kind is one value."""
+    if snapshot.is_json and snapshot.body:
+        yield from _walk(snapshot.json())
+    elif snapshot.is_form:
+        form = snapshot.form()
+        yield from form.fields
+        yield from ((file.name, file.content.decode("utf-8", "replace")) for file in form.files)
+    else:
+        yield "", snapshot.body.decode("utf-8", "replace")
+
+
+def _walk(value: Any) -> Iterator[tuple[str, str]]:
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting.extend(value.items())
+        elif isinstance(value, list):
+            waiting.extend((name, one) for one in value)
+        elif value is not None and not isinstance(value, bool):
+            yield name, str(value)
+
+
+def _why(name: str, value: str) -> str | None:
+    plain = re.sub(r"[^a-z0-9]", "", name.lower()) if name else ""
+    digits = sum(letter.isdigit() for letter in value[:64]) if plain in _NUMBER_FIELDS or plain in _CODE_FIELDS else 0
+    if plain in _NUMBER_FIELDS and digits >= 12:
+        return f"the field {name[:40]}"
+    if plain in _CODE_FIELDS and digits >= 3:
+        return f"the field {name[:40]}"
+    if len(value) >= 13 and _has_card(value):
+        return f"a value of the field {name[:40]}" if name and not _has_card(name) else "the body"
+    return None
+
+
+# --- in a text
+
+
+def _has_card(text: str) -> bool:
+    return any(next(_cards(run[0]), None) is not None for run in _RUN.finditer(text))
+
+
+def _blotted(run: str) -> str:
+    for start, end in sorted(_cards(run), reverse=True):
+        run = run[:start] + CARD_MARK + run[end:]
+    return run
+
+
+def _cards(run: str) -> Iterator[tuple[int, int]]:
+    """Where in a run of digits and separators a card's number begins and ends: at the edges of groups, never overlapping."""
+    groups = [(group.start(), group.end(), _ascii(group[0])) for group in _GROUP.finditer(run.replace("%20", "   "))]
+    first = 0
+    while first < len(groups):
+        last = _card_from(groups, first)
+        if last is not None:
+            yield groups[first][0], groups[last][1]
+        first = first + 1 if last is None else last + 1
+
+
+def _card_from(groups: list[tuple[int, int, str]], first: int) -> int | None:
+    digits, found = "", None
+    for last in range(first, min(first + 19, len(groups))):
+        digits += groups[last][2]
+        if len(digits) > 19:
+            break
+        if is_card_number(digits):
+            found = last
+    return found
+
+
+def _ascii(digits: str) -> str:
+    return digits if digits.isascii() else "".join(str(int(digit)) for digit in digits)
+
+
+def _luhn(digits: str) -> bool:
+    total = sum(int(digit) for digit in digits[-1::-2])
+    return (total + sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])) % 10 == 0
