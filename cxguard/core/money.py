@@ -6,17 +6,22 @@ reads them all and says where the money is. Folding the same facts in any order 
 
 Within one gateway key: any proof of a charge wins; else a send without an answer leaves the key unknown, unless an
 answer *about the key* covers it; else declined; else surely not charged. Across keys: unknown, then charged, then
-declined, then none. A decline of an earlier generation is history: it does not colour the present one.
+declined, then refunded, then none. What was declined or given back in an earlier generation is history: it does not
+colour the present one; a charge that stands, or may stand, does.
+
+An answer is about the key when it was asked of the key or came unasked (a note), or when a gateway that honours keys
+answers a send with a charge or the issuer's no. "Not charged" in answer to a send is about that send alone, and
+"processing" or "one more step at the bank" leaves open whatever no later answer about the key covers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
-from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
-
+from cxguard.core.outcomes import Charged, Declined, NeedsShopper, Outcome, Refunded, Unknown
 
 NO_ANSWER = Unknown(why="no answer yet")
 
@@ -85,7 +90,8 @@ class Note:
         event_id: makes it idempotent: a second note with the same id changes nothing.
         gateway_key: which key the outcome is about; None for other kinds.
         through: the outcome covers the sends up to this number; None covers all sends of the key (webhooks).
-        generation: the life of the operation that it was meant for (0: any).
+        generation: the life of the operation that it was meant for (0: any). A wish to cancel must name its own, or it
+            would end every later life, too.
     """
 
     event_id: str
@@ -123,141 +129,193 @@ NO_MONEY = Money(MoneyState.NONE)
 
 
 def fold(sends: Sequence[Send], notes: Iterable[Note], *, generation: int) -> Money:
-    """Say where the money is, from all that is known. Pure; independent of the notes' order and repetition."""
-    if not sends and not notes:
+    """Say where the money is, from all that is known. Pure; independent of the notes' order and repetition.
+
+    Args:
+        generation: the present life: only what it sent can make it declined or refunded.
+    """
+    known = _by_key(sends, notes)
+    if not known:
         return NO_MONEY
-    facts = _facts_by_key(notes)
-    charges = _charge_keys(sends, facts)
-    states = {key: _key_state(key, sends, facts.get(key, ())) for key in charges}
-    refunds = _refunds(sends, facts)
-    charged = [key for key in charges if states[key] is MoneyState.CHARGED]
-    standing = tuple(key for key in charged if refunds.get(key, 0) < _amount_of(key, sends, facts))
-    unknown = tuple(key for key in charges if states[key] is MoneyState.UNKNOWN)
-    present = {states[key] for key in charges if _generation_of(key, sends) in (generation, 0)}
-    captured = sum(_captured_of(key, sends, facts) for key in charged)
-    held_back = sum(_amount_of(key, sends, facts) for key in charged) - captured
+    if len(known) == 1 and known[0].refunded is None and known[0].kind is SendKind.CHARGE:
+        return _one_charge(known[0], generation=generation)
+    charges = [key for key in known if key.kind is SendKind.CHARGE]
+    charged = [key for key in charges if key.state is MoneyState.CHARGED]
+    unknown = tuple(key.name for key in charges if key.state is MoneyState.UNKNOWN)
+    back = _given_back(known)
+    standing = tuple(key.name for key in charged if not _all_back(key, back))
+    currency = charged[0].currency if charged else None
+    counted = [key for key in charged if key.currency == currency]  # never a sum over two currencies
+    captured = sum(_captured(key, known) for key in counted)
     return Money(
-        state=_across_keys(unknown=bool(unknown), charged=bool(charged), standing=bool(standing), present=present),
-        authorised_minor=held_back,
+        state=_across_keys(charges, unknown=bool(unknown), standing=bool(standing), generation=generation),
+        authorised_minor=sum(key.amount for key in counted) - captured,
         captured_minor=captured,
-        refunded_minor=sum(refunds.values()),
-        currency=_currency_of(charged, sends, facts),
+        refunded_minor=sum(back.get(key.name, 0) for key in counted),
+        currency=currency,
         charged_keys=standing,
         unknown_keys=unknown,
-        refund_pending=_refund_pending(sends, facts),
+        refund_pending=any(key.kind in _GIVING_BACK and key.state is MoneyState.UNKNOWN for key in known),
     )
 
 
 def unanswered(sends: Sequence[Send], notes: Iterable[Note], key: str) -> tuple[Send, ...]:
     """The sends of *key* that neither their own answer nor an answer about the key has settled."""
-    facts = _facts_by_key(notes).get(key, ())
-    return tuple(send for send in sends if send.key == key and not _settled(send, sends, facts))
+    mine = [send for send in sends if send.key == key]
+    settled_to = max((known.settled_to for known in _by_key(mine, notes) if known.name == key), default=-1)
+    return tuple(send for send in mine if isinstance(send.outcome, _OPEN) and send.number > settled_to)
 
 
-def _across_keys(*, unknown: bool, charged: bool, standing: bool, present: set[MoneyState]) -> MoneyState:
+def standing_minor(sends: Sequence[Send], notes: Iterable[Note], key: str) -> int:
+    """How much of the charge under *key* has not been given back; 0 when none stands, or its amount was never told."""
+    known = _by_key(sends, notes)
+    charge = next((each for each in known if each.name == key and each.kind is SendKind.CHARGE), None)
+    if charge is None or charge.state is not MoneyState.CHARGED:
+        return 0
+    return max(0, charge.amount - _given_back(known).get(key, 0))
+
+
+def _one_charge(key: _Key, *, generation: int) -> Money:
+    """What `fold` says of almost every operation, without its loops: it runs at each save, while a shopper waits."""
+    state = key.state
+    if state is MoneyState.CHARGED:
+        held_back = key.amount - key.captured
+        return Money(state, held_back, key.captured, 0, key.currency, (key.name,))
+    if state is MoneyState.UNKNOWN:
+        return Money(state, unknown_keys=(key.name,))
+    return Money(state) if key.generation in (generation, 0) else NO_MONEY
+
+
+_OPEN = (Unknown, NeedsShopper)  # a payment may exist, or may yet complete
+_ABOUT_KEY = (Charged, Declined, Refunded)  # from a gateway that honours keys: said of the key, not of one send
+_GIVING_BACK = (SendKind.REFUND, SendKind.VOID)
+
+
+@dataclass(slots=True)
+class _Key:
+    """All that is known about one gateway key, gathered in any order.
+
+    Attributes:
+        last: its newest send.
+        open_to: the newest send that has no answer of its own; 0 when only notes speak of the key; -1: none is open.
+        settled_to: the newest send that an answer about the key covers; -1: there is none.
+        processing: word came from elsewhere that a payment is under way: it may be any send's, so the newest one's.
+        charged: the largest charge told of, with its currency (two tellings of one charge may differ).
+        captured: the largest that was told of as taken at once.
+        refunded: the largest that was told of as given back under this key.
+    """
+
+    name: str
+    kind: SendKind
+    generation: int
+    of: str | None = None
+    asked_minor: int = 0
+    last: int = 0
+    open_to: int = -1
+    settled_to: float = -1
+    processing: bool = False
+    declined: bool = False
+    charged: tuple[int, str] | None = None
+    captured: int = 0
+    refunded: tuple[int, str] | None = None
+
+    @property
+    def state(self) -> MoneyState:
+        if self.charged is not None or self.refunded is not None:  # what was given back had been taken
+            return MoneyState.CHARGED
+        if max(self.open_to, self.last if self.processing else -1) > self.settled_to:
+            return MoneyState.UNKNOWN
+        return MoneyState.DECLINED if self.declined else MoneyState.NONE
+
+    @property
+    def amount(self) -> int:
+        """What was charged; when only a refund tells of the charge, what was asked for."""
+        return self.charged[0] if self.charged is not None else self.asked_minor
+
+    @property
+    def currency(self) -> str | None:
+        taken = self.charged or self.refunded
+        return taken[1] if taken is not None else None
+
+    def add_send(self, send: Send) -> None:
+        self.last = max(self.last, send.number)
+        self.asked_minor = max(self.asked_minor, send.amount_minor or 0)
+        if isinstance(send.outcome, _OPEN):
+            self.open_to = max(self.open_to, send.number)
+        else:
+            self._hear(send.outcome)
+            if send.keyed and isinstance(send.outcome, _ABOUT_KEY):
+                self.settled_to = max(self.settled_to, send.number)
+
+    def add_note(self, outcome: Outcome, *, through: int | None) -> None:
+        if not isinstance(outcome, _OPEN):
+            self._hear(outcome)
+            self.settled_to = max(self.settled_to, inf if through is None else through)
+        elif through is None:
+            self.processing = True
+        else:
+            self.open_to = max(self.open_to, through)
+
+    def _hear(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Charged):
+            self.charged = max(self.charged or (0, ""), (outcome.amount_minor, outcome.currency))
+            self.captured = max(self.captured, outcome.amount_minor if outcome.captured else 0)
+        elif isinstance(outcome, Refunded):
+            self.refunded = max(self.refunded or (0, ""), (outcome.amount_minor, outcome.currency))
+        elif isinstance(outcome, Declined):
+            self.declined = True
+
+
+def _by_key(sends: Sequence[Send], notes: Iterable[Note]) -> list[_Key]:
+    """Gateway keys in the order of their first send; those known only from notes come last, sorted: they are charges."""
+    sent: dict[str, _Key] = {}
+    told: dict[str, _Key] = {}
+    for send in sends:
+        if send.key not in sent:
+            sent[send.key] = _Key(send.key, send.kind, send.generation, send.of)
+        sent[send.key].add_send(send)
+    for note in notes:
+        if note.kind is NoteKind.OUTCOME and note.gateway_key and note.outcome is not None:
+            key = sent.get(note.gateway_key) or told.setdefault(note.gateway_key, _Key(note.gateway_key, SendKind.CHARGE, 0))
+            key.add_note(note.outcome, through=note.through)
+            if not key.last:
+                key.generation = max(key.generation, note.generation)
+    return [*sent.values(), *(told[name] for name in sorted(told))]
+
+
+def _given_back(known: Sequence[_Key]) -> dict[str, int]:
+    """What was given back, by the gateway key of the charge.
+
+    A refund of ours may also be told as a fact about the charge, there as the sum of all: the larger one counts, so that
+    too little rather than too much is taken for given back (a gateway refuses to refund more than it holds).
+    """
+    back: dict[str, int] = {}
+    for key in known:
+        if key.kind in _GIVING_BACK and key.of is not None and key.refunded is not None:
+            back[key.of] = back.get(key.of, 0) + key.refunded[0]
+    for key in known:
+        if key.kind is SendKind.CHARGE and key.refunded is not None:
+            back[key.name] = max(back.get(key.name, 0), key.refunded[0])
+    return back
+
+
+def _all_back(key: _Key, back: Mapping[str, int]) -> bool:
+    """A charge whose amount nobody told stands until a refund is told."""
+    return key.name in back and back[key.name] >= key.amount
+
+
+def _captured(key: _Key, known: Sequence[_Key]) -> int:
+    """Taken at once, or by captures of their own; never more than the charge (a capture may be told of under both)."""
+    later = sum(each.amount for each in known if each.kind is SendKind.CAPTURE and each.of == key.name and each.charged is not None)
+    return min(max(key.captured, later), key.amount)
+
+
+def _across_keys(charges: Sequence[_Key], *, unknown: bool, standing: bool, generation: int) -> MoneyState:
     if unknown:
         return MoneyState.UNKNOWN
     if standing:
         return MoneyState.CHARGED
+    present = {key.state for key in charges if key.generation in (generation, 0)}
     if MoneyState.DECLINED in present:
         return MoneyState.DECLINED
-    if charged:
-        return MoneyState.REFUNDED
-    return MoneyState.NONE
-
-
-def _facts_by_key(notes: Iterable[Note]) -> dict[str, tuple[Note, ...]]:
-    facts: dict[str, tuple[Note, ...]] = {}
-    for note in notes:
-        if note.kind is NoteKind.OUTCOME and note.gateway_key and note.outcome is not None:
-            facts[note.gateway_key] = (*facts.get(note.gateway_key, ()), note)
-    return facts
-
-
-def _charge_keys(sends: Sequence[Send], facts: dict[str, tuple[Note, ...]]) -> list[str]:
-    """Gateway keys of charges in the order of their first send; keys known only from notes come last, sorted."""
-    of_sends = list(dict.fromkeys(send.key for send in sends if send.kind is SendKind.CHARGE))
-    others = {send.key for send in sends}
-    return of_sends + sorted(key for key in facts if key not in others)
-
-
-def _key_state(key: str, sends: Sequence[Send], facts: Sequence[Note]) -> MoneyState:
-    mine = [send for send in sends if send.key == key]
-    outcomes = [send.outcome for send in mine] + [note.outcome for note in facts if note.outcome is not None]
-    if any(isinstance(outcome, Charged | Refunded) for outcome in outcomes):
-        return MoneyState.CHARGED
-    if any(not _settled(send, sends, facts) for send in mine):
-        return MoneyState.UNKNOWN
-    if any(isinstance(outcome, Declined) for outcome in outcomes):
-        return MoneyState.DECLINED
-    if any(isinstance(outcome, NotCharged) for outcome in outcomes):
-        return MoneyState.NONE
-    return MoneyState.UNKNOWN
-
-
-def _settled(send: Send, sends: Sequence[Send], facts: Iterable[Note]) -> bool:
-    """Whether we know what this send did: by its own answer, a later keyed answer, or a fact about its key."""
-    if isinstance(send.outcome, Charged | Declined | NotCharged | Refunded):
-        return True
-    if send.keyed and any(later.key == send.key and later.number > send.number and _about_key(later) for later in sends):
-        return True
-    return any(
-        isinstance(note.outcome, Charged | Declined | NotCharged | Refunded) and (note.through is None or note.through >= send.number)
-        for note in facts
-    )
-
-
-def _about_key(send: Send) -> bool:
-    """A gateway that honours keys answers a repeated send for the key: with the payment, or with the issuer's no."""
-    return isinstance(send.outcome, Charged | Declined | Refunded)
-
-
-def _generation_of(key: str, sends: Sequence[Send]) -> int:
-    return next((send.generation for send in sends if send.key == key), 0)
-
-
-def _proofs(key: str, sends: Sequence[Send], facts: dict[str, tuple[Note, ...]]) -> list[Charged]:
-    own = [send.outcome for send in sends if send.key == key]
-    noted = [note.outcome for note in facts.get(key, ())]
-    return [outcome for outcome in own + noted if isinstance(outcome, Charged)]
-
-
-def _amount_of(key: str, sends: Sequence[Send], facts: dict[str, tuple[Note, ...]]) -> int:
-    return max((proof.amount_minor for proof in _proofs(key, sends, facts)), default=0)
-
-
-def _captured_of(key: str, sends: Sequence[Send], facts: dict[str, tuple[Note, ...]]) -> int:
-    """Captured at once, or by captures of their own; never more than the amount (a repeated fact counts once)."""
-    at_once = max((proof.amount_minor for proof in _proofs(key, sends, facts) if proof.captured), default=0)
-    capture_keys = {send.key for send in sends if send.kind is SendKind.CAPTURE and send.of == key}
-    later = sum(_amount_of(capture, sends, facts) for capture in capture_keys)
-    return min(max(at_once, later), _amount_of(key, sends, facts))
-
-
-def _refunds(sends: Sequence[Send], facts: dict[str, tuple[Note, ...]]) -> dict[str, int]:
-    """What was given back, by the gateway key of the charge. One refund key counts once, however often it is told."""
-    back: dict[str, int] = {}
-    for key, of in {send.key: send.of for send in sends if send.kind in (SendKind.REFUND, SendKind.VOID)}.items():
-        amounts = _refund_amounts(key, sends, facts)
-        if of is not None and amounts:
-            back[of] = back.get(of, 0) + max(amounts)
-    for key, told in facts.items():
-        direct = [note.outcome.amount_minor for note in told if isinstance(note.outcome, Refunded)]
-        if direct and all(send.kind is SendKind.CHARGE for send in sends if send.key == key):
-            back[key] = max(back.get(key, 0), *direct)
-    return back
-
-
-def _refund_amounts(key: str, sends: Sequence[Send], facts: dict[str, tuple[Note, ...]]) -> list[int]:
-    own = [send.outcome for send in sends if send.key == key]
-    noted = [note.outcome for note in facts.get(key, ())]
-    return [outcome.amount_minor for outcome in own + noted if isinstance(outcome, Refunded)]
-
-
-def _refund_pending(sends: Sequence[Send], facts: dict[str, tuple[Note, ...]]) -> bool:
-    back = [send for send in sends if send.kind in (SendKind.REFUND, SendKind.VOID)]
-    return any(isinstance(send.outcome, Unknown | NeedsShopper) and not _settled(send, sends, facts.get(send.key, ())) for send in back)
-
-
-def _currency_of(charged: Sequence[str], sends: Sequence[Send], facts: dict[str, tuple[Note, ...]]) -> str | None:
-    return next((proof.currency for key in charged for proof in _proofs(key, sends, facts)), None)
+    return MoneyState.REFUNDED if MoneyState.CHARGED in present else MoneyState.NONE
