@@ -55,6 +55,7 @@ EVENTS: Mapping[str, EventKind] = {
     ),
     "payment.answered": _kind("a gateway answered a send", "gateway", "kind", "number", "outcome", "why", "duration_seconds"),
     "payment.noted": _kind("a fact about a payment came from elsewhere", "source", "kind", "outcome", "stub"),
+    "payment.looked_up": _kind("a gateway was asked what became of a payment, and could not say yet", "gateway", "outcome", "why"),
     "payment.resolved": _kind("an unknown payment is known now", "gateway", "outcome", "how", "duration_seconds"),
     "payment.false_decline_stopped": _kind("'not paid' was about to be told though a charge may stand", "status", "reading", "money"),
     "payment.refunded": _kind("money went back", "gateway", "amount_minor", "currency", "why", "by"),

@@ -62,7 +62,7 @@ class _Pending:
 
 
 class Recorder:
-    """One per guard. `put` and `count` from anywhere, any thread; `run` (or `flush_once`) on one event loop.
+    """One per guard. `put` and `count` from anywhere, any thread; the rest on one event loop between `start` and `stop`.
 
     Args:
         namespace: keeps shops that share a store apart; in front of each session's and counter's name.
@@ -92,6 +92,7 @@ class Recorder:
         self._faults = 0
         self._flushing = asyncio.Lock()
         self._stopping = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
         self.dropped = 0
         self._dropped_told = 0
 
@@ -130,6 +131,12 @@ class Recorder:
             except Exception as error:  # noqa: BLE001  whatever it is: what comes after this batch must still be written
                 return self._faulted(type(error).__name__)
 
+    def start(self) -> None:
+        """Begin to flush by itself on the running event loop; the same again after a `stop`. Idempotent."""
+        if self._running is None:
+            self._flushing, self._stopping = asyncio.Lock(), asyncio.Event()  # they belong to one loop
+            self._running = asyncio.create_task(self.run(), name="cxguard recorder")
+
     async def run(self) -> None:
         """Flush again and again until `stop`; ever more rarely while the store is away."""
         pause = self._flush_seconds
@@ -145,8 +152,11 @@ class Recorder:
         """End `run`, and write what waits, for at most `STOP_SECONDS`. What the store does not take then is told and counted."""
         self._stopping.set()
         flushed = Flushed()
+        running, self._running = self._running, None
         try:
             async with asyncio.timeout(STOP_SECONDS):
+                if running is not None:
+                    await running  # ends after the flush that it is in; the time-out cancels it
                 while (self.waiting or self._counts) and not flushed.why:
                     flushed = await self.flush_once()
         except TimeoutError:

@@ -269,22 +269,43 @@ async def test_batch_that_always_fails_does_not_wedge_the_recorder() -> None:
 
 
 @pytest.mark.asyncio
-async def test_run_writes_until_stopped_and_stop_writes_the_rest() -> None:
-    """The loop flushes by itself; `stop` ends it and nothing waits afterwards."""
+async def test_started_recorder_writes_by_itself_and_stop_writes_the_rest() -> None:
+    """The loop flushes without being asked; `stop` ends it and nothing waits afterwards; it can be started again."""
     house = House(flush_seconds=0.01)
-    written = asyncio.Event()
-    house.bus.listen(lambda event: written.set())
-    house.recorder.put(error())
-    task = asyncio.create_task(house.recorder.run())
-    async with asyncio.timeout(5):
-        await written.wait()
-        house.recorder.put(visit("late"))
-        house.recorder.count("would.mismatches")
-        flushed = await house.recorder.stop()
-        await task
-    assert (flushed.waiting, flushed.why) == (0, "")
-    assert await load_session(house.store, "late", namespace="shop") is not None
-    assert (await house.counters("would.")) == {"would.mismatches": 1}
+    for round in range(2):
+        written = asyncio.Event()
+        house.bus.listen(lambda event, written=written: written.set())
+        house.recorder.start()
+        house.recorder.start()
+        house.recorder.put(error(f"x{round}"))
+        async with asyncio.timeout(5):
+            await written.wait()
+            house.recorder.put(visit(f"late{round}"))
+            house.recorder.count("would.mismatches")
+            flushed = await house.recorder.stop()
+        assert (flushed.waiting, flushed.why) == (0, "")
+        assert await load_session(house.store, f"late{round}", namespace="shop") is not None
+    assert (await house.counters("would.")) == {"would.mismatches": 2}
+
+
+@pytest.mark.asyncio
+async def test_store_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the store never answers, `stop` ends after its limit, and the errors that wait are told."""
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.02)
+
+    class Hanging(MemoryStore):
+        async def record(self, batch: SessionBatch) -> bool:
+            await asyncio.Event().wait()
+            return True
+
+    clock, heard, bus = ManualClock(), [], Bus()
+    bus.listen(heard.append)
+    recorder = Recorder(Hanging(clock=clock), clock, namespace="shop", bus=bus)
+    recorder.put(error())
+    recorder.start()
+    flushed = await recorder.stop()
+    assert flushed.why == "timeout"
+    assert [event.name for event in heard] == ["session.dropped", "exposure.recorded"]
 
 
 @pytest.mark.asyncio
