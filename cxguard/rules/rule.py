@@ -47,7 +47,6 @@ class Rule:
         amount_minor, currency: what is to be paid, when the request says so; `currency` may be a plain code.
         charged_by: `guard`: by `op.charge`. `shop`: by the shop's own code, unseen.
         gateway: the name of the one that `op.charge` uses. Default: the guard's first.
-        gateway: which of the guard's gateways `op.charge` uses, by name. Default: the first.
         resolve: asks the gateway what became of an operation; for charges that the guard does not see.
         later: how an order that was kept through an outage is placed; needs `terms`, the version of the consent text.
         reads: what the handler's answer means, where its status does not say.
@@ -71,7 +70,6 @@ class Rule:
     amount_minor: AmountSource | None = field(default=None, kw_only=True)
     currency: AnySource | str | None = field(default=None, kw_only=True)
     charged_by: Literal["guard", "shop"] = field(default="guard", kw_only=True)
-    gateway: str | None = field(default=None, kw_only=True)
     gateway: str | None = field(default=None, kw_only=True)
     resolve: Resolve | None = field(default=None, kw_only=True)
     later: Later | None = field(default=None, kw_only=True)
