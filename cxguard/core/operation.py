@@ -142,6 +142,7 @@ class Operation:
         id: keyed hash, 64 hex digits. `reference` derives from it: short, sayable, at least 60 bits.
         claims: unique names beside the id (the purchase, the owner's current operation): at most one record holds each.
         client_key: the client chose the key (a header); otherwise it was derived from what the request carries.
+        kept: it may be placed and charged later: the merchant opted in and the shopper can be told.
         charged_by: `guard` when `op.charge` does it, `shop` when the shop's own code does, unseen.
         due_at: when work is due, on the store's clock; None: nothing to do until someone comes.
         give_up_at, keep_until: the order's own end; the record's.
@@ -164,6 +165,7 @@ class Operation:
     claims: tuple[str, ...] = ()
     client_key: bool = True
     charged_by: str = "guard"
+    kept: bool = False
     generation: int = 1
     waiting_for: WaitingFor | None = None
     why: str = ""  # the reason of the present state, a short code: "gateway_down", "order_missing", ...
@@ -207,32 +209,46 @@ def money_of(operation: Operation) -> Money:
 
 def refolded(operation: Operation) -> Operation:
     """The record with its kept figures brought up to date, and every note counted as seen."""
-    money = money_of(operation)
-    return replace(
-        operation,
-        money=money.state,
-        authorised_minor=money.authorised_minor,
-        captured_minor=money.captured_minor,
-        refunded_minor=money.refunded_minor,
-        notes_seen=len(operation.notes),
-    )
+    figures = _figures(money_of(operation), notes=operation.notes)
+    if all(getattr(operation, name) == figure for name, figure in figures.items()):
+        return operation  # a copy costs more than the look, and most saves change no figure
+    return replace(operation, **figures)
+
+
+def _figures(money: Money, *, notes: tuple[Note, ...]) -> dict[str, Any]:
+    return {
+        "money": money.state,
+        "authorised_minor": money.authorised_minor,
+        "captured_minor": money.captured_minor,
+        "refunded_minor": money.refunded_minor,
+        "notes_seen": len(notes),
+    }
 
 
 def move(operation: Operation, to: Move, **changes: Any) -> Operation:
     """Make one legal move, or raise and change nothing.
+
+    Args:
+        changes: other members to set with it. Reason, due time and whom it waits for do not outlive a move: they are
+            cleared unless given here (held without a word: waiting for the agent).
 
     Raises:
         IllegalMove: the table has no such move from this state, or the money forbids it.
     """
     target = MOVES.get((operation.state, to))
     if target is None:
-        raise IllegalMove(f"an operation that is {operation.state} cannot {to}")
-    money = money_of(operation).state
-    if money not in MONEY_FOR[to]:
-        raise IllegalMove(f"an operation whose money is {money} cannot {to}")
+        raise IllegalMove(f"an operation that is {operation.state} cannot {to}: look at it again, it has moved")
+    # judged with what *changes* brings along: a move may carry the answer that makes it legal, or illegal
     generation = operation.generation + (1 if to in (Move.REOPEN, Move.REOPEN_QUEUED) else 0)
-    cleared: dict[str, Any] = {"waiting_for": None, "why": "", "due_at": None, "generation": generation}
-    return refolded(replace(operation, state=target, **{**cleared, **changes}))
+    sends, notes = changes.get("sends", operation.sends), changes.get("notes", operation.notes)
+    money = fold(sends, notes, generation=generation)
+    if money.state not in MONEY_FOR[to]:
+        raise IllegalMove(f"an operation whose money is {money.state} cannot {to}: find out, or give it back, first")
+    # a held operation waits for somebody: for a person, unless the caller knows better
+    waiting_for = WaitingFor.AGENT if to is Move.HOLD else None
+    cleared = {"waiting_for": waiting_for, "why": "", "due_at": None}
+    fixed = {"state": target, "generation": generation, **_figures(money, notes=notes)}
+    return replace(operation, **{**cleared, **changes}, **fixed)
 
 
 def remember(operation: Operation, *entries: Entry) -> Operation:

@@ -8,7 +8,7 @@ these, and the core decides from there. The distinction that everything rests on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -89,6 +89,7 @@ _KINDS: dict[str, type[Any]] = {
     "refunded": Refunded,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_MEMBERS = {kind: tuple(kind.__dataclass_fields__) for kind in _NAMES}
 
 
 def outcome_kind(outcome: Outcome) -> str:
@@ -98,23 +99,40 @@ def outcome_kind(outcome: Outcome) -> str:
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     """A plain mapping that `outcome_from_json` reads back."""
-    return {"kind": outcome_kind(outcome), **asdict(outcome)}
+    kind = type(outcome)
+    return {"kind": _NAMES[kind], **{name: getattr(outcome, name) for name in _MEMBERS[kind]}}
 
 
 def outcome_from_json(value: Mapping[str, Any]) -> Outcome:
-    """Read what `outcome_to_json` wrote; a kind of a newer version reads as unknown, so that nothing is charged on it."""
+    """Read what `outcome_to_json` wrote. What cannot be read (a kind of a newer version, a member missing or of another
+    type) is unknown, so that nothing is charged, and nothing is told, on the strength of it.
+    """
     kind = _KINDS.get(str(value.get("kind")))
     if kind is None:
-        return Unknown(why=f"unreadable outcome {str(value.get('kind'))[:40]!r}")
-    fields = {name: value[name] for name in kind.__dataclass_fields__ if name in value}
-    if kind is Declined and "reason" in fields:
-        fields["reason"] = _reason(fields["reason"])
-    outcome: Outcome = kind(**fields)
+        return _unreadable(value)
+    members = {name: value[name] for name in _MEMBERS[kind] if name in value}
+    if not _is_whole(members.get("amount_minor", 0)):
+        return _unreadable(value)
+    if kind is Declined and "reason" in members:
+        members["reason"] = _reason(members["reason"])
+    try:
+        outcome: Outcome = kind(**members)
+    except TypeError:  # a member without a default is missing
+        return _unreadable(value)
     return outcome
 
 
-def _reason(text: str) -> DeclineReason:
+def _unreadable(value: Mapping[str, Any]) -> Unknown:
+    return Unknown(why=f"unreadable outcome {str(value.get('kind'))[:40]!r}")
+
+
+def _is_whole(amount: object) -> bool:
+    return isinstance(amount, int) and not isinstance(amount, bool)
+
+
+def _reason(text: object) -> DeclineReason:
+    """A class that only a newer version knows is told as the general one."""
     try:
-        return DeclineReason(text)
+        return DeclineReason(str(text))
     except ValueError:
         return DeclineReason.GENERIC
