@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed.stamp
+WORKERS ?= 2
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help:  ## these lines
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+demo: $(INSTALLED)  ## a crowd through an outage, without and with the guard; then shop and desk stay up (DEMO_EXIT=1: not)
+	@$(BIN)/cxguard demo $(ARGS)
+
+test: $(INSTALLED)  ## all tests, with real servers and a real browser (ARGS="-k name" for some, WORKERS=0 for one process)
+	@echo "cxguard: running the tests"
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: $(INSTALLED)  ## ruff, mypy --strict, and the test that reads every import
+	@echo "cxguard: ruff"
+	@$(BIN)/ruff check .
+	@echo "cxguard: mypy --strict"
+	@$(BIN)/mypy
+	@echo "cxguard: layers"
+	@$(BIN)/python -m pytest tests/house/test_layers.py tests/house/test_house.py
+
+bench: $(INSTALLED)  ## what the guard costs, beside its peers
+	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/store.py
+
+clean:  ## take the virtual environment and all caches away
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+# Made anew when what is installed has changed; the stamp comes last, so that a broken install is not taken for a whole one.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "cxguard needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "cxguard: making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "cxguard: installing (a minute, the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[dev]'
+	@touch $@

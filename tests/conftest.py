@@ -1,0 +1,66 @@
+"""What every test may ask for: real servers (`serve`, `spawn`), a real browser (`chromium`). Skips of those fail in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
+
+import pytest
+import pytest_asyncio
+from browsers import Chromium, chromium_path, chromium_running
+from servers import Serve, Spawn, started
+
+NEEDED_IN_CI = ("server", "browser")
+
+
+@pytest.fixture
+def _starters() -> Iterator[tuple[Serve, Spawn]]:
+    with started() as starters:
+        yield starters
+
+
+@pytest.fixture
+def serve(_starters: tuple[Serve, Spawn]) -> Serve:
+    """`serve("module:app", env=.., port=.., options=..)` runs uvicorn as a process and gives a `servers.Server`."""
+    return _starters[0]
+
+
+@pytest.fixture
+def spawn(_starters: tuple[Serve, Spawn]) -> Spawn:
+    """`spawn(command, ready=.., env=..)` runs any command and gives a `servers.Process`."""
+    return _starters[1]
+
+
+@pytest_asyncio.fixture
+async def chromium() -> AsyncIterator[Chromium]:
+    """`await chromium.page(..)` gives a Playwright page; a script error or a CSP violation fails the test."""
+    path = chromium_path()
+    if path is None:
+        pytest.skip("no Chromium here: install the package chromium")
+    async with chromium_running(path) as browser:
+        yield browser
+    assert not browser.faults
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI, a test that needs a server or a browser does not pass by being skipped."""
+    report = yield
+    if report.skipped and _in_ci() and any(item.get_closest_marker(name) for name in NEEDED_IN_CI) and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but CI must run it: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """In CI, no test file as a whole is skipped: its tests cannot say what they would have needed."""
+    report = yield
+    if report.skipped and _in_ci():
+        report.outcome = "failed"
+        report.longrepr = f"skipped as a whole, but CI must run it: {report.longrepr}"
+    return report
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true")
