@@ -12,7 +12,7 @@ What a shop may change in it, and the lies that are refused at start, are in `ho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from cxguard.core.money import MoneyState
@@ -213,17 +213,20 @@ PAID = frozenset({_S.PLACED, _S.PLACED_RESERVED, _S.PAID_UNFINISHED, _S.RESERVED
 FINAL = frozenset({_S.PLACED, _S.PLACED_RESERVED, _S.ANSWERED, _S.DECLINED, _S.CANCELLED, _S.GAVE_UP, _S.REFUNDED, _S.NOT_KEPT})
 """Nothing more will change by itself: a status page stops looking."""
 
+CANCELLABLE = frozenset({_S.KEPT, _S.REPLACED, _S.SPOOLED, _S.UNKNOWN, _S.NEEDS_SHOPPER, _S.HELD, _S.IN_FLIGHT})
+"""A wish to cancel still finds something to stop, or is resolved first."""
+
 _OF_RECORD: Mapping[tuple[State, MoneyState], Situation] = {
     (State.RUNNING, MoneyState.NONE): _S.IN_FLIGHT,
     (State.RUNNING, MoneyState.UNKNOWN): _S.UNKNOWN,
     (State.RUNNING, MoneyState.CHARGED): _S.PAID_UNFINISHED,
     (State.RUNNING, MoneyState.DECLINED): _S.DECLINED,
-    (State.RUNNING, MoneyState.REFUNDED): _S.IN_FLIGHT,  # opened again after a refund
+    (State.RUNNING, MoneyState.REFUNDED): _S.REFUNDED,
     (State.QUEUED, MoneyState.NONE): _S.KEPT,
     (State.QUEUED, MoneyState.UNKNOWN): _S.UNKNOWN,
     (State.QUEUED, MoneyState.CHARGED): _S.PAID_UNFINISHED,
     (State.QUEUED, MoneyState.DECLINED): _S.DECLINED,
-    (State.QUEUED, MoneyState.REFUNDED): _S.KEPT,  # opened again after a refund
+    (State.QUEUED, MoneyState.REFUNDED): _S.REFUNDED,
     (State.HELD, MoneyState.NONE): _S.HELD,
     (State.HELD, MoneyState.UNKNOWN): _S.HELD,
     (State.HELD, MoneyState.CHARGED): _S.PAID_UNFINISHED,
@@ -364,11 +367,6 @@ def goes_to_status_page(answer: Answer) -> bool:
     return answer.status in (200, 202) or answer.situation is _S.IN_FLIGHT
 
 
-def with_hint(answer: Answer, hint: str) -> Answer:
-    """The same answer with a word for the engineer."""
-    return replace(answer, about=replace(answer.about, hint=hint))
-
-
 def _after_cancel(state: State, money: MoneyState) -> Situation | None:
     """What a wish to cancel changes; None: nothing, because the order has its end."""
     if state is State.FINISHED:
@@ -378,7 +376,7 @@ def _after_cancel(state: State, money: MoneyState) -> Situation | None:
     match money:
         case MoneyState.CHARGED:
             return _S.REFUND_DUE
-        case MoneyState.REFUNDED if state is State.HELD:
+        case MoneyState.REFUNDED:
             return _S.REFUNDED
     return _S.CANCEL_ASKED
 

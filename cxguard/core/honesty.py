@@ -159,7 +159,7 @@ _WORDS: Mapping[str, _Words] = {
     "de": _Words(
         declined=_pattern(r"abgelehnt|ablehn|nicht genehmigt|nicht autorisiert|verweigert|nicht gedeckt"),
         not_charged=_pattern(
-            r"nicht(s)? (belastet|abgebucht|bezahlt|eingezogen)|kein(e)? (zahlung|geld|betrag)|fehlgeschlagen|gescheitert"
+            r"nichts? (belastet|abgebucht|bezahlt)|nichts eingezogen|kein(e)? (zahlung|geld|betrag)|fehlgeschlagen|gescheitert"
         ),
         paid=_pattern(r"sie haben (bereits )?bezahlt|zahlung (war|ist) (erfolgreich|eingegangen)|wurden? belastet|für ihre zahlung"),
         pay_again=_pattern(
@@ -171,23 +171,27 @@ _WORDS: Mapping[str, _Words] = {
     ),
     "fr": _Words(
         declined=_pattern(r"refus|rejet|pas (été )?(approuv|autoris)|provision"),
-        not_charged=_pattern(r"(pas|rien) (encore )?(été )?(débité|payé|prélevé|facturé)|aucun (paiement|montant|débit)|échoué|échec"),
+        not_charged=_pattern(
+            r"(pas|rien) (encore )?(été )?(débité|payé|facturé)(?! deux fois)|rien (été )?prélevé"
+            r"|aucun (paiement|montant|débit)|échoué|échec"
+        ),
         paid=_pattern(r"vous avez (déjà )?payé|paiement (a été |est )(reçu|accepté|effectué)|a été débité|de votre paiement"),
         pay_again=_pattern(r"réessay|(payer|payez|commander|commandez) (à|de) nouveau|encore une fois|autre (carte|moyen)"),
         negated=_pattern(r"\bne\b|\bn['’]|\bpas\b"),
-        unsaid=_pattern(r"\bsi\b|\bs['’]il"),
+        unsaid=_pattern(r"\bsi\b|\bsinon\b|\bs['’]il"),
     ),
 }
 
 _SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n+")
 
 
-def check_words(situation: Situation, text: str, *, language: str, money: MoneyTold | None) -> None:
+def check_words(situation: Situation, text: str, *, language: str, money: MoneyTold | None, warning: bool = True) -> None:
     """Refuse a text that says what is not known.
 
     Args:
         language: primary subtag, "en"; one that is not in the list is not checked.
         money: what is known when this text is used; None: it is used for any.
+        warning: for an unknown payment the text must say not to pay again (a title need not).
 
     Raises:
         ConfigurationError: names the sentence and what is wrong with it.
@@ -200,7 +204,7 @@ def check_words(situation: Situation, text: str, *, language: str, money: MoneyT
         if problem:
             said = f"the {language} text of {situation.value} says {sentence.strip()!r}"
             raise ConfigurationError(f"{said}: {problem}. Take the sentence out")
-    if situation is _S.UNKNOWN and not _warns(words, text):
+    if warning and situation is _S.UNKNOWN and not _warns(words, text):
         raise ConfigurationError(
             f"the {language} text of {situation.value} does not say that one must not pay again, and that is how people pay twice. "
             f'Add: "{_WARNING[language]}"'

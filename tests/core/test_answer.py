@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 
 from cxguard.core.answer import (
+    CANCELLABLE,
     FINAL,
     PAID,
     SPECS,
@@ -26,7 +27,6 @@ from cxguard.core.answer import (
     situation_of,
     situation_of_operation,
     status_for,
-    with_hint,
 )
 from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Operation, State, WaitingFor
@@ -37,15 +37,15 @@ R, Q, H, F, C = State.RUNNING, State.QUEUED, State.HELD, State.FINISHED, State.C
 NONE, UNKNOWN, CHARGED, DECLINED, REFUNDED = MoneyState
 
 PLAIN = {
-    R: {NONE: S.IN_FLIGHT, UNKNOWN: S.UNKNOWN, CHARGED: S.PAID_UNFINISHED, DECLINED: S.DECLINED, REFUNDED: S.IN_FLIGHT},
-    Q: {NONE: S.KEPT, UNKNOWN: S.UNKNOWN, CHARGED: S.PAID_UNFINISHED, DECLINED: S.DECLINED, REFUNDED: S.KEPT},
+    R: {NONE: S.IN_FLIGHT, UNKNOWN: S.UNKNOWN, CHARGED: S.PAID_UNFINISHED, DECLINED: S.DECLINED, REFUNDED: S.REFUNDED},
+    Q: {NONE: S.KEPT, UNKNOWN: S.UNKNOWN, CHARGED: S.PAID_UNFINISHED, DECLINED: S.DECLINED, REFUNDED: S.REFUNDED},
     H: {NONE: S.HELD, UNKNOWN: S.HELD, CHARGED: S.PAID_UNFINISHED, DECLINED: S.HELD, REFUNDED: S.REFUNDED},
     F: {NONE: S.ANSWERED, UNKNOWN: S.UNKNOWN, CHARGED: S.PLACED, DECLINED: S.DECLINED, REFUNDED: S.REFUNDED},
     C: {NONE: S.CANCELLED, UNKNOWN: S.CANCEL_ASKED, CHARGED: S.REFUND_DUE, DECLINED: S.CANCELLED, REFUNDED: S.REFUNDED},
 }
 CANCEL_WISHED = {
-    R: {NONE: S.CANCEL_ASKED, UNKNOWN: S.CANCEL_ASKED, CHARGED: S.REFUND_DUE, DECLINED: S.CANCEL_ASKED, REFUNDED: S.CANCEL_ASKED},
-    Q: {NONE: S.CANCEL_ASKED, UNKNOWN: S.CANCEL_ASKED, CHARGED: S.REFUND_DUE, DECLINED: S.CANCEL_ASKED, REFUNDED: S.CANCEL_ASKED},
+    R: {NONE: S.CANCEL_ASKED, UNKNOWN: S.CANCEL_ASKED, CHARGED: S.REFUND_DUE, DECLINED: S.CANCEL_ASKED, REFUNDED: S.REFUNDED},
+    Q: {NONE: S.CANCEL_ASKED, UNKNOWN: S.CANCEL_ASKED, CHARGED: S.REFUND_DUE, DECLINED: S.CANCEL_ASKED, REFUNDED: S.REFUNDED},
     H: {NONE: S.CANCEL_ASKED, UNKNOWN: S.CANCEL_ASKED, CHARGED: S.REFUND_DUE, DECLINED: S.CANCEL_ASKED, REFUNDED: S.REFUNDED},
     F: {NONE: S.ANSWERED, UNKNOWN: S.CANCEL_ASKED, CHARGED: S.CANCEL_ASKED, DECLINED: S.DECLINED, REFUNDED: S.REFUNDED},
     C: PLAIN[C],
@@ -75,7 +75,7 @@ def test_a_wish_to_cancel_changes_what_has_no_end_yet(state: State, money: Money
 @pytest.mark.parametrize(("state", "money"), CELLS)
 def test_while_somebody_works_on_it_a_running_order_is_in_flight(state: State, money: MoneyState) -> None:
     """Under another's live lease neither unknown nor declined is the last word; a charge is."""
-    wanted = S.IN_FLIGHT if state is R and money is not CHARGED else PLAIN[state][money]
+    wanted = S.IN_FLIGHT if state is R and money not in (CHARGED, REFUNDED) else PLAIN[state][money]
     assert situation_of(state, money, at_work=True) is wanted
 
 
@@ -215,11 +215,9 @@ def test_a_known_pause_goes_before_the_usual_one() -> None:
     assert answer_for(S.NOT_KEPT, About(retry_after_seconds=7)).retry_after_seconds == 7
 
 
-def test_a_hint_changes_nothing_else() -> None:
-    """A word for the engineer leaves the answer as it is."""
-    answer = answer_for(S.BAD_REQUEST)
-    assert with_hint(answer, "duplicate member").about.hint == "duplicate member"
-    assert with_hint(answer, "").about == answer.about
+def test_what_has_its_end_cannot_be_cancelled() -> None:
+    """The button is offered only while there is something to stop, and never once money is surely taken."""
+    assert not CANCELLABLE & (FINAL | PAID | {S.CANCEL_ASKED, S.REFUND_DUE})
 
 
 TELLINGS = [Telling(medium, audience, reads) for medium, audience, reads in product(Medium, Audience, [False, True])]
