@@ -1,0 +1,225 @@
+"""Names: keyed hashes, references, and the grammar of a client's key."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxguard.core.names import (
+    arguments_hash,
+    check_derived_key,
+    contact_hash,
+    current_claim,
+    gateway_key,
+    keyed_hash,
+    normalise_reference,
+    operation_id,
+    owner_name,
+    parse_key,
+    purchase_claim,
+    reference_of,
+    secret_check,
+)
+from cxguard.errors import MalformedKey
+
+SECRET = b"s" * 32
+OTHER = b"t" * 32
+NAMED = {"namespace": "shop", "purpose": "POST /pay", "owner": "visitor-1", "key": "k-1"}
+
+
+@given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
+def test_different_parts_never_meet(one: list[str], other: list[str]) -> None:
+    """Two lists of parts have the same name only when they are the same list, however they are split."""
+    assert (keyed_hash(SECRET, "x", *one) == keyed_hash(SECRET, "x", *other)) == (one == other)
+
+
+@pytest.mark.parametrize("changed", list(NAMED))
+def test_each_part_makes_another_operation(changed: str) -> None:
+    """Another shop, rule, owner or key is another operation."""
+    assert operation_id(SECRET, **{**NAMED, changed: "other"}) != operation_id(SECRET, **NAMED)
+
+
+def test_operation_id_is_stable() -> None:
+    """The id of an order never changes from release to release: paid orders would become strangers."""
+    assert operation_id(SECRET, **NAMED) == "cf045a3521fa36203e886ce2dfdacd4980822b2742d3ac6fd5914f89d56da4af"
+
+
+def test_another_secret_is_another_id() -> None:
+    """Without the naming secret nobody can make or guess an id."""
+    assert operation_id(OTHER, **NAMED) != operation_id(SECRET, **NAMED)
+
+
+NAMES: list[Callable[[bytes], str]] = [
+    lambda secret: owner_name(secret, namespace="shop", owner="visitor-1"),
+    lambda secret: purchase_claim(secret, namespace="shop", purpose="pay", owner="visitor-1", parts=("cart", "7")),
+    lambda secret: current_claim(secret, namespace="shop", purpose="pay", owner="visitor-1"),
+    lambda secret: contact_hash(secret, namespace="shop", contact="fern@example.com"),
+    lambda secret: arguments_hash(secret, step="invoice", arguments=b"7"),
+    lambda secret: secret_check(secret, namespace="shop"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_keyed_printable_and_short(name: Callable[[bytes], str]) -> None:
+    """Each kind of name depends on the secret, is the same each time, and fits an index row."""
+    assert name(SECRET) == name(SECRET) != name(OTHER)
+    assert name(SECRET).isascii() and name(SECRET).isprintable() and len(name(SECRET)) <= 64
+
+
+def test_kinds_of_names_never_meet() -> None:
+    """The same parts under different kinds of name give different names."""
+    assert len({name(SECRET) for name in NAMES}) == len(NAMES)
+
+
+def test_purchase_is_the_owners_basket() -> None:
+    """The purchase changes with the basket and the owner, and with nothing else."""
+    claim = purchase_claim(SECRET, namespace="shop", purpose="pay", owner="a", parts=("cart", "7"))
+    assert claim != purchase_claim(SECRET, namespace="shop", purpose="pay", owner="b", parts=("cart", "7"))
+    assert claim != purchase_claim(SECRET, namespace="shop", purpose="pay", owner="a", parts=("cart", "8"))
+
+
+# --- gateway keys
+
+
+def test_gateway_key_is_one_per_step_and_generation() -> None:
+    """Another operation, step or generation is another gateway key; the same is the same."""
+    id = operation_id(SECRET, **NAMED)
+    keys = {gateway_key(id, step=step, generation=generation) for step in ("charge", "refund") for generation in (1, 2)}
+    assert len(keys) == 4 and gateway_key(id, step="charge", generation=1) in keys
+
+
+def test_gateway_key_fits_every_gateway() -> None:
+    """A gateway key is printable ASCII without spaces and at most 64 characters, however long the step's name is."""
+    key = gateway_key("a" * 64, step="x" * 500, generation=10**6)
+    assert set(key) <= set(string.ascii_letters + string.digits + "-") and len(key) <= 64
+
+
+# --- references
+
+
+def test_reference_is_sayable() -> None:
+    """A reference has twelve letters and digits in groups of four, none of which looks like another."""
+    reference = reference_of(operation_id(SECRET, **NAMED))
+    assert [len(group) for group in reference.split("-")] == [4, 4, 4]
+    assert not set(reference) & set("ILOUilou")
+
+
+def test_reference_holds_sixty_bits_of_the_id() -> None:
+    """The first sixty bits of the id are in the reference, and the rest is not."""
+    assert reference_of("0" * 15 + "f" * 49) == "0000-0000-0000"
+    assert reference_of("f" * 15 + "0" * 49) == "ZZZZ-ZZZZ-ZZZZ"
+    assert reference_of("0" * 14 + "1" + "0" * 49) == "0000-0000-0001"
+
+
+@given(st.integers(min_value=0, max_value=2**60 - 1))
+def test_reference_survives_being_typed(number: int) -> None:
+    """Whatever the reference, typing it in lower case, with spaces, with O for 0 and l for 1 finds it again."""
+    reference = reference_of(f"{number:015x}" + "0" * 49)
+    typed = reference.lower().replace("-", " ").replace("0", "o").replace("1", "l")
+    assert normalise_reference(typed) == reference == normalise_reference(reference)
+
+
+@pytest.mark.parametrize("typed", ["7k3m9qxa2tfv", " 7K3M-9QXA-2TFV\n", "7K3M–9QXA—2TFV", "７K3M-9QXA-2TFV", "7K3M.9QXA.2TFV"])
+def test_forgiven_writings(typed: str) -> None:
+    """Case, spaces, other dashes and full-width digits are forgiven."""
+    assert normalise_reference(typed) == "7K3M-9QXA-2TFV"
+
+
+@pytest.mark.parametrize("typed", ["", "7K3M-9QXA-2TF", "7K3M-9QXA-2TFVV", "7K3M-9QXA-2TFU", "<script>", "7" * 500])
+def test_what_cannot_be_a_reference(typed: str) -> None:
+    """Too short, too long, or with a letter that no reference has: none."""
+    assert normalise_reference(typed) is None
+
+
+# --- contacts
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Fern@Example.com ", "fern@example.com"), ("+44 20 7946-0000", "004420 79460000"), ("ｆern@example.com", "fern@example.com")],
+)
+def test_contact_is_found_however_it_was_typed(one: str, other: str) -> None:
+    """An e-mail's case and a phone's separators do not matter."""
+    assert contact_hash(SECRET, namespace="shop", contact=one) == contact_hash(SECRET, namespace="shop", contact=other)
+
+
+def test_contacts_of_two_shops_are_strangers() -> None:
+    """The same address in two shops has two hashes."""
+    assert contact_hash(SECRET, namespace="a", contact="f@x.yz") != contact_hash(SECRET, namespace="b", contact="f@x.yz")
+
+
+# --- the key's grammar
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        ('"8e03978e-40d5-43dd-bc93-6894a57f9324"', "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        (" k \t", "k"),
+        ("a" * 255, "a" * 255),
+        ('"' + "a" * 255 + '"', "a" * 255),
+        (r'"a \"quoted\" \\ key"', 'a "quoted" \\ key'),
+        ('"a, b"', "a, b"),
+        ("a;b=c/d+e", "a;b=c/d+e"),
+        ("~!#$%&'()*+-./:<=>?@[]^_`{|}", "~!#$%&'()*+-./:<=>?@[]^_`{|}"),
+    ],
+)
+def test_accepted_keys(header: str, key: str) -> None:
+    """A bare key and the same key as an RFC 8941 string are one key."""
+    assert parse_key(header) == key
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("", "is empty"),
+        ("   ", "is empty"),
+        ('""', "is empty"),
+        ("a" * 256, "has 256 characters"),
+        ('"' + "a" * 256 + '"', "has 258 characters"),
+        ("a\x00b", "control characters"),
+        ("a\x7fb", "control characters"),
+        ("a\tb", "control characters"),
+        ("a b", "spaces"),
+        ("schlüssel", "outside ASCII"),
+        ("a, b", "two keys joined"),
+        ('"a", "b"', "two keys joined"),
+        ('"a', "without its end"),
+        ('a"', "without its end"),
+        (r'"a\b"', "quoted string"),
+        ('"a";b=1', "quoted string"),
+    ],
+)
+def test_refused_keys(header: str, says: str) -> None:
+    """A key that is empty, too long, unprintable or joined is refused, with what to send instead."""
+    with pytest.raises(MalformedKey, match=says) as refused:
+        parse_key(header)
+    assert "send 1 to 255 printable ASCII characters" in str(refused.value)
+    assert refused.value.status == 400
+
+
+@given(st.text(max_size=300))
+def test_every_header_is_a_key_or_refused(header: str) -> None:
+    """Whatever a header holds, it is 1 to 255 printable ASCII characters or it is refused."""
+    try:
+        key = parse_key(header)
+    except MalformedKey:
+        return
+    assert 1 <= len(key) <= 255 and all(" " <= letter <= "~" for letter in key)
+
+
+def test_derived_key_may_be_any_text() -> None:
+    """A basket's number need not be ASCII."""
+    assert check_derived_key("Körbchen 7", part="json field cart_id") == "Körbchen 7"
+
+
+@pytest.mark.parametrize(("value", "says"), [("", "is empty"), ("a" * 256, "256 characters"), ("a\nb", "cannot be printed")])
+def test_refused_derived_keys(value: str, says: str) -> None:
+    """An empty, huge or unprintable basket number is refused by its name."""
+    with pytest.raises(MalformedKey, match=f"json field cart_id .*{says}"):
+        check_derived_key(value, part="json field cart_id")
