@@ -1,0 +1,1 @@
+"""The texts of cxguard, one file for each locale, and the catalogue that reads them."""
