@@ -42,5 +42,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "cxguard: making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "cxguard: installing (a minute, the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -8,9 +8,14 @@ from collections.abc import AsyncIterator, Generator, Iterator
 import pytest
 import pytest_asyncio
 from browsers import Chromium, chromium_path, chromium_running
+from hypothesis import HealthCheck, settings
 from servers import Serve, Spawn, started
 
 NEEDED_IN_CI = ("server", "browser")
+
+# A busy machine is no failure: how long an example takes says nothing about what it proves.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("ours")
 
 
 @pytest.fixture
