@@ -49,9 +49,9 @@ def _sources(rule: Rule) -> _Wrong:
             reader = "header" if name == "key" else "cookie" if name == "owner" else "json_field"
             yield f"{name}={value!r} does not say where to read it", f'{name}={reader}("{value}")'
         elif not isinstance(value, Source | Chain | PerPurchase | Major) and not callable(value):
-            yield f"{name}={value!r} is no source", f'{name}=json_field("{name}")'
+            yield f"{name}={value!r} is no source", _OWNER if name == "owner" else f'{name}=json_field("{name}")'
         elif isinstance(value, PerPurchase | Major) and name != {PerPurchase: "key", Major: "amount_minor"}[type(value)]:
-            yield f"{name} cannot be read from {type(value).__name__}", f'{name}=json_field("{name}")'
+            yield f"{name} cannot be read from {type(value).__name__}", _OWNER if name == "owner" else f'{name}=json_field("{name}")'
 
 
 def _owner(rule: Rule) -> _Wrong:

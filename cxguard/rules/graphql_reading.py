@@ -38,6 +38,7 @@ from cxguard.errors import BadBody, HiddenMutation, SeveralMutations
 
 TOKENS_MAX = 5_000  # a checkout's mutation has a few hundred; more is an attack on the parser
 BATCH_MAX = 50  # requests in one batch
+_MEMBERS = frozenset({"query", "operationName", "variables", "extensions", "operations"})
 _HASHED = ("id", "documentId", "doc_id", "queryId", "query_id")
 
 
@@ -81,7 +82,7 @@ def variables_of(snapshot: Snapshot) -> Mapping[str, Any]:
 
 
 def _requests(snapshot: Snapshot) -> Iterator[_Request]:
-    in_url = dict(parse_qsl(snapshot.query))
+    in_url = _once_each(parse_qsl(snapshot.query))
     if "query" in in_url:
         yield _from_fields(in_url)
     content = list(_contents(snapshot))
@@ -101,9 +102,19 @@ def _contents(snapshot: Snapshot) -> Iterable[Any]:
     if media_type == "application/graphql":
         return [{"query": _text(snapshot.body)}]
     if snapshot.is_form:
-        fields = dict(snapshot.form().fields)
+        fields = _once_each(snapshot.form().fields)
         return _listed(read_json(fields["operations"].encode())) if "operations" in fields else [_decoded(fields)]
     return _listed(snapshot.json())
+
+
+def _once_each(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Fields by name. Of two with one name, servers differ in which one they believe."""
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        if name in fields and name in _MEMBERS:
+            raise BadBody(f"the request has the field {name!r} twice: send it once")
+        fields[name] = value
+    return fields
 
 
 def _listed(value: Any) -> list[Any]:

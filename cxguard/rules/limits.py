@@ -23,7 +23,7 @@ def breaches(rule: Any) -> Iterator[tuple[str, str]]:
             continue
         kind = "a whole number" if isinstance(one.default, int) else "a number"
         shown = f"{one.name}={value!r}"
-        yield f"{shown} is not {kind} from {least:g} to {most:g} ({one.metadata['why']})", f"{one.name}={one.default:g}"
+        yield f"{shown} is not {kind} from {least:.10g} to {most:.10g} ({one.metadata['why']})", f"{one.name}={one.default:.10g}"
 
 
 def _fits(value: Any, *, least: float, most: float, whole: bool) -> bool:
