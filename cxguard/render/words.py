@@ -14,7 +14,6 @@ from cxguard.render.fill import fill, fill_markup
 from cxguard.render.messages.catalogue import Catalogue
 from cxguard.rules.shop import Shop
 
-
 _REFERENCE = Markup('<span class="nowrap">{}</span>')  # somebody reads it out: it stays on one line
 
 
