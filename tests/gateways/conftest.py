@@ -23,18 +23,18 @@ class GatewayProcess:
     control_url: str
 
     def put(self, **members: Any) -> dict[str, Any]:
-        return self._ask("PUT", "/control", members)
+        return self.ask("PUT", "/control", members)
 
     def post(self, path: str, **members: Any) -> dict[str, Any]:
-        return self._ask("POST", path, members)
+        return self.ask("POST", path, members)
 
     def ledger(self) -> dict[str, list[dict[str, Any]]]:
-        return self._ask("GET", "/ledger", None)
+        return self.ask("GET", "/ledger", None)
 
     def payments(self, key: str) -> list[dict[str, Any]]:
         return [payment for payment in self.ledger()["payments"] if payment["key"] == key]
 
-    def _ask(self, method: str, path: str, members: dict[str, Any] | None) -> dict[str, Any]:
+    def ask(self, method: str, path: str, members: dict[str, Any] | None) -> dict[str, Any]:
         answer = httpx.request(method, self.control_url + path, json=members, trust_env=False)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())

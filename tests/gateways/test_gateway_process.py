@@ -72,7 +72,7 @@ def test_script_plays_on_by_itself(gateway_process: Any) -> None:
     """A script's next phase comes without another word."""
     assert gateway_process.put(script="error 20ms, decline")["script"] == "error 0.02s, decline"
     for _ in range(500):
-        if gateway_process._ask("GET", "/control", None)["mode"] == "decline":
+        if gateway_process.ask("GET", "/control", None)["mode"] == "decline":
             return
     raise AssertionError("the second phase never came")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -13,27 +13,52 @@ from starlette.middleware.sessions import SessionMiddleware
 from cxguard.demo.shop.api import api_routes
 from cxguard.demo.shop.books import Books
 from cxguard.demo.shop.pages import page_routes
-from cxguard.demo.shop.placing import unguarded
+from cxguard.demo.shop.placing import Place, unguarded_place
+from cxguard.gateways.base import Gateway
 from cxguard.gateways.http import HttpGateway
 
 SESSION_SECRET = "fern-and-co-demo-only"  # a demo on the loopback interface; a shop's own comes from its environment
 
 
-def make_shop(gateway_url: str, database: Path, *, guarded: bool) -> Starlette:
-    """Fern & Co as an ASGI app, charging at *gateway_url*, with its orders in *database*."""
-    gateway = HttpGateway("http:fern-co:demo", gateway_url)
+def make_shop(gateway: str | Gateway, database: Path, *, guarded: bool, guard_store: str | None = None) -> Starlette:
+    """Fern & Co as an ASGI app.
+
+    Args:
+        gateway: the address of the payment gateway, or an adapter.
+        database: SQLite file of the shop's own orders.
+        guard_store: the guard's store; default: a SQLite file beside *database*.
+    """
+    charging = HttpGateway("http:fern-co:demo", gateway) if isinstance(gateway, str) else gateway
     books = Books(database)
-    place = unguarded(gateway, books)
+    life = _life(charging, books)
+    if not guarded:
+        return _app(books, unguarded_place(charging, books), note="This shop has no guard.", middleware=[], life=life)
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        await gateway.aclose()
-        books.close()
+    from cxguard.asgi.middleware import GuardMiddleware
+    from cxguard.demo.shop.guarding import beside, guarded_place, make_guard
 
-    note = "This shop has no guard." if not guarded else "This shop is guarded."
+    guard = make_guard(charging, books, store=guard_store or beside(database), session_secret=SESSION_SECRET)
+    middleware = [Middleware(GuardMiddleware, guard=guard)]
+    return _app(books, guarded_place(books), note="This shop is guarded.", middleware=middleware, life=life)
+
+
+def _app(books: Books, place: Place, *, note: str, middleware: list[Middleware], life: _Life) -> Starlette:
     return Starlette(
         routes=[*page_routes(books, place, secret=SESSION_SECRET, note=note), *api_routes(books, place)],
-        middleware=[Middleware(SessionMiddleware, secret_key=SESSION_SECRET)],
-        lifespan=lifespan,
+        middleware=[*middleware, Middleware(SessionMiddleware, secret_key=SESSION_SECRET)],
+        lifespan=life,
     )
+
+
+_Life = Callable[[Starlette], AbstractAsyncContextManager[None]]
+
+
+def _life(gateway: Gateway, books: Books) -> _Life:
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        yield
+        if isinstance(gateway, HttpGateway):
+            await gateway.aclose()
+        books.close()
+
+    return life

@@ -136,7 +136,7 @@ class Books:
             BadOrder: it is not.
         """
         basket = self.basket(order.basket_id)
-        if basket is None or not basket.lines:
+        if basket is None or not basket.is_open or not basket.lines:
             raise BadOrder("Your basket is empty.")
         if (order.amount_minor, order.currency) != (basket.amount_minor, CURRENCY):
             raise BadOrder("The price has changed. Please look at your basket again.")

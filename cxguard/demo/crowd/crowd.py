@@ -1,0 +1,58 @@
+"""The whole crowd at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from cxguard.clock import Clock, SystemClock
+from cxguard.demo.crowd.plans import Channel, Plan
+from cxguard.demo.crowd.shopper import Shopper
+from cxguard.demo.crowd.tills import App, Browser
+from cxguard.demo.crowd.words import Transcript
+
+LEAVE_SECONDS_MAX = 3.0  # after closing time, for an answer that is on its way
+
+
+async def run_crowd(
+    plans: Sequence[Plan], shop_url: str, *, seconds: float, left: Callable[[int], None] = lambda count: None, clock: Clock | None = None
+) -> list[Transcript]:
+    """Let everybody shop for at most *seconds* (and a moment to leave).
+
+    Args:
+        left: told, each time a shopper leaves, how many have left.
+
+    Returns:
+        One transcript per plan, in the order of the plans.
+    """
+    watch = clock or SystemClock()
+    opened = watch.monotonic()
+    transcripts = [Transcript(plan.number, plan.source) for plan in plans]
+    gone = 0
+
+    async def visit(plan: Plan, transcript: Transcript) -> None:
+        nonlocal gone
+        await asyncio.sleep(max(0.0, opened + plan.arrives_at - watch.monotonic()))
+        till = (Browser if plan.channel is Channel.PAGES else App)(shop_url, plan, transcript, clock=watch)
+        try:
+            await Shopper(plan, till, watch, until=opened + seconds).shop()
+        finally:
+            await till.aclose()
+            gone += 1
+            left(gone)
+
+    tasks = [asyncio.create_task(visit(*pair)) for pair in zip(plans, transcripts, strict=True)]
+    await _until_closing(tasks, seconds=seconds + LEAVE_SECONDS_MAX)
+    return transcripts
+
+
+async def _until_closing(tasks: Sequence[asyncio.Task[None]], *, seconds: float) -> None:
+    try:
+        await asyncio.wait(tasks, timeout=seconds)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
