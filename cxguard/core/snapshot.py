@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -48,7 +48,7 @@ class Snapshot:
     query: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    _parsed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _parsed: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any], *, body: bytes) -> Snapshot:
@@ -134,7 +134,7 @@ class Snapshot:
             elif self.is_form:
                 self.form()
 
-    def once(self, name: str, find: Callable[[], Parsed]) -> Parsed:
+    def once(self, name: Hashable, find: Callable[[], Parsed]) -> Parsed:
         """What *find* says about this request, asked only the first time."""
         if name not in self._parsed:
             self._parsed[name] = find()
