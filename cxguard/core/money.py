@@ -66,6 +66,7 @@ class Send:
         sent_at: wall clock, seconds since the epoch.
         outcome: what was answered to this very send; `Unknown` until then.
         of: for capture, void and refund: the gateway key of the charge that they are about.
+        parcel: what was asked for, sealed, so that the very same can be sent again; gone when the operation ends.
     """
 
     number: int
@@ -80,6 +81,7 @@ class Send:
     keyed: bool = True
     outcome: Outcome = NO_ANSWER
     of: str | None = None
+    parcel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,317 @@
+"""One guarded request, from its body to the last byte of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from cxguard.asgi.bodies import ClientGone, Replayed, read_body
+from cxguard.asgi.capture import Capture, Phase, send_answer
+from cxguard.asgi.identify import Identity, identify, submission_of, telling_of
+from cxguard.asgi.telling import Teller
+from cxguard.asgi.types import App, Message, Receive, Scope, Send
+from cxguard.core.answer import Situation
+from cxguard.core.conclude import Say
+from cxguard.core.decide import Do
+from cxguard.core.money import MoneyState, Note, NoteKind
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Unknown
+from cxguard.core.reading import HandlerAnswer, Reading, read
+from cxguard.core.snapshot import Snapshot
+from cxguard.engine.cold import StoredAnswer, Tombstone, replayable
+from cxguard.engine.ending import Told, end_run, keep_answer, read_shop_charge
+from cxguard.engine.entering import Begun, Submission, begin
+from cxguard.engine.handle import CURRENT, OperationHandle, UnguardedOperation
+from cxguard.errors import BadRequest, LeaseLost, StoreError
+from cxguard.guard import Guard
+from cxguard.logs import get_logger
+from cxguard.render.renderer import Renderer
+from cxguard.rules import Arrival, Rule
+
+_log = get_logger("exchange")
+
+
+class Exchange:
+    """One request on a ruled path."""
+
+    def __init__(self, guard: Guard, renderer: Renderer, app: App, rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard = guard
+        self._app = app
+        self._rule = rule
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._teller = Teller(guard, renderer, scope)
+
+    async def answer(self) -> None:
+        """Read, enter, run or tell."""
+        snapshot = Snapshot.from_scope(self._scope, body=b"")
+        try:
+            snapshot = replace(snapshot, body=await self._body())
+            rule = self._guard.matcher.choose(self._rule, snapshot)
+            arrival = Arrival(snapshot, self._scope, (rule or self._rule).params(snapshot.path))
+            identity = await identify(rule, arrival) if rule is not None else None
+        except ClientGone:
+            return
+        except BadRequest as error:
+            await self._refuse(snapshot, error)
+            return
+        if identity is None:
+            await self._unguarded(snapshot, counted=rule is not None)
+        else:
+            await self._outliving(self._enter(identity))
+
+    async def _body(self) -> bytes:
+        rule = self._rule
+        return await read_body(self._scope, self._receive, body_bytes_max=rule.body_bytes_max, body_seconds_max=rule.body_seconds_max)
+
+    async def _outliving(self, run: Coroutine[Any, Any, None]) -> None:
+        """The run is a task of the guard: whatever becomes of the client or the server's patience, it goes on."""
+        task = asyncio.create_task(run)
+        self._guard.runs.add(task)
+        task.add_done_callback(self._guard.runs.discard)
+        await asyncio.shield(task)
+
+    async def _refuse(self, snapshot: Snapshot, error: BadRequest) -> None:
+        self._guard.emit("request.refused", why=error.problem, status=error.status, method=snapshot.method, path=self._rule.match)
+        await self._say(self._teller.refusal(error, telling_of(self._rule, snapshot), snapshot))
+
+    async def _unguarded(self, snapshot: Snapshot, *, counted: bool) -> None:
+        """The rule lets a request without a key pass: as if there were no guard, but counted."""
+        if counted:
+            self._guard.emit("key.missing", method=snapshot.method, path=self._rule.match, guarded=False)
+        token = CURRENT.set(UnguardedOperation(tuple(self._guard.gateways.values())))
+        try:
+            await self._app(self._scope, _again(snapshot.body, self._receive), self._send)
+        finally:
+            CURRENT.reset(token)
+
+    async def _enter(self, identity: Identity) -> None:
+        try:
+            submission = submission_of(self._guard, identity)
+            begun = await self._begin(submission, identity.rule)
+        except StoreError as error:
+            self._guard.emit("store.unavailable", verb="open", why=str(error)[:200])
+            await self._say(self._teller.situation(Situation.STORE_AWAY, identity.telling, identity.snapshot))
+            return
+        if begun.handle is not None:
+            await _Running(self, identity, submission, begun.handle).run()
+        else:
+            await self._tell(identity, begun)
+
+    async def _begin(self, submission: Submission, rule: Rule) -> Begun:
+        """Enter; while somebody else is at it, wait for the first one's answer, as long as the rule says."""
+        engine = self._guard.engine
+        until = min(engine.clock.monotonic() + rule.wait_seconds, submission.deadline)
+        begun = await begin(engine, submission)
+        while begun.do is Do.WAIT:
+            left = until - engine.clock.monotonic()
+            if left <= 0 or not await engine.operations.waiting.for_change(self._guard.store, begun.operation, seconds=left):
+                break
+            begun = await begin(engine, submission)
+        return begun
+
+    async def _tell(self, identity: Identity, begun: Begun) -> None:
+        """Nothing is run: replay, or say what the record says."""
+        telling, snapshot = identity.telling, identity.snapshot
+        operation = begun.operation
+        match begun.do:
+            case Do.REPLAY:
+                answer = self._teller.replay(operation, telling, snapshot)
+                self._guard.emit("operation.replayed", operation, status=answer.status)
+            case Do.MISMATCH:
+                answer = self._teller.situation(Situation.MISMATCH, telling, snapshot, operation)
+                self._guard.emit("operation.mismatched", operation, status=answer.status)
+            case Do.FOREIGN:
+                answer = self._teller.situation(Situation.BASKET_BEING_PAID, telling, snapshot)
+            case Do.WAIT:
+                answer = self._teller.situation(Situation.IN_FLIGHT, telling, snapshot, operation)
+                self._guard.emit("operation.in_flight", operation, status=answer.status)
+            case Do.DUPLICATE:
+                answer = self._teller.duplicate(operation, telling, snapshot)
+                self._guard.emit("operation.duplicate", operation, state=operation.state, money=operation.money)
+            case _:
+                answer = self._teller.record(operation, telling, snapshot)
+        await self._say(answer)
+
+    async def _say(self, answer: HandlerAnswer) -> None:
+        await send_answer(self._send, answer, head_only=self._scope["method"] == "HEAD")
+
+
+class _Running:
+    """The handler runs: its answer is held until the record says how the run ended."""
+
+    def __init__(self, exchange: Exchange, identity: Identity, submission: Submission, handle: OperationHandle) -> None:
+        self._exchange = exchange
+        self._guard = exchange._guard
+        self._identity = identity
+        self._submission = submission
+        self._handle = handle
+        self._capture = Capture(exchange._send, bytes_max=identity.rule.answer_bytes_max, completed=self._begin_settling)
+        self._early: set[asyncio.Task[None]] = set()
+        self._settling: asyncio.TimerHandle | None = None
+        self._answered = False
+
+    async def run(self) -> None:
+        """Run the app to its end; conclude; answer."""
+        CURRENT.set(self._handle)  # this task is the run's own, so there is nothing to reset
+        left = self._submission.deadline - self._guard.clock.monotonic()
+        deadline = asyncio.get_running_loop().call_later(max(left, 0.0), self._soon, self._answer_at_deadline)
+        raised = await self._run_app()
+        deadline.cancel()
+        if self._settling is not None:
+            self._settling.cancel()
+        if self._early:
+            await asyncio.wait(self._early)
+        await self._conclude(raised=raised)
+
+    async def _run_app(self) -> bool:
+        """Whether it raised. A client that has gone does not stop it; a run without an end does."""
+        receive = Replayed(self._identity.snapshot.body)
+        try:
+            async with asyncio.timeout(self._identity.rule.run_seconds_max):
+                await self._exchange._app(self._exchange._scope, receive, self._capture)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the record decides what the shopper hears
+            _log.warning("handler.raised", error=type(error).__name__, reference=self._handle.reference)
+            return True
+        finally:
+            receive.end()
+        return False
+
+    def _begin_settling(self) -> None:
+        """The answer is whole. If the app does not return soon (background tasks), it goes out before the end."""
+        self._settling = asyncio.get_running_loop().call_later(self._identity.rule.settle_seconds, self._soon, self._answer_early)
+
+    def _soon(self, answer: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(answer())
+        self._early.add(task)
+
+    async def _answer_early(self) -> None:
+        """Store the answer, keep the lease, let it go. A process that dies now leaves "answered, not confirmed"."""
+        answer = self._capture.answer()
+        if answer is None or self._answered or self._reading(answer) is not Reading.SUCCEEDED or not self._may_say_success():
+            return
+        try:
+            await keep_answer(self._guard.engine, self._handle.work, replayable(answer))
+        except (StoreError, LeaseLost):
+            return  # then it waits for the end like any other
+        await self._give_once(answer)
+
+    async def _answer_at_deadline(self) -> None:
+        """Nobody waits longer than the rule's deadline; the run goes on, and the status page follows it."""
+        if not self._capture.live:
+            teller, identity, operation = self._exchange._teller, self._identity, self._handle.work.operation
+            await self._give_once(teller.record(operation, identity.telling, identity.snapshot, at_work=True))
+
+    async def _give_once(self, answer: HandlerAnswer) -> None:
+        if not self._answered:
+            self._answered = True
+            await self._exchange._say(answer)
+
+    def _may_say_success(self) -> bool:
+        work = self._handle.work
+        return work.operation.charged_by == "shop" or self._handle.money.state in (MoneyState.CHARGED, MoneyState.NONE)
+
+    def _reading(self, answer: HandlerAnswer | None) -> Reading:
+        rule = self._identity.rule
+        reading = read(answer, rule.cases)
+        redirects = answer is not None and 300 <= answer.status < 400
+        if reading is Reading.FAILED and redirects and not rule.cases and rule.charged_by == "guard":
+            return Reading.SUCCEEDED  # a redirect after the post: the record, not the status, says how it went
+        return reading
+
+    async def _conclude(self, *, raised: bool) -> None:
+        answer = self._capture.answer()
+        live = self._capture.live and self._capture.phase is Phase.COMPLETE
+        reading = self._reading(HandlerAnswer(self._capture.status) if live else answer)
+        stored: StoredAnswer | None = Tombstone(self._capture.status) if live else replayable(answer) if answer else None
+        if raised and reading is not Reading.SUCCEEDED:
+            reading = Reading.FAILED
+        try:
+            told = await end_run(
+                self._guard.engine,
+                self._handle,
+                self._submission.tenor,
+                reading=reading,
+                answer=stored,
+                raised_after=raised and reading is Reading.SUCCEEDED,
+            )
+        except (LeaseLost, StoreError) as error:
+            await self._not_written(error, reading, answer)
+            return
+        await self._give(told, answer)
+
+    async def _give(self, told: Told, answer: HandlerAnswer | None) -> None:
+        """Send what was concluded, unless the answer has gone already."""
+        if self._capture.live:
+            await self._capture.finish_live()
+        elif told.conclusion.say is Say.HANDLER and answer is not None:
+            await self._give_once(answer)
+        else:
+            await self._give_once(self._corrected(told))
+
+    def _corrected(self, told: Told) -> HandlerAnswer:
+        """Our own answer in the place of the handler's."""
+        teller, identity = self._exchange._teller, self._identity
+        deferral = self._handle.deferral
+        match told.conclusion.say:
+            case Say.NOT_KEPT:
+                return teller.situation(Situation.NOT_KEPT, identity.telling, identity.snapshot, told.operation)
+            case Say.DECLINED:
+                return teller.situation(Situation.DECLINED, identity.telling, identity.snapshot, told.operation)
+            case _:
+                return teller.record(told.operation, identity.telling, identity.snapshot, resume_url=deferral.resume_url or None)
+
+    async def _not_written(self, error: Exception, reading: Reading, answer: HandlerAnswer | None) -> None:
+        """The end could not be written. What we know of the money becomes a note; what we say stays within what we know."""
+        _log.warning("end.not_written", error=type(error).__name__, reference=self._handle.reference)
+        work = self._handle.work
+        if work.operation.charged_by == "shop":
+            read_shop_charge(work, reading)
+        there = await self._note_and_look(work.operation)
+        if self._capture.live:
+            await self._capture.finish_live()
+        elif there is None and answer is not None and reading is Reading.SUCCEEDED and self._handle.money.state is MoneyState.CHARGED:
+            await self._give_once(answer)  # true, though not kept: a retry will be told that it is being looked into
+        else:
+            identity = self._identity
+            await self._give_once(self._exchange._teller.uncertain(there or work.operation, identity.telling, identity.snapshot))
+
+    async def _note_and_look(self, operation: Operation) -> Operation | None:
+        """Append the answers that our refused save carried; the record as it is now, or None while the store is away."""
+        engine = self._guard.engine
+        try:
+            there: Operation | None = None
+            for send in operation.sends:
+                if not isinstance(send.outcome, Unknown):
+                    note = _late_answer(engine.clock.now(), send.key, send.outcome, send.number)
+                    there = await engine.operations.note(operation.id, note)
+            return there or await engine.operations.store.get(operation.id)
+        except StoreError:
+            return None
+
+
+def _late_answer(now: float, key: str, outcome: Any, number: int) -> Note:
+    return Note(
+        event_id=f"late:{key}:{number}",
+        kind=NoteKind.OUTCOME,
+        at=now,
+        source="late answer",
+        gateway_key=key,
+        outcome=outcome,
+        through=number,
+    )
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then the server's own messages."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return left.pop() if left else await receive()
+
+    return again
+
+

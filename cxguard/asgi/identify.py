@@ -1,0 +1,188 @@
+"""Read from a request whose it is, which key it has, and what it wants: everything that entering needs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cxguard.core import names
+from cxguard.core.answer import Audience, Medium, Telling, can_be_told
+from cxguard.core.cards import carries_card
+from cxguard.core.decide import Policy, Submit
+from cxguard.core.fingerprint import fingerprint_of, same_request
+from cxguard.core.operation import Operation, State
+from cxguard.core.snapshot import Snapshot, Wants
+from cxguard.engine.cold import seal_member
+from cxguard.engine.ending import Tenor
+from cxguard.engine.engine import Engine
+from cxguard.engine.entering import Submission, shop_line
+from cxguard.engine.operations import Terms
+from cxguard.guard import Guard
+from cxguard.rules import Arrival, Asked, Rule, read_asked
+
+CONFIRM_HEADER = "cxguard-confirm-duplicate"
+CONFIRM_FIELD = "cxguard_confirm_duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks for what, as read from one request."""
+
+    rule: Rule
+    arrival: Arrival
+    asked: Asked
+    telling: Telling
+    confirmed: str | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The request as a value."""
+        return self.arrival.snapshot
+
+
+def telling_of(rule: Rule, snapshot: Snapshot) -> Telling:
+    """How this client can be spoken to."""
+    medium = Medium.GRAPHQL if rule.graphql_mutation else Medium.HTML if snapshot.wants() is Wants.HTML else Medium.JSON
+    audience = Audience.MACHINE if rule.audience == "machine" else Audience.SHOPPER
+    return Telling(medium, audience, reads_202=snapshot.prefers_async or rule.client_reads_202)
+
+
+async def identify(rule: Rule, arrival: Arrival) -> Identity | None:
+    """Read owner, key, amounts and purchase. None: no key, and the rule lets such a request pass.
+
+    Raises:
+        BadRequest: something cannot be read, or is missing. Nothing was opened.
+    """
+    asked = await read_asked(rule, arrival)
+    if asked is None:
+        return None
+    return Identity(rule, arrival, asked, telling_of(rule, arrival.snapshot), _confirmed(arrival.snapshot))
+
+
+def _confirmed(snapshot: Snapshot) -> str | None:
+    """The reference that the shopper confirmed to buy again."""
+    told = snapshot.header(CONFIRM_HEADER)
+    if told is None and snapshot.is_form:
+        told = snapshot.form().field(CONFIRM_FIELD)
+    return names.normalise_reference(told) if told else None
+
+
+def submission_of(guard: Guard, identity: Identity) -> Submission:
+    """Everything that entering needs."""
+    engine, rule = guard.engine, identity.rule
+    fresh = _fresh(guard, engine, identity)
+
+    def submit_of(there: Operation) -> Submit:
+        return Submit(
+            owner=fresh.owner,
+            client_key=fresh.client_key,
+            same_request=same_request(engine.naming, there.fingerprint, identity.snapshot, ignore=rule.ignore_fields),
+            amount_minor=fresh.amount_minor,
+            currency=fresh.currency,
+            confirmed=identity.confirmed,
+        )
+
+    def again(there: Operation) -> Operation:
+        return _named(engine, replace(fresh, sends=()), _key_of(fresh, identity) + f"\x1fagain:{there.reference}")
+
+    return Submission(
+        fresh=fresh,
+        terms=Terms(policy_of(rule), lease_seconds=rule.lease_seconds, run_seconds_max=rule.run_seconds_max),
+        submit_of=submit_of,
+        again=again,
+        tenor=tenor_of(rule, may_keep=fresh.kept),
+        deadline=engine.clock.monotonic() + rule.deadline_seconds,
+        gateway=rule.gateway,
+        rerun_safe=rule.rerun_safe,
+    )
+
+
+def policy_of(rule: Rule) -> Policy:
+    """What the rule says about repeated submits."""
+    return Policy(
+        double_click_seconds=rule.double_click_seconds,
+        duplicate_window_seconds=rule.duplicate_window_seconds,
+        can_resolve=rule.charged_by == "guard" or rule.resolve is not None or rule.rerun_safe,
+        per_purchase=rule.per_purchase is not None,
+    )
+
+
+def tenor_of(rule: Rule, *, may_keep: bool) -> Tenor:
+    """What the rule says about ending a run."""
+    return Tenor(
+        may_keep=may_keep,
+        has_later=rule.later is not None,
+        ask=rule.resolve,
+        queue_seconds=rule.give_up_seconds,
+        keep_seconds=rule.keep_seconds,
+    )
+
+
+def _fresh(guard: Guard, engine: Engine, identity: Identity) -> Operation:
+    rule, now = identity.rule, guard.clock.now()
+    owner = guard.owner_name(identity.asked.owner)
+    record = Operation(
+        id="",
+        namespace=guard.namespace,
+        rule=rule.name,
+        owner=owner,
+        reference="",
+        fingerprint=fingerprint_of(engine.naming, identity.snapshot, ignore=rule.ignore_fields),
+        state=State.RUNNING,
+        created_at=now,
+        updated_at=now,
+        claims=_claims(guard, engine, identity, owner),
+        client_key=identity.asked.key.chosen_by_client,
+        charged_by=rule.charged_by,
+        kept=rule.later is not None and can_be_told(identity.telling) and carries_card(identity.snapshot) is None,
+        amount_minor=identity.asked.amount_minor,
+        currency=identity.asked.currency,
+        session=visit_of(identity.arrival.scope),
+        locale=_locale(identity.snapshot),
+    )
+    named = _named(engine, record, _key_of(record, identity))
+    return _with_contents(guard, engine, named, identity)
+
+
+def _key_of(record: Operation, identity: Identity) -> str:
+    """The key's value; a purchase without one gets a random name, and is found again by its claim."""
+    return identity.asked.key.value or secrets.token_hex(16)
+
+
+def _named(engine: Engine, record: Operation, key: str) -> Operation:
+    id = names.operation_id(engine.naming, namespace=record.namespace, purpose=record.rule, owner=record.owner, key=key)
+    named = replace(record, id=id, reference=names.reference_of(id))
+    return replace(named, sends=shop_line(engine, named, named))
+
+
+def _claims(guard: Guard, engine: Engine, identity: Identity, owner: str) -> tuple[str, ...]:
+    rule, asked = identity.rule, identity.asked
+    if not asked.key.value:
+        return (names.current_claim(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner),)
+    if not asked.purchase:
+        return ()
+    return (names.purchase_claim(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner, parts=asked.purchase),)
+
+
+def _with_contents(guard: Guard, engine: Engine, record: Operation, identity: Identity) -> Operation:
+    """Seal what must be kept from the start: a process that dies in the middle leaves an order that can be completed."""
+    members: dict[str, Any] = {}
+    if identity.rule.later is not None and carries_card(identity.snapshot) is None:
+        members["request"] = seal_member(engine.seal, record, "request", identity.snapshot.to_bytes())
+    if identity.asked.contact:
+        members["contact"] = seal_member(engine.seal, record, "contact", identity.asked.contact.encode())
+        members["contact_hash"] = names.contact_hash(engine.naming, namespace=guard.namespace, contact=identity.asked.contact)
+    return replace(record, **members) if members else record
+
+
+def visit_of(scope: Mapping[str, Any]) -> str | None:
+    """The session that the middleware found for this request."""
+    visit: str | None = scope.get("cxguard.session")
+    return visit
+
+
+def _locale(snapshot: Snapshot) -> str:
+    accepted = next(iter(snapshot.header_all("accept-language")), "en")
+    return accepted.partition(",")[0].partition(";")[0].partition("-")[0].strip().lower()[:8] or "en"

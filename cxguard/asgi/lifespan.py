@@ -1,0 +1,65 @@
+"""The guard's life beside the app's: started with the lifespan where there is one, else by the first guarded request."""
+
+from __future__ import annotations
+
+from cxguard.asgi.types import App, Message, Receive, Scope, Send
+from cxguard.errors import StoreError
+from cxguard.guard import Guard
+from cxguard.logs import get_logger
+
+_log = get_logger("lifespan")
+
+
+class Lifespan:
+    """Starts and stops the guard around the app's own lifespan, whose messages pass unchanged."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the lifespan through. Wrong settings fail the start; a store that is away does not."""
+        watched = _Watched(self._guard, receive, send)
+        try:
+            await app(scope, watched.receive, watched.send)
+        finally:
+            if watched.stopping:
+                await self._guard.stop()
+
+    async def start_late(self) -> None:
+        """Start at a request: there was no lifespan (Django), or the store was away until now."""
+        if not self._guard.started:
+            try:
+                await self._guard.start()
+            except StoreError as error:
+                _log.warning("guard.not_started", why=str(error))
+
+
+class _Watched:
+    """The lifespan's two channels, with the guard's start put before the app hears of its own."""
+
+    def __init__(self, guard: Guard, receive: Receive, send: Send) -> None:
+        self._guard = guard
+        self._receive = receive
+        self._send = send
+        self.stopping = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "lifespan.startup":
+            await self._start()
+        elif message["type"] == "lifespan.shutdown":
+            await self._guard.finish_runs()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            await self._guard.stop()
+        elif message["type"] == "lifespan.startup.failed":
+            self.stopping = True
+        await self._send(message)
+
+    async def _start(self) -> None:
+        try:
+            await self._guard.start()
+        except StoreError as error:  # away now: ruled paths answer 503 and try again; the shop goes on
+            _log.warning("guard.not_started", why=str(error))

@@ -1,0 +1,79 @@
+"""`GuardMiddleware`: finds the rule for a request and hands it to an exchange; everything else passes untouched."""
+
+from __future__ import annotations
+
+from cxguard.asgi.exchange import Exchange
+from cxguard.asgi.lifespan import Lifespan
+from cxguard.asgi.rerun import OPERATION_IN_SCOPE, run_inside, run_kept
+from cxguard.asgi.status import StatusPages
+from cxguard.asgi.types import App, Receive, Scope, Send
+from cxguard.asgi.visits import Visits
+from cxguard.asgi.watch import watch
+from cxguard.core.reading import HandlerAnswer
+from cxguard.core.snapshot import Snapshot, full_path
+from cxguard.engine.handle import OperationHandle
+from cxguard.guard import Guard, Mode
+from cxguard.render.renderer import Renderer
+from cxguard.rules import Rule
+
+
+class GuardMiddleware:
+    """Puts a guard around an ASGI app.
+
+    `app.add_middleware(GuardMiddleware, guard=guard)`, or outermost: `app = GuardMiddleware(app, guard=guard)`. CORS must
+    be outside of it: add it after the guard, or wrap the guard in it.
+    """
+
+    def __init__(self, app: App, guard: Guard) -> None:
+        self.app = app
+        self.guard = guard
+        self._outermost: App = self
+        self._renderer = Renderer(guard.shop, texts=guard.messages, prefix=guard.prefix, specs=guard.specs)
+        self._pages = StatusPages(guard, self._renderer)
+        self._visits = Visits(guard) if guard.funnel is not None else None
+        self._lifespan = Lifespan(guard)
+        guard.use_rerun(self._run_kept)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        path = full_path(scope)
+        rule = self.guard.matcher.find(scope["method"], path)
+        if rule is not None and OPERATION_IN_SCOPE in scope:
+            await run_inside(self.app, scope, receive, send)
+        elif self._visits is not None and self._visits.concerned(rule, scope["method"], path):
+            await self._visits.follow(self._guarded, rule, path, scope, receive, send)
+        elif rule is not None:
+            await self._guarded(rule, path, scope, receive, send)
+        elif path.startswith(self.guard.prefix) and self._pages.serves(path):
+            await self._pages(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _guarded(self, rule: Rule | None, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if rule is None:
+            await self.app(scope, receive, send)
+            return
+        self._remember_outermost(scope)
+        await self._lifespan.start_late()
+        if self.guard.mode is Mode.WATCH:
+            await watch(self.guard, self.app, rule, scope, receive, send)
+        else:
+            await Exchange(self.guard, self._renderer, self.app, rule, scope, receive, send).answer()
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lifespan and websockets. The guard starts and stops with the app, and never keeps it from doing either."""
+        self._remember_outermost(scope)
+        if scope["type"] == "lifespan":
+            await self._lifespan.run(self.app, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _remember_outermost(self, scope: Scope) -> None:
+        """A kept request must run through everything that a live one runs through. Starlette names its app in the scope."""
+        if self._outermost is self:
+            self._outermost = scope.get("app") or self
+
+    async def _run_kept(self, handle: OperationHandle, kept: Snapshot) -> HandlerAnswer | None:
+        return await run_kept(self._outermost, handle, kept)

@@ -1,0 +1,59 @@
+"""Run a kept request again through the app, with its operation in hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cxguard.asgi.bodies import Replayed
+from cxguard.asgi.capture import Capture
+from cxguard.asgi.types import App, Message, Receive, Scope, Send
+from cxguard.core.reading import HandlerAnswer
+from cxguard.core.snapshot import Snapshot
+from cxguard.engine.handle import CURRENT, OperationHandle
+
+OPERATION_IN_SCOPE = "cxguard.operation"  # only this process can put it there: a client sends headers, not scope members
+ANSWER_BYTES_MAX = 1_048_576
+
+
+async def run_inside(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """The inner half of a re-run: whoever started it holds the lease and reads the answer."""
+    token = CURRENT.set(scope[OPERATION_IN_SCOPE])
+    try:
+        await app(scope, receive, send)
+    finally:
+        CURRENT.reset(token)
+
+
+async def run_kept(app: App, handle: OperationHandle, kept: Snapshot) -> HandlerAnswer | None:
+    """Send *kept* through *app* as a request of its own. None: the app raised, or gave no whole answer."""
+    capture = Capture(_nowhere, bytes_max=ANSWER_BYTES_MAX)
+    receive = Replayed(kept.body)
+    try:
+        await app(_scope_of(kept, handle), receive, capture)
+    except Exception:  # noqa: BLE001 - a handler may fail in any way; the record says what that means for the money
+        return None
+    finally:
+        receive.end()
+    return capture.answer()
+
+
+def _scope_of(kept: Snapshot, handle: OperationHandle) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": kept.method,
+        "scheme": "https",
+        "path": kept.path,
+        "raw_path": kept.path.encode("utf-8"),
+        "root_path": "",
+        "query_string": kept.query.encode("latin-1"),
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.headers],
+        "client": ("127.0.0.1", 0),
+        "server": (kept.header("host") or "localhost", 443),
+        OPERATION_IN_SCOPE: handle,
+    }
+
+
+async def _nowhere(message: Message) -> None:
+    """Nobody waits at the other end."""

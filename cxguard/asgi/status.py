@@ -1,0 +1,186 @@
+"""The pages that belong to the shopper: the status of one order, cancelling it, one question back, and their assets."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from cxguard.asgi.bodies import ClientGone, read_body
+from cxguard.asgi.capture import send_answer
+from cxguard.asgi.telling import NEXT_UPDATE_SECONDS, STATUS_PURPOSE, accept_language, as_answer
+from cxguard.asgi.types import Receive, Scope, Send
+from cxguard.core.answer import Medium
+from cxguard.core.cards import redact
+from cxguard.core.money import Note, NoteKind
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import NeedsShopper
+from cxguard.core.reading import HandlerAnswer
+from cxguard.core.snapshot import Snapshot, Wants, full_path
+from cxguard.engine.cold import open_answer
+from cxguard.errors import BadRequest, OwnerMissing, SealError, StoreError
+from cxguard.guard import Guard
+from cxguard.render.rendered import Rendered, see_other
+from cxguard.render.renderer import Renderer
+from cxguard.render.status import OWN_WORDS_CHARS_MAX, WENT_WRONG, Extras
+from cxguard.rules import Arrival, resolve_owner
+
+BODY_BYTES_MAX = 8_192  # a few sentences
+BODY_SECONDS_MAX = 10.0
+
+
+class StatusPages:
+    """Everything below the guard's prefix."""
+
+    def __init__(self, guard: Guard, renderer: Renderer) -> None:
+        self._guard = guard
+        self._renderer = renderer
+
+    def serves(self, path: str) -> bool:
+        """Whether *path* is one of ours; other paths under the prefix are the app's."""
+        rest = path.removeprefix(self._guard.prefix)
+        return rest.startswith(("/orders/", "/assets/"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = full_path(scope)
+        kind, _, rest = path.removeprefix(self._guard.prefix).lstrip("/").partition("/")
+        try:
+            snapshot = await self._snapshot(scope, receive)
+            rendered = self._renderer.asset(rest) if kind == "assets" else await self._order(scope, snapshot, rest)
+        except ClientGone:
+            return
+        except (BadRequest, StoreError):
+            rendered = None
+        answer = rendered if isinstance(rendered, HandlerAnswer) else as_answer(rendered or self._nothing(scope))
+        await send_answer(send, answer, head_only=scope["method"] == "HEAD")
+
+    async def _snapshot(self, scope: Scope, receive: Receive) -> Snapshot:
+        if scope["method"] != "POST":
+            return Snapshot.from_scope(scope, body=b"")
+        body = await read_body(scope, receive, body_bytes_max=BODY_BYTES_MAX, body_seconds_max=BODY_SECONDS_MAX)
+        return Snapshot.from_scope(scope, body=body)
+
+    def _nothing(self, scope: Scope) -> Rendered:
+        """The same answer for an unknown, an expired, a forged link, and a store that does not answer."""
+        snapshot = Snapshot.from_scope(scope, body=b"")
+        language = accept_language(snapshot)
+        return self._renderer.no_such_order(medium=_medium(snapshot), accept_language=language, now=self._guard.clock.now())
+
+    async def _order(self, scope: Scope, snapshot: Snapshot, rest: str) -> Rendered | HandlerAnswer | None:
+        token, _, action = rest.partition("/")
+        operation = await self._operation(token)
+        if operation is None:
+            return None
+        here = f"{scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
+        match scope["method"], action:
+            case "GET" | "HEAD", "":
+                return await self._page(scope, snapshot, operation, here)
+            case "GET" | "HEAD", "answer":
+                return await self._own_answer(scope, snapshot, operation)
+            case "POST", "cancel":
+                await self._cancel(operation)
+                return see_other(here) if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, operation, here)
+            case "POST", "say":
+                await self._remark(operation, snapshot)
+                return see_other(f"{here}?said") if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, operation, here)
+        return None
+
+    async def _operation(self, token: str) -> Operation | None:
+        await self._guard.start()
+        id = self._guard.engine.seal.read_token(token, now=self._guard.clock.now(), purpose=STATUS_PURPOSE)
+        operation = await self._guard.store.get(id) if id is not None else None
+        return operation if operation is not None and operation.namespace == self._guard.namespace else None
+
+    async def _page(self, scope: Scope, snapshot: Snapshot, operation: Operation, here: str) -> Rendered:
+        asked = snapshot.query.split("&")
+        extras = Extras(
+            at_work=await self._at_work(operation),
+            next_update_at=self._guard.clock.now() + NEXT_UPDATE_SECONDS,
+            resume_url=_resume_url(operation),
+            order_url=await self._order_url(scope, snapshot, operation, here),
+            again="again" in asked,
+            saying="say" in asked,
+            said="said" in asked,
+        )
+        return self._render(snapshot, operation, here, extras)
+
+    async def _fresh(self, snapshot: Snapshot, seen: Operation, here: str) -> Rendered:
+        operation = await self._guard.store.get(seen.id) or seen
+        return self._render(snapshot, operation, here, Extras(at_work=await self._at_work(operation)))
+
+    def _render(self, snapshot: Snapshot, operation: Operation, here: str, extras: Extras) -> Rendered:
+        return self._renderer.status(
+            operation,
+            medium=_medium(snapshot),
+            status_url=here,
+            accept_language=accept_language(snapshot),
+            now=self._guard.clock.now(),
+            extras=extras,
+        )
+
+    async def _at_work(self, operation: Operation) -> bool:
+        return operation.lease is not None and operation.lease.until > await self._guard.store.clock()
+
+    async def _order_url(self, scope: Scope, snapshot: Snapshot, operation: Operation, here: str) -> str | None:
+        """Where the owner finds the shop's own answer: the page that it redirected to, or what it said."""
+        stored = await self._stored(scope, snapshot, operation)
+        if stored is None:
+            return None
+        if 300 <= stored.status < 400:
+            return _local(stored.header("location"))
+        return f"{here}/answer" if (stored.header("content-type") or "").startswith("text/html") else None
+
+    async def _own_answer(self, scope: Scope, snapshot: Snapshot, operation: Operation) -> HandlerAnswer | None:
+        stored = await self._stored(scope, snapshot, operation)
+        if stored is None:
+            return None
+        return replace(stored, headers=(*stored.headers, (b"cache-control", b"no-store")))
+
+    async def _stored(self, scope: Scope, snapshot: Snapshot, operation: Operation) -> HandlerAnswer | None:
+        """The shop's own answer, for its owner only: whoever else holds the link sees the status, not the page."""
+        rule = self._guard.matcher.by_name(operation.rule)
+        if rule is None or operation.answer is None:
+            return None
+        try:
+            owner = await resolve_owner(rule, Arrival(snapshot, scope))
+            stored = open_answer(self._guard.engine.seal, operation)
+        except (OwnerMissing, BadRequest, SealError):
+            return None
+        same = secrets.compare_digest(self._guard.owner_name(owner), operation.owner)
+        return stored if same and isinstance(stored, HandlerAnswer) else None
+
+    async def _cancel(self, operation: Operation) -> None:
+        """Put the wish on record; then, if nobody has the order in hand, carry it out at once."""
+        note = Note(
+            event_id=f"cancel:{operation.generation}",
+            kind=NoteKind.CANCEL,
+            at=self._guard.clock.now(),
+            source="status page",
+            generation=operation.generation,
+        )
+        noted = await self._guard.engine.operations.note(operation.id, note)
+        await self._guard.queue().attend_now(noted)
+
+    async def _remark(self, operation: Operation, snapshot: Snapshot) -> None:
+        """What went wrong for the shopper: a choice of ours, and a few words of theirs without card data."""
+        form = snapshot.form()
+        what = form.field("what") or ""
+        words = redact((form.field("words") or "")[:OWN_WORDS_CHARS_MAX])
+        text = f"{what if what in WENT_WRONG else 'other'}: {words}" if words else (what if what in WENT_WRONG else "other")
+        note = Note(f"remark:{secrets.token_hex(8)}", NoteKind.REMARK, self._guard.clock.now(), source="shopper", text=text)
+        await self._guard.engine.operations.note(operation.id, note)
+
+
+def _medium(snapshot: Snapshot) -> Medium:
+    return Medium.HTML if snapshot.wants() is Wants.HTML else Medium.JSON
+
+
+def _resume_url(operation: Operation) -> str | None:
+    waiting = [send.outcome for send in operation.sends if isinstance(send.outcome, NeedsShopper)]
+    return waiting[-1].resume_url or None if waiting else None
+
+
+def _local(location: str | None) -> str | None:
+    """A path of this site, or None: a stored redirect must not lead a shopper elsewhere."""
+    parts = urlsplit(location or "")
+    return location if location and location.startswith("/") and not parts.netloc and not location.startswith("//") else None

@@ -1,0 +1,158 @@
+"""What the guard itself says in answer to one request: from record or situation to a whole response."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cxguard.asgi.types import Scope
+from cxguard.core.answer import (
+    About,
+    Answer,
+    Situation,
+    Telling,
+    answer_for,
+    money_told,
+    situation_of_operation,
+)
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.outcomes import Declined
+from cxguard.core.reading import HandlerAnswer
+from cxguard.core.refusal import answer_for_refusal
+from cxguard.core.snapshot import Snapshot
+from cxguard.engine.cold import open_answer
+from cxguard.errors import BadRequest, HiddenMutation, SealError
+from cxguard.guard import Guard
+from cxguard.render.html import Confirm, confirm_form
+from cxguard.render.rendered import Rendered
+from cxguard.render.renderer import Renderer
+
+STATUS_PURPOSE = "status"  # what a status link's token is for
+NEXT_UPDATE_SECONDS = 1_800.0  # we promise to have looked by then, and the page says more whenever there is more
+TOLD_IN_SCOPE = "cxguard.told"  # our own answer, for whoever counts what shoppers were told
+FINISHED_IN_SCOPE = "cxguard.finished"  # the record that a handler's answer finished
+
+REPLAYED = (b"idempotency-replayed", b"true")
+
+
+class Teller:
+    """Says what there is to say to one request."""
+
+    def __init__(self, guard: Guard, renderer: Renderer, scope: Scope) -> None:
+        self._guard = guard
+        self._renderer = renderer
+        self._scope = scope
+
+    def refusal(self, error: BadRequest, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
+        """A request that was refused before anything was opened."""
+        answer = answer_for_refusal(error, specs=self._guard.specs)
+        code = error.graphql_code if isinstance(error, HiddenMutation) else ""
+        return self._say(answer, telling, snapshot, code=code)
+
+    def situation(self, situation: Situation, telling: Telling, snapshot: Snapshot, operation: Operation | None = None) -> HandlerAnswer:
+        """One row of the table, about *operation* if it is about one."""
+        about = self.about(operation) if operation is not None else About()
+        if situation is Situation.NOT_KEPT:
+            about = About()  # the order is not kept: nothing has a reference or a page
+        recorded = money_told(operation.state, money_of(operation).state) if operation is not None else None
+        answer = answer_for(situation, about, recorded=recorded, specs=self._guard.specs)
+        return self._say(answer, telling, snapshot)
+
+    def record(
+        self, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_work: bool = False, resume_url: str | None = None
+    ) -> HandlerAnswer:
+        """What the record says of itself."""
+        situation = situation_of_operation(operation, at_work=at_work)
+        about = replace(self.about(operation), resume_url=resume_url)
+        recorded = money_told(operation.state, money_of(operation).state)
+        return self._say(answer_for(situation, about, recorded=recorded, specs=self._guard.specs), telling, snapshot)
+
+    def uncertain(self, operation: Operation, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
+        """The end of a run could not be written: say no more than what the record, or our own doubt, allows."""
+        if operation.lease is not None or operation.state is State.RUNNING:
+            money = money_of(operation).state
+            paid = money is MoneyState.CHARGED
+            return self.situation(Situation.PAID_UNFINISHED if paid else Situation.UNKNOWN, telling, snapshot, operation)
+        return self.record(operation, telling, snapshot)
+
+    def duplicate(self, operation: Operation, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
+        """The same purchase under another key: here is the order that it looks like."""
+        ended = operation.state is State.FINISHED and money_of(operation).state is MoneyState.CHARGED
+        minutes = max(1, round((self._guard.clock.now() - operation.created_at) / 60))
+        about = replace(self.about(operation), minutes=minutes)
+        recorded = money_told(operation.state, money_of(operation).state)
+        situation = Situation.DUPLICATE if ended else Situation.DUPLICATE_RUNNING
+        return self._say(answer_for(situation, about, recorded=recorded, specs=self._guard.specs), telling, snapshot)
+
+    def replay(self, operation: Operation, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
+        """The stored answer once more; where only the fact of it was kept, the record's own words."""
+        try:
+            stored = open_answer(self._guard.engine.seal, operation)
+        except SealError:
+            stored = None  # its key is gone: the record still says what became of the order
+        if not isinstance(stored, HandlerAnswer):
+            return self.record(operation, telling, snapshot)
+        self._scope[FINISHED_IN_SCOPE] = operation
+        return replace(stored, headers=(*stored.headers, REPLAYED))
+
+    def about(self, operation: Operation) -> About:
+        """What an answer can say about an order."""
+        return About(
+            reference=operation.reference,
+            status_url=self.status_url(operation),
+            next_update_at=self._next_update_at(operation),
+            amount_minor=operation.amount_minor,
+            currency=operation.currency,
+            reason=decline_reason(operation),
+        )
+
+    def status_url(self, operation: Operation) -> str:
+        """The order's status page: a path with an unguessable signed token."""
+        token = self._guard.engine.seal.sign_token(
+            operation.id, expires_at=self._guard.clock.now() + self._guard.settings.link_seconds, purpose=STATUS_PURPOSE
+        )
+        return f"{self._scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
+
+    def _next_update_at(self, operation: Operation) -> float | None:
+        if operation.state in (State.FINISHED, State.CANCELLED):
+            return None
+        soon = self._guard.clock.now() + NEXT_UPDATE_SECONDS
+        return min(soon, operation.give_up_at) if operation.give_up_at is not None else soon
+
+    def _say(self, answer: Answer, telling: Telling, snapshot: Snapshot, *, code: str = "") -> HandlerAnswer:
+        self._scope[TOLD_IN_SCOPE] = answer
+        rendered = self._renderer.render(
+            answer,
+            telling,
+            accept_language=accept_language(snapshot),
+            now=self._guard.clock.now(),
+            confirm=_confirm(answer, snapshot),
+            code=code,
+        )
+        return as_answer(rendered)
+
+
+def accept_language(snapshot: Snapshot) -> str:
+    """The header; with several, as one list."""
+    return ",".join(snapshot.header_all("accept-language"))
+
+
+def _confirm(answer: Answer, snapshot: Snapshot) -> Confirm | None:
+    """The shopper's own form once more, for "buy it again". Only plain forms can be sent back by a page."""
+    plain = snapshot.content_type.media_type == "application/x-www-form-urlencoded"
+    if answer.situation is not Situation.DUPLICATE or not plain or not answer.about.reference:
+        return None
+    return confirm_form(snapshot.path, snapshot.form().fields, reference=answer.about.reference)
+
+
+def decline_reason(operation: Operation) -> str:
+    """The class of the issuer's latest no, for the wording."""
+    own = [send.outcome for send in operation.sends if send.generation == operation.generation]
+    noted = [note.outcome for note in operation.notes]
+    return next((outcome.reason.value for outcome in reversed(own + noted) if isinstance(outcome, Declined)), "")
+
+
+def as_answer(rendered: Rendered) -> HandlerAnswer:
+    """A rendered response as the exchange sends it."""
+    headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in rendered.headers)
+    return HandlerAnswer(status=rendered.status, headers=headers, body=rendered.body)

@@ -1,0 +1,132 @@
+"""How a run ends: from the folded money, what the handler said, and whether the order may be kept.
+
+The record speaks, not the handler: a handler that says "declined" over money that is charged or unknown is not let
+through, and neither is one that says "thank you" over money that is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cxguard.core.money import Money, MoneyState
+from cxguard.core.reading import Reading
+
+
+class Ending(StrEnum):
+    """What becomes of the work."""
+
+    FINISH = "finish"
+    RELEASE = "release"  # nothing was sent: the record goes, the key is free
+    DEFER = "defer"  # queued: a worker resolves it, or places it
+    HOLD = "hold"  # a person, the shopper, or proof
+
+
+class Say(StrEnum):
+    """What the shopper is told."""
+
+    HANDLER = "handler"  # the handler's own answer, byte for byte
+    DECLINED = "declined"
+    NEEDS_SHOPPER = "needs_shopper"
+    KEPT = "kept"
+    NOT_KEPT = "not_kept"
+    UNKNOWN = "unknown"
+    PAID_UNFINISHED = "paid_unfinished"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How to end the run and what to say. `why` is a short code for the record and the timeline."""
+
+    ending: Ending
+    say: Say
+    why: str = ""
+    waiting_for_shopper: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known when a run has ended.
+
+    Attributes:
+        reading: what the handler's answer means; None when there is no handler (a script).
+        deferred: why `op.charge` could not charge although nothing was sent (`gateway_down`, ...), or "".
+        needs_shopper: the last word of the gateway was "one more step at the bank".
+        may_keep: the rule has `later`, the shopper can be told, and the request may be kept.
+        has_later: the rule has `later`: an order that is paid can be completed without the shopper.
+        can_resolve: somebody can be asked what became of an unknown.
+        has_steps: steps of the operation have run and must not run again.
+        raised_after: the handler failed after it had given a good answer.
+        hold: why only a person can go on (a step without a recorded end, ...), or "".
+    """
+
+    money: Money
+    charged_by_shop: bool
+    reading: Reading | None
+    deferred: str = ""
+    needs_shopper: bool = False
+    may_keep: bool = False
+    has_later: bool = False
+    can_resolve: bool = False
+    has_steps: bool = False
+    raised_after: bool = False
+    hold: str = ""
+
+
+def conclude(run: Run) -> Conclusion:
+    """How *run* ends. Every cell of (money, reading) is a row of the tests."""
+    match run.money.state:
+        case MoneyState.UNKNOWN:
+            return _unknown(run)
+        case MoneyState.CHARGED:
+            return _charged(run)
+        case MoneyState.DECLINED:
+            return _declined(run)
+        case MoneyState.NONE | MoneyState.REFUNDED:
+            return _nothing_charged(run)
+
+
+def _unknown(run: Run) -> Conclusion:
+    if run.needs_shopper:
+        return Conclusion(Ending.HOLD, Say.NEEDS_SHOPPER, "needs_shopper", waiting_for_shopper=True)
+    if run.can_resolve:
+        return Conclusion(Ending.DEFER, Say.UNKNOWN, "charge_unknown")
+    return Conclusion(Ending.HOLD, Say.UNKNOWN, "charge_unknown")
+
+
+def _charged(run: Run) -> Conclusion:
+    if run.hold:
+        return Conclusion(Ending.HOLD, Say.PAID_UNFINISHED, run.hold)
+    if run.reading is Reading.SUCCEEDED and not run.raised_after:
+        return Conclusion(Ending.FINISH, Say.HANDLER)
+    if run.raised_after:
+        return Conclusion(Ending.HOLD, Say.PAID_UNFINISHED, "failed_after_answer")
+    if run.has_later:
+        return Conclusion(Ending.DEFER, Say.PAID_UNFINISHED, "order_missing")
+    return Conclusion(Ending.HOLD, Say.PAID_UNFINISHED, "order_missing")
+
+
+def _declined(run: Run) -> Conclusion:
+    if run.reading in (Reading.DECLINED, Reading.SUCCEEDED, Reading.REJECTED) and not run.raised_after:
+        return Conclusion(Ending.FINISH, Say.HANDLER, "declined")
+    return Conclusion(Ending.FINISH, Say.DECLINED, "declined")
+
+
+def _nothing_charged(run: Run) -> Conclusion:
+    if run.hold:
+        return Conclusion(Ending.HOLD, Say.HELD, run.hold)
+    if run.deferred:
+        if run.may_keep:
+            return Conclusion(Ending.DEFER, Say.KEPT, run.deferred)
+        return Conclusion(_freed(run), Say.NOT_KEPT, run.deferred)
+    if run.reading is Reading.SUCCEEDED and not run.raised_after:
+        return Conclusion(Ending.FINISH, Say.HANDLER)
+    if run.reading in (Reading.DECLINED, Reading.REJECTED):
+        return Conclusion(_freed(run), Say.HANDLER, "rejected")
+    return Conclusion(_freed(run), Say.NOT_KEPT, "failed")
+
+
+def _freed(run: Run) -> Ending:
+    """Steps that have run are kept with the record, so that the next submit goes on after them."""
+    return Ending.DEFER if run.has_steps else Ending.RELEASE

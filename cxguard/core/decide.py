@@ -1,0 +1,168 @@
+"""What to do with a submit, given the record that the store has for it.
+
+One pure function over (what is there, what is asked, the rule's policy, the time). It never guesses about money: a
+record whose money is unknown is resolved or told about, and nothing else.
+
+    same key, other request           client's key: mismatch.  derived key: the next generation, when nothing is charged
+    live lease                        wait for the first one's answer
+    lapsed while running              take it over: resolve first, run again only if nothing was ever sent
+    queued                            tell (or replace what is kept, while surely unpaid)
+    finished, charged                 replay; under a derived key after the window: "this looks like order R"
+    finished, not charged; cancelled  replay within the double click; later the next generation (derived key)
+    another record has the purchase   tell about that one, unless it surely charged nothing or the shopper confirmed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cxguard.core.money import Money, MoneyState
+from cxguard.core.operation import Operation, State, money_of
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the rule says about repeated submits. Seconds are wall-clock.
+
+    Attributes:
+        double_click_seconds: within this time the same submit is the same press of the button.
+        duplicate_window_seconds: within this time the same purchase is taken for a repeat.
+        can_resolve: somebody can be asked what became of an unknown charge.
+        per_purchase: the claim is the owner's current operation: a record found by it is this very operation.
+        resumable: the same call goes on after its last finished step (a script's function, run again).
+    """
+
+    double_click_seconds: float
+    duplicate_window_seconds: float
+    can_resolve: bool
+    per_purchase: bool = False
+    resumable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """What this request asks for, as far as deciding needs it.
+
+    Attributes:
+        same_request: its fingerprint is that of the record found.
+        confirmed: the reference that the shopper confirmed to buy again, if any.
+    """
+
+    owner: str
+    client_key: bool
+    same_request: bool
+    amount_minor: int | None = None
+    currency: str | None = None
+    confirmed: str | None = None
+
+
+class Do(StrEnum):
+    """Decisions that need no more than their name."""
+
+    RUN = "run"  # we hold a fresh record
+    REPLAY = "replay"  # the stored answer
+    WAIT = "wait"  # somebody is working on it
+    TELL = "tell"  # say what state and money are
+    MISMATCH = "mismatch"
+    FOREIGN = "foreign"  # another owner's basket: a neutral word
+    DUPLICATE = "duplicate"  # looks like that order
+    RESCUE = "rescue"  # seize: its holder is gone
+    RESOLVE = "resolve"  # seize, ask the gateway once, then tell
+    RERUN = "rerun"  # seize a queued one that is not kept and try again
+    REOPEN = "reopen"  # seize: the next generation
+    REPLACE = "replace"  # seize: the kept request gives way to this one
+    SUPERSEDE = "supersede"  # open again, over the record that holds the claim
+    AGAIN = "again"  # a confirmed second purchase: open under the id that names what it repeats
+
+
+ORDER_MISSING = "order_missing"  # paid, and what should follow the payment did not happen yet
+
+_LIVE = frozenset({State.RUNNING, State.QUEUED, State.HELD})
+
+
+def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool, claim: bool, now: float) -> Do:
+    """What to do with *submit*, when the store has *operation* for it and this call did not create it.
+
+    Args:
+        leased: a live lease is on it.
+        claim: it was found by a claim (same purchase under another key), not by its id.
+        now: wall clock, seconds since the epoch.
+    """
+    money = money_of(operation)
+    if operation.owner != submit.owner:
+        return Do.FOREIGN
+    if claim and not policy.per_purchase:
+        return _same_purchase(operation, submit, policy, money=money, leased=leased, now=now)
+    if submit.client_key and not submit.same_request:
+        return Do.MISMATCH
+    if leased:
+        return Do.WAIT if operation.state is State.RUNNING else Do.TELL
+    return _free(operation, submit, policy, money=money, now=now)
+
+
+def _free(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:
+    """The record is ours by id and nobody works on it."""
+    match operation.state:
+        case State.RUNNING:
+            return Do.RESCUE
+        case State.QUEUED:
+            return _queued(operation, submit, policy, money=money)
+        case State.HELD:
+            return Do.RERUN if policy.resumable and operation.why == ORDER_MISSING else Do.TELL
+        case State.FINISHED:
+            return _finished(operation, submit, policy, money=money, now=now)
+        case State.CANCELLED:
+            return _ended_uncharged(operation, submit, policy, money=money, now=now)
+
+
+def _queued(operation: Operation, submit: Submit, policy: Policy, *, money: Money) -> Do:
+    if money.state is MoneyState.UNKNOWN:
+        return Do.RESOLVE if policy.can_resolve else Do.TELL
+    if policy.resumable and not operation.cancel_asked:
+        return Do.RERUN
+    if money.state is not MoneyState.NONE or operation.cancel_asked:
+        return Do.TELL
+    if not operation.kept:
+        return Do.RERUN
+    return Do.TELL if submit.same_request else Do.REPLACE
+
+
+def _finished(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:
+    if money.state is not MoneyState.CHARGED or operation.money is not MoneyState.CHARGED:
+        return _ended_uncharged(operation, submit, policy, money=money, now=now)
+    ended_at = operation.answered_at or operation.updated_at
+    if submit.client_key or now - ended_at <= policy.duplicate_window_seconds:
+        return Do.REPLAY
+    return Do.AGAIN if submit.confirmed == operation.reference else Do.DUPLICATE
+
+
+def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:
+    """Finished without a standing charge, or cancelled. Under a derived key the shopper may try again."""
+    if money.state in (MoneyState.UNKNOWN, MoneyState.CHARGED):
+        return Do.TELL  # a late fact: the worker or a person mends it, a submit never does
+    replayable = operation.answer is not None and money.state is operation.money and operation.state is State.FINISHED
+    if submit.client_key:
+        return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL
+    ended_at = operation.answered_at or operation.updated_at
+    if submit.same_request and now - ended_at <= policy.double_click_seconds:
+        return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL
+    return Do.REOPEN
+
+
+def _same_purchase(operation: Operation, submit: Submit, policy: Policy, *, money: Money, leased: bool, now: float) -> Do:
+    """Another record of the same owner has the same basket."""
+    if operation.state in _LIVE or money.state is MoneyState.UNKNOWN:
+        return Do.DUPLICATE if leased or not _lapsed_unsent(operation, money) else Do.SUPERSEDE
+    if money.state is not MoneyState.CHARGED:
+        return Do.SUPERSEDE
+    same_amount = (operation.amount_minor, operation.currency) == (submit.amount_minor, submit.currency)
+    ended_at = operation.answered_at or operation.updated_at
+    if not same_amount or now - ended_at > policy.duplicate_window_seconds:
+        return Do.SUPERSEDE
+    return Do.SUPERSEDE if submit.confirmed == operation.reference else Do.DUPLICATE
+
+
+def _lapsed_unsent(operation: Operation, money: Money) -> bool:
+    """Its process died before anything was sent, or it waits unkept: it will never charge by itself."""
+    return money.state is MoneyState.NONE and not operation.kept and not operation.sends and operation.state is not State.HELD

@@ -1,0 +1,31 @@
+"""What stands about one gateway key: the one outcome that a second call with it would be told."""
+
+from __future__ import annotations
+
+from cxguard.core.money import MoneyState, fold
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Charged, Declined, NeedsShopper, Outcome, Refunded, Unknown
+
+
+def standing_outcome(operation: Operation, key: str) -> Outcome | None:
+    """The outcome that the fold stands on for *key*, or None: nothing is known, or surely not charged, so it may be sent."""
+    sends = [send for send in operation.sends if send.key == key]
+    notes = [note for note in operation.notes if note.gateway_key == key]
+    facts = [send.outcome for send in sends] + [note.outcome for note in notes if note.outcome is not None]
+    if not facts:
+        return None
+    match fold(sends, notes, generation=operation.generation).state:
+        case MoneyState.CHARGED:
+            return _last(facts, Charged)
+        case MoneyState.REFUNDED:
+            return _last(facts, Refunded)
+        case MoneyState.DECLINED:
+            return _last(facts, Declined)
+        case MoneyState.UNKNOWN:
+            return _last(facts, NeedsShopper) or _last(facts, Unknown) or Unknown(why="no answer yet")
+        case MoneyState.NONE:
+            return None
+
+
+def _last(facts: list[Outcome], kind: type[Outcome]) -> Outcome | None:
+    return next((fact for fact in reversed(facts) if isinstance(fact, kind)), None)

@@ -1,0 +1,1 @@
+"""The shell: ask the store, ask the core, do it, write it back."""

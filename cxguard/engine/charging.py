@@ -1,0 +1,158 @@
+"""One charge: the line is written, the lease is checked, the gateway is called, and what it said is kept.
+
+Nothing here decides where the money is; that is folded from the lines. What is surely not charged may be tried again
+within the deadline, under the same key; everything else ends as an outcome, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import tenacity
+
+from cxguard.core.money import NO_ANSWER, Send, SendKind
+from cxguard.core.operation import Operation, remember
+from cxguard.core.outcomes import NotCharged, Outcome, Unknown, outcome_kind
+from cxguard.engine.breakers import Rejected
+from cxguard.engine.cold import seal_charge
+from cxguard.engine.engine import Engine
+from cxguard.engine.leases import HeldLease
+from cxguard.gateways.base import Charge, Gateway
+
+SENDS_PER_CALL_MAX = 3  # one charge call; the shopper waits, and the queue will try for a day
+
+
+@dataclass(slots=True)
+class Work:
+    """An operation in hand: the record as we last knew it, our lease, and when the caller must have an answer."""
+
+    operation: Operation
+    lease: HeldLease
+    deadline: float  # monotonic
+    queued: bool = False  # it comes from the queue, so it may be a breaker's probe
+
+    def remaining(self, engine: Engine) -> float:
+        """Seconds until the caller must have an answer."""
+        return self.deadline - engine.clock.monotonic()
+
+
+async def send_charge(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str, step: str) -> Outcome:
+    """Charge once, or learn why not. Tries again only what is surely not charged, within the deadline.
+
+    Raises:
+        LeaseLost: before anything was sent by this call, or between two attempts.
+        StoreUnavailable: the line could not be written: nothing was sent.
+    """
+    outcome = await _attempt(engine, work, charge, gateway=gateway, key=key, step=step)
+    if not _worth_repeating(outcome):
+        return outcome
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(_worth_repeating),
+        stop=tenacity.stop_any(
+            tenacity.stop_after_attempt(SENDS_PER_CALL_MAX - 1),
+            _NoTimeLeft(engine, work),
+        ),
+        wait=tenacity.wait_random_exponential(multiplier=engine.timeouts.pause_seconds, max=1.0),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else outcome,
+    )
+    repeated: Outcome = await retrying(_attempt, engine, work, charge, gateway=gateway, key=key, step=step)
+    return repeated
+
+
+class _NoTimeLeft(tenacity.stop.stop_base):
+    """Stop when the pause and one more call would not fit before the caller's deadline."""
+
+    def __init__(self, engine: Engine, work: Work) -> None:
+        self._engine = engine
+        self._work = work
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        return self._work.remaining(self._engine) <= retry_state.upcoming_sleep + self._engine.timeouts.pause_seconds
+
+
+def _worth_repeating(outcome: Outcome) -> bool:
+    return isinstance(outcome, NotCharged) and outcome.retryable and outcome.retry_after_seconds is None
+
+
+async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str, step: str) -> Outcome:
+    ticket = engine.breakers.admit(gateway.name, "charge", queued=work.queued, operation_id=work.operation.id)
+    if isinstance(ticket, Rejected):
+        return NotCharged(why="gateway_down", retry_after_seconds=ticket.retry_after_seconds)
+    started = engine.clock.monotonic()
+    try:
+        send = await _write_line(engine, work, charge, gateway=gateway, key=key, step=step)
+        if work.operation.cancel_asked:
+            outcome: Outcome = NotCharged(why="cancel_asked")
+            ticket.abandon()
+        else:
+            work.lease.check()
+            outcome = await _call(engine, work, charge, gateway=gateway, key=key)
+            ticket.settle(outcome, engine.clock.monotonic() - started)
+    except BaseException:
+        ticket.abandon()
+        raise
+    answered(engine, work, send, outcome, seconds=engine.clock.monotonic() - started)
+    return outcome
+
+
+async def _write_line(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str, step: str) -> Send:
+    send = Send(
+        number=1 + max((line.number for line in work.operation.sends), default=0),
+        gateway=gateway.name,
+        key=key,
+        step=step,
+        generation=work.operation.generation,
+        kind=SendKind.CHARGE,
+        amount_minor=charge.amount_minor,
+        currency=charge.currency,
+        sent_at=engine.clock.now(),
+        keyed=gateway.keyed,
+        parcel=seal_charge(engine.seal, work.operation, charge) if gateway.keyed else None,
+    )
+    await write_send(engine, work, send)
+    return send
+
+
+async def write_send(engine: Engine, work: Work, send: Send) -> None:
+    """Make the line durable, with the outcome `Unknown`, before the gateway hears of it."""
+    detail = {"gateway": send.gateway, "kind": send.kind, "number": send.number, "amount_minor": send.amount_minor}
+    entry = engine.operations.entry("payment.sent", **detail)
+    record = remember(replace(work.operation, sends=(*work.operation.sends, replace(send, outcome=NO_ANSWER))), entry)
+    work.operation = await engine.operations.write(record, work.lease)
+    engine.operations.emit(
+        "payment.sent",
+        work.operation,
+        generation=send.generation,
+        currency=send.currency,
+        **detail,
+    )
+
+
+async def _call(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str) -> Outcome:
+    seconds = min(engine.timeouts.attempt_seconds, max(work.remaining(engine), 0.05))
+    try:
+        async with asyncio.timeout(seconds):
+            outcome = await gateway.charge(charge, key=key, timeout_seconds=seconds)
+    except TimeoutError:
+        return Unknown(why="no answer in time")
+    except Exception as error:  # noqa: BLE001 - an adapter that raises has told us nothing about the money
+        return Unknown(why=f"the gateway adapter raised {type(error).__name__}")
+    return checked_amount(outcome, amount_minor=charge.amount_minor, currency=charge.currency)
+
+
+def checked_amount(outcome: Outcome, *, amount_minor: int, currency: str) -> Outcome:
+    """A charge for another amount or currency than asked stays unknown, with both figures, until a person looks."""
+    told = (getattr(outcome, "amount_minor", amount_minor), getattr(outcome, "currency", currency))
+    if told == (amount_minor, currency):
+        return outcome
+    return Unknown(why=f"asked for {amount_minor} {currency}, told {told[0]} {told[1]}")
+
+
+def answered(engine: Engine, work: Work, send: Send, outcome: Outcome, *, seconds: float) -> None:
+    """Put the answer on its line, in hand; it becomes durable with the next save."""
+    sends = tuple(replace(line, outcome=outcome) if line.number == send.number else line for line in work.operation.sends)
+    said = {"outcome": outcome_kind(outcome), "why": getattr(outcome, "why", "")}
+    detail = {"gateway": send.gateway, "kind": send.kind, "number": send.number, **said}
+    work.operation = remember(replace(work.operation, sends=sends), engine.operations.entry("payment.answered", **detail))
+    engine.operations.emit("payment.answered", work.operation, duration_seconds=seconds, **detail)

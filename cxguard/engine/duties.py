@@ -1,0 +1,100 @@
+"""What runs beside the requests: the queue and the upkeep. Each duty is one `run_once` with a loop around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cxguard.clock import Clock
+from cxguard.engine.queue import TAKE_AT_ONCE, FallbackQueue
+from cxguard.errors import StoreError
+from cxguard.events import Bus, Event
+from cxguard.logs import get_logger
+from cxguard.stores.base import Store
+
+_log = get_logger("duties")
+
+LOOK_SECONDS = 0.5  # between two looks at an empty queue
+UPKEEP_SECONDS = 60.0  # between two rounds of forgetting what is past its time
+PRUNE_AT_ONCE = 200  # records of one round's step, so that no write waits behind it
+STOP_SECONDS = 30.0  # how long a stop waits for what is in hand
+
+
+@dataclass(slots=True)
+class Duty:
+    """One duty: `run_once` returns how much it did; after a round that did something it runs again at once."""
+
+    name: str
+    run_once: Callable[[], Awaitable[int]]
+    pause_seconds: float
+
+
+class Duties:
+    """Runs duties until told to stop. A round that fails is logged, and the next one comes."""
+
+    def __init__(self, queue: FallbackQueue, *, store: Store, namespace: str, bus: Bus, clock: Clock) -> None:
+        self._queue = queue
+        self._store = store
+        self._namespace = namespace
+        self._bus = bus
+        self._clock = clock
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._stopping = asyncio.Event()
+
+    def start(self) -> None:
+        """Start every duty in the running loop."""
+        duties = (
+            Duty("queue", self.queue_once, LOOK_SECONDS),
+            Duty("upkeep", self.upkeep_once, UPKEEP_SECONDS),
+        )
+        self._tasks = [asyncio.create_task(self._loop(duty), name=f"cxguard-{duty.name}") for duty in duties]
+
+    async def stop(self) -> None:
+        """Let what is in hand come to its end, at most `STOP_SECONDS`; what is left lapses and is rescued."""
+        self._stopping.set()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+        self._tasks = []
+
+    async def wait(self) -> None:
+        """Wait until told to stop (for a process that does nothing else)."""
+        await self._stopping.wait()
+
+    async def queue_once(self) -> int:
+        """One look at the queue. Returns how many records ended or moved on."""
+        counts = await self._queue.run_once(limit=TAKE_AT_ONCE)
+        return counts.taken
+
+    async def upkeep_once(self) -> int:
+        """Forget what is past its time."""
+        return await self._store.prune(namespace=self._namespace, limit=PRUNE_AT_ONCE)
+
+    async def _loop(self, duty: Duty) -> None:
+        while not self._stopping.is_set():
+            done = await self._round(duty)
+            if done == 0:
+                await self._pause(duty.pause_seconds)
+            else:
+                await asyncio.sleep(0)
+
+    async def _round(self, duty: Duty) -> int:
+        try:
+            return await duty.run_once()
+        except StoreError as error:
+            why = str(error)[:200]
+        except Exception as error:  # noqa: BLE001 - a duty must outlive one bad round
+            _log.exception("duty.failed", duty=duty.name)
+            why = type(error).__name__
+        self._bus.emit(Event("duty.failed", self._clock.now(), detail={"duty": duty.name, "why": why}))
+        return 0
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return

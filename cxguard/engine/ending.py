@@ -1,0 +1,275 @@
+"""End a run: fold, ask about what is unknown, conclude, and write the end in one save."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from cxguard.core.conclude import Conclusion, Ending, Run, Say, conclude
+from cxguard.core.money import MoneyState, Send
+from cxguard.core.operation import Move, Operation, State, WaitingFor, money_of, move, remember
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome
+from cxguard.core.reading import HandlerAnswer, Reading
+from cxguard.core.resolve import SHOP
+from cxguard.core.schedule import backoff_seconds, resolve_pause_seconds
+from cxguard.engine.charging import Work
+from cxguard.engine.cold import StoredAnswer, Tombstone, seal_answer
+from cxguard.engine.engine import Engine
+from cxguard.engine.handle import OperationHandle
+from cxguard.engine.looking import ask_shop, look
+
+Ask = Callable[[OperationHandle], Awaitable[Outcome]]
+
+ASKED_STATUSES = frozenset({400, 409, 422})  # "rejected" by these may hide a charge, so a `resolve` hook is asked first
+
+
+@dataclass(frozen=True, slots=True)
+class Tenor:
+    """What the rule says about ending a run.
+
+    Attributes:
+        may_keep: the merchant opted in, this shopper can be told, and the request holds nothing that may not be kept.
+        has_later: an order that is paid can be completed without the shopper.
+        ask: the rule's `resolve` hook.
+        queue_seconds: the order's own end, counted from now, when it is kept.
+        keep_seconds: how long an ended record stays whole.
+    """
+
+    may_keep: bool
+    has_later: bool
+    ask: Ask | None
+    queue_seconds: float
+    keep_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How the run ended: the record as stored, and what to say."""
+
+    operation: Operation
+    conclusion: Conclusion
+
+
+def read_shop_charge(work: Work, reading: Reading) -> None:
+    """Where the shop's own code charges, its answer is what we know about the send that was written at the start."""
+    operation = work.operation
+    newest = max((send.number for send in operation.sends if send.gateway == SHOP), default=0)
+    sends = tuple(
+        replace(send, outcome=_shop_outcome(operation, reading, send.outcome)) if send.number == newest and send.gateway == SHOP else send
+        for send in operation.sends
+    )
+    work.operation = replace(operation, sends=sends)
+
+
+def _shop_outcome(operation: Operation, reading: Reading, before: Outcome) -> Outcome:
+    match reading:
+        case Reading.SUCCEEDED:
+            return Charged(amount_minor=operation.amount_minor or 0, currency=operation.currency or "")
+        case Reading.DECLINED:
+            return Declined()
+        case Reading.REJECTED:
+            return NotCharged(why="rejected by the shop")
+        case Reading.FAILED:
+            return before
+
+
+def doubtful(reading: Reading, status: int) -> bool:
+    """Whether a shop's own "not paid" is asked about before a shopper hears it."""
+    return reading is Reading.DECLINED or (reading is Reading.REJECTED and status in ASKED_STATUSES)
+
+
+async def keep_answer(engine: Engine, work: Work, answer: StoredAnswer) -> None:
+    """Store a good answer before it leaves, and go on holding the lease: the run has not ended yet."""
+    read_shop_charge(work, Reading.SUCCEEDED)
+    record = replace(work.operation, answer=seal_answer(engine.seal, work.operation, answer), answered_at=engine.clock.now())
+    work.operation = await engine.operations.write(record, work.lease)
+
+
+async def end_run(
+    engine: Engine,
+    handle: OperationHandle,
+    tenor: Tenor,
+    *,
+    reading: Reading | None,
+    answer: StoredAnswer | None,
+    raised_after: bool = False,
+) -> Told:
+    """Conclude the run of *handle* and end its lease.
+
+    Args:
+        reading: what the handler's answer means; None for a script.
+        answer: what to keep for replays, when the handler's own answer stands.
+
+    Raises:
+        LeaseLost, StoreUnavailable: the end was not written; the record still says what was written before.
+    """
+    work = handle.work
+    await _settle_unknown(engine, handle, tenor, reading=reading, answer=answer)
+    money = money_of(work.operation)
+    conclusion = conclude(
+        Run(
+            money=money,
+            charged_by_shop=work.operation.charged_by == "shop",
+            reading=reading,
+            deferred=handle.deferral.why,
+            hold=handle.deferral.why if handle.deferral.hold else "",
+            needs_shopper=handle.deferral.needs_shopper,
+            may_keep=tenor.may_keep and handle.deferral.outage,
+            has_later=tenor.has_later,
+            can_resolve=_can_resolve(engine, work.operation, tenor),
+            has_steps=bool(work.operation.steps),
+            raised_after=raised_after,
+        )
+    )
+    _note_false_decline(engine, work, reading, conclusion)
+    saved = await _write_end(engine, work, tenor, conclusion, answer=answer)
+    return Told(saved, conclusion)
+
+
+async def _settle_unknown(
+    engine: Engine, handle: OperationHandle, tenor: Tenor, *, reading: Reading | None, answer: StoredAnswer | None
+) -> None:
+    """The false-decline guard: before anyone hears "not paid", the shop's hook or the gateway is asked once."""
+    work = handle.work
+    if work.operation.charged_by == "shop" and reading is not None:
+        status = answer.status if isinstance(answer, HandlerAnswer | Tombstone) else 500
+        if tenor.ask is None or not (reading is Reading.FAILED or doubtful(reading, status)):
+            read_shop_charge(work, reading)
+            return
+        await ask_about_shop_sends(engine, handle, tenor.ask)
+        if money_of(work.operation).state in (MoneyState.NONE, MoneyState.DECLINED) and reading is not Reading.FAILED:
+            read_shop_charge(work, reading)  # the hook agrees that nothing was charged: the handler's reason stands
+        return
+    if handle.deferral.why == "charge_unknown":
+        return  # `op.charge` has asked already
+    await look_at_unknown(engine, work)
+
+
+async def look_at_unknown(engine: Engine, work: Work) -> None:
+    """Ask each gateway about each key of which we do not know, once, while there is time."""
+    for key in money_of(work.operation).unknown_keys:
+        name = next((send.gateway for send in work.operation.sends if send.key == key), "")
+        gateway = engine.gateway(name)
+        if gateway is not None and work.remaining(engine) > 0:
+            await look(engine, work, gateway=gateway, key=key)
+
+
+async def ask_about_shop_sends(engine: Engine, handle: OperationHandle, ask: Ask) -> None:
+    """Ask the rule's hook about what the shop's own code may have charged."""
+    for key in money_of(handle.work.operation).unknown_keys:
+        if any(send.key == key and send.gateway == SHOP for send in handle.work.operation.sends):
+            await ask_shop(engine, handle.work, lambda: ask(handle), key=key)
+
+
+def _can_resolve(engine: Engine, operation: Operation, tenor: Tenor) -> bool:
+    names = {send.gateway for send in operation.sends}
+    return (tenor.ask is not None and SHOP in names) or any(engine.gateway(name) for name in names)
+
+
+def _note_false_decline(engine: Engine, work: Work, reading: Reading | None, conclusion: Conclusion) -> None:
+    if conclusion.say in (Say.PAID_UNFINISHED, Say.UNKNOWN) and reading in (Reading.DECLINED, Reading.FAILED, Reading.REJECTED):
+        engine.operations.emit("payment.false_decline_stopped", work.operation, reading=reading, money=money_of(work.operation).state)
+
+
+async def _write_end(engine: Engine, work: Work, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
+    operation = work.operation
+    stands = conclusion.say is Say.HANDLER or (operation.answer is None and conclusion.ending is Ending.HOLD)
+    kept_answer = answer if stands else None
+    match conclusion.ending:
+        case Ending.FINISH:
+            record = _finished(engine, operation, tenor, conclusion, answer=kept_answer)
+        case Ending.RELEASE:
+            return await _release(engine, work, tenor, conclusion)
+        case Ending.DEFER:
+            record = _deferred(engine, operation, tenor, conclusion)
+        case Ending.HOLD:
+            record = _held(engine, operation, conclusion, answer=kept_answer)
+    saved = await engine.operations.end(record, work.lease)
+    _tell_listeners(engine, saved, conclusion)
+    work.operation = saved
+    return saved
+
+
+def _finished(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
+    now = engine.clock.now()
+    return engine.operations.moved(
+        operation,
+        Move.FINISH,
+        "operation.finished",
+        detail={"money": money_of(operation).state},
+        why=conclusion.why,
+        answer=seal_answer(engine.seal, operation, answer) if answer is not None else None,
+        answered_at=now,
+        keep_until=now + tenor.keep_seconds,
+        request=None,  # what a re-run or a resend would have needed is erased when the operation ends
+        sends=without_parcels(operation.sends),
+    )
+
+
+def without_parcels(sends: tuple[Send, ...]) -> tuple[Send, ...]:
+    """The lines without what a resend would need."""
+    return tuple(replace(send, parcel=None) if send.parcel else send for send in sends)
+
+
+def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion) -> Operation:
+    now = engine.clock.now()
+    kept = operation.kept or conclusion.say is Say.KEPT
+    give_up_at = operation.give_up_at or now + tenor.queue_seconds
+    waits = conclusion.say is Say.NOT_KEPT  # only its kept steps matter: nothing to do until someone comes, or its end
+    unknown = conclusion.say is Say.UNKNOWN
+    pause = resolve_pause_seconds(0, jitter=engine.jitter()) if unknown else backoff_seconds(operation.attempts, jitter=engine.jitter())
+    due_at = give_up_at if waits else min(now + pause, give_up_at)
+    return engine.operations.moved(
+        operation,
+        Move.DEFER,
+        "order.queued",
+        detail={"why": conclusion.why, "money": money_of(operation).state},
+        why=conclusion.why,
+        kept=kept,
+        due_at=due_at,
+        give_up_at=give_up_at,
+    )
+
+
+def _held(engine: Engine, operation: Operation, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
+    waiting_for = WaitingFor.SHOPPER if conclusion.waiting_for_shopper else WaitingFor.AGENT
+    return engine.operations.moved(
+        operation,
+        Move.HOLD,
+        "order.held",
+        detail={"why": conclusion.why, "waiting_for": waiting_for, "money": money_of(operation).state},
+        why=conclusion.why,
+        waiting_for=waiting_for,
+        answer=seal_answer(engine.seal, operation, answer) if answer is not None else operation.answer,
+    )
+
+
+async def _release(engine: Engine, work: Work, tenor: Tenor, conclusion: Conclusion) -> Operation:
+    """Nothing was charged: a first life goes; a later one goes back to the end that the life before it had."""
+    operation = work.operation
+    if operation.generation > 1 or operation.notes:
+        back = move(operation, Move.CANCEL, why="released", keep_until=engine.clock.now() + tenor.keep_seconds, request=None)
+        saved = await engine.operations.end(remember(back, engine.operations.entry("operation.released", why=conclusion.why)), work.lease)
+    else:
+        saved = await engine.operations.end(operation, work.lease, gone=True)
+    engine.operations.emit("operation.released", saved, why=conclusion.why)
+    work.operation = saved
+    return saved
+
+
+def _tell_listeners(engine: Engine, saved: Operation, conclusion: Conclusion) -> None:
+    detail = {"why": conclusion.why}
+    match saved.state:
+        case State.FINISHED:
+            engine.operations.emit("operation.finished", saved, money=saved.money, amount_minor=saved.amount_minor, currency=saved.currency)
+        case State.QUEUED:
+            engine.operations.emit("order.queued", saved, due_at=saved.due_at, give_up_at=saved.give_up_at, **detail)
+        case State.HELD:
+            engine.operations.emit("order.held", saved, waiting_for=saved.waiting_for, money=saved.money, **detail)
+        case State.RUNNING | State.CANCELLED:
+            pass
+
+
+def paid(operation: Operation) -> bool:
+    """Whether a charge stands."""
+    return money_of(operation).state is MoneyState.CHARGED

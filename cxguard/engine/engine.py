@@ -1,0 +1,50 @@
+"""The parts that the engine works with, put together once by the guard."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cxguard.clock import Clock
+from cxguard.engine.breakers import Breakers
+from cxguard.engine.operations import Operations
+from cxguard.gateways.base import Gateway
+from cxguard.seal import Seal
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one call to a gateway may take. Seconds.
+
+    Attributes:
+        attempt_seconds: one charge, capture or refund. Gateways answer in about one; five is a stalled one.
+        find_seconds: one look-up: short, because a shopper waits for it.
+        pause_seconds: before a charge that surely did not happen is tried again; grows, with jitter.
+    """
+
+    attempt_seconds: float = 5.0
+    find_seconds: float = 2.0
+    pause_seconds: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Store, seals, gateways, breakers and clock of one guard."""
+
+    operations: Operations
+    seal: Seal
+    naming: bytes = field(repr=False)
+    gateways: Mapping[str, Gateway]
+    breakers: Breakers
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    jitter: Callable[[], float] = random.random
+
+    @property
+    def clock(self) -> Clock:
+        """The guard's clock."""
+        return self.operations.clock
+
+    def gateway(self, name: str) -> Gateway | None:
+        """The gateway of exactly this name: account and mode are part of it, so a sandbox never answers for live money."""
+        return self.gateways.get(name)

@@ -1,0 +1,165 @@
+"""From a submit to either a run in hand, or a record to tell about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cxguard.core import names
+from cxguard.core.answer import WHY_REPLACED
+from cxguard.core.decide import Do, Submit
+from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.operation import Move, Operation, State, money_of, move, remember
+from cxguard.core.resolve import SHOP
+from cxguard.engine.charging import Work
+from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown
+from cxguard.engine.engine import Engine
+from cxguard.engine.handle import Deferral, OperationHandle
+from cxguard.engine.operations import SEIZING, Entered, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One submit, ready to enter.
+
+    Attributes:
+        fresh: the record to open, when there is none.
+        submit_of: how this request compares with a record that is there.
+        again: the record for a confirmed second purchase.
+        rerun_safe: the shop's own handler passes our gateway key on, so running it again charges once.
+        deadline: monotonic; until when the caller must have an answer.
+    """
+
+    fresh: Operation
+    terms: Terms
+    submit_of: Callable[[Operation], Submit]
+    again: Callable[[Operation], Operation]
+    tenor: Tenor
+    deadline: float
+    gateway: str | None = None
+    rerun_safe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What the submit came to: `handle` when it is to be run now; otherwise what to do with `operation`."""
+
+    do: Do
+    operation: Operation
+    handle: OperationHandle | None = None
+    claim: bool = False
+
+
+async def begin(engine: Engine, submission: Submission) -> Begun:
+    """Enter *submission*; take over, resolve, reopen or replace what is there, as decided.
+
+    Raises:
+        StoreUnavailable: nothing is known; nothing may be run.
+    """
+    entered = await engine.operations.enter(submission.fresh, submission.terms, submission.submit_of, submission.again)
+    if entered.lease is None:
+        return Begun(entered.do, entered.operation, claim=entered.claim)
+    work = Work(operation=entered.operation, lease=entered.lease, deadline=submission.deadline)
+    handle = OperationHandle(engine, work, gateway=submission.gateway)
+    if entered.do is Do.RUN:
+        return Begun(Do.RUN, work.operation, handle)
+    return await _take_up(engine, submission, entered, handle)
+
+
+async def _take_up(engine: Engine, submission: Submission, entered: Entered, handle: OperationHandle) -> Begun:
+    assert entered.do in SEIZING
+    work = handle.work
+    match entered.do:
+        case Do.REOPEN:
+            return await _run_again(engine, submission, handle, Move.REOPEN)
+        case Do.REPLACE:
+            return await _replace_kept(engine, submission, work)
+        case Do.RERUN:
+            return await _run_again(engine, submission, handle, Move.START)
+        case _:
+            return await _resolve_first(engine, submission, entered, handle)
+
+
+async def _resolve_first(engine: Engine, submission: Submission, entered: Entered, handle: OperationHandle) -> Begun:
+    """Its holder is gone, or it is unknown: ask before anything else. Run only what surely charged nothing."""
+    work = handle.work
+    engine.operations.emit("lease.rescued", work.operation, state=work.operation.state, money=work.operation.money)
+    await ask_everyone(engine, handle, submission.tenor.ask)
+    money = money_of(work.operation).state
+    shop = work.operation.charged_by == SHOP
+    rerun = money is MoneyState.NONE or (money is MoneyState.UNKNOWN and shop and submission.rerun_safe)
+    if rerun and not work.operation.cancel_asked and not (work.operation.kept and work.operation.state is State.QUEUED):
+        return await _run_again(engine, submission, handle, None if work.operation.state is State.RUNNING else Move.START)
+    if money is MoneyState.NONE:  # kept, or on its way out: the queue goes on with it
+        handle.deferral = Deferral(why=work.operation.why or "charge_unknown", outage=True)
+    tenor = replace(submission.tenor, may_keep=True)
+    told = await end_run(engine, handle, tenor, reading=None, answer=None)
+    return Begun(Do.TELL, told.operation)
+
+
+async def ask_everyone(engine: Engine, handle: OperationHandle, ask: Ask | None) -> None:
+    """Ask the gateways, and the rule's hook, about everything that is unknown, once."""
+    await look_at_unknown(engine, handle.work)
+    if ask is not None:
+        await ask_about_shop_sends(engine, handle, ask)
+
+
+async def _run_again(engine: Engine, submission: Submission, handle: OperationHandle, to: Move | None) -> Begun:
+    """The next life (or the next try of this one) takes over what this request carries."""
+    work, fresh = handle.work, submission.fresh
+    operation = move(work.operation, to) if to else work.operation
+    operation = replace(
+        operation,
+        fingerprint=fresh.fingerprint,
+        request=fresh.request or operation.request,
+        amount_minor=fresh.amount_minor,
+        currency=fresh.currency,
+        kept=fresh.kept,
+        give_up_at=None,
+        answer=None,
+        answered_at=None,
+        attempts=operation.attempts + 1,
+        sends=operation.sends + shop_line(engine, operation, fresh),
+    )
+    record = remember(operation, engine.operations.entry("operation.opened", generation=operation.generation))
+    work.operation = await engine.operations.write(record, work.lease)
+    engine.operations.emit("operation.opened", work.operation, generation=operation.generation)
+    return Begun(Do.RUN, work.operation, handle)
+
+
+async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> Begun:
+    """The basket changed while the order waits, surely unpaid: what is kept is now this request."""
+    fresh, kept = submission.fresh, work.operation
+    record = engine.operations.moved(
+        kept,
+        Move.DEFER,
+        "order.queued",
+        detail={"why": WHY_REPLACED},
+        why=WHY_REPLACED,
+        due_at=kept.due_at or engine.clock.now(),
+        fingerprint=fresh.fingerprint,
+        request=fresh.request,
+        amount_minor=fresh.amount_minor,
+        currency=fresh.currency,
+    )
+    return Begun(Do.TELL, await engine.operations.end(record, work.lease))
+
+
+def shop_line(engine: Engine, operation: Operation, fresh: Operation) -> tuple[Send, ...]:
+    """The line that stands for what the shop's own code may charge in this run, unseen by us. Unknown from the start."""
+    if operation.charged_by != SHOP:
+        return ()
+    kept = next((send.key for send in operation.sends if send.generation == operation.generation), None)
+    line = Send(
+        number=1 + max((send.number for send in operation.sends), default=0),
+        gateway=SHOP,
+        key=kept or names.gateway_key(operation.id, step="charge", generation=operation.generation),
+        step="charge",
+        generation=operation.generation,
+        kind=SendKind.CHARGE,
+        amount_minor=fresh.amount_minor,
+        currency=fresh.currency,
+        sent_at=engine.clock.now(),
+        keyed=False,  # we do not see whether the handler passes the key on
+    )
+    return (line,)

@@ -1,0 +1,369 @@
+"""What a shop's code holds while an operation runs: `op`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar, cast
+
+from cxguard.core import names
+from cxguard.core.money import Money, Send
+from cxguard.core.operation import Operation, State, Step, money_of, remember
+from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.snapshot import Snapshot
+from cxguard.core.standing import standing_outcome
+from cxguard.engine.charging import Work, send_charge
+from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_member, result_bytes, seal_member
+from cxguard.engine.engine import Engine
+from cxguard.engine.leases import HeldLease
+from cxguard.engine.looking import look
+from cxguard.errors import AlreadyFinished, ConfigurationError, PaymentDeclined, PaymentDeferred, StepMismatch, StepUnfinished
+from cxguard.gateways.base import Charge, Gateway
+
+T = TypeVar("T")
+
+STEPS_MAX = 64  # steps of one operation: more is a job queue's work
+
+
+@dataclass(slots=True)
+class Deferral:
+    """Why `op.charge` gave no end: for the guard, which answers in the handler's place."""
+
+    why: str = ""
+    needs_shopper: bool = False
+    resume_url: str = ""
+    hold: bool = False
+    outage: bool = False  # our side's fault, and surely not charged: the only reason to keep an order for later
+
+
+class OperationHandle:
+    """One operation in hand. Lives as long as the request, script or worker run that holds its lease."""
+
+    def __init__(self, engine: Engine, work: Work, *, gateway: str | None = None, finished: bool = False) -> None:
+        self._engine = engine
+        self._work = work
+        self._gateway = gateway
+        self._finished = finished
+        self._loop = _running_loop()
+        self._turn = asyncio.Lock()
+        self.deferral = Deferral()
+
+    @classmethod
+    def finished_one(cls, engine: Engine, operation: Operation) -> Self:
+        """A handle on an operation that has ended: gives what was kept, and runs nothing."""
+        lease = HeldLease(operation.id, 0, lease_seconds=0.0, safe_until=float("-inf"), run_until=0.0, clock=engine.clock)
+        return cls(engine, Work(operation, lease, deadline=engine.clock.monotonic()), finished=True)
+
+    @property
+    def id(self) -> str:
+        """The operation's id: for a gateway's metadata, so that its webhook finds the way back."""
+        return self._work.operation.id
+
+    @property
+    def reference(self) -> str:
+        """The order's short name, as the shopper sees it."""
+        return self._work.operation.reference
+
+    @property
+    def generation(self) -> int:
+        """Which life of the operation this is: 1, and one more after each definite end without a charge."""
+        return self._work.operation.generation
+
+    @property
+    def amount_minor(self) -> int | None:
+        """The accepted amount in minor units of `currency`, when the rule names it."""
+        return self._work.operation.amount_minor
+
+    @property
+    def currency(self) -> str | None:
+        """The accepted currency."""
+        return self._work.operation.currency
+
+    @property
+    def money(self) -> Money:
+        """Where the money is, as far as this holder knows."""
+        return money_of(self._work.operation)
+
+    @property
+    def request(self) -> Snapshot | None:
+        """The request as it was kept, for an order that is placed later; None when none was kept."""
+        operation = self._work.operation
+        if operation.request is None:
+            return None
+        return Snapshot.from_bytes(open_member(self._engine.seal, operation, "request", operation.request))
+
+    @property
+    def answer(self) -> Any:
+        """The kept result of a finished operation; None while it runs."""
+        stored = self.stored_answer()
+        return stored.value if isinstance(stored, KeptResult) else None
+
+    @property
+    def sync(self) -> SyncOperation:
+        """The same calls for code in a worker thread (a sync view): each waits for the event loop to do it."""
+        return SyncOperation(self, self._loop)
+
+    def stored_answer(self) -> StoredAnswer | None:
+        """The answer on record, whatever its kind."""
+        return open_answer(self._engine.seal, self._work.operation)
+
+    def gateway_key(self, step: str = "charge") -> str:
+        """The key for the gateway: equal for every run of this step, new only after a definite decline.
+
+        Returns:
+            At most 64 printable ASCII characters.
+        """
+        operation, sent = self._work.operation, self._sends_of(step)
+        return sent[-1].key if sent else names.gateway_key(operation.id, step=step, generation=operation.generation)
+
+    async def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
+        """Take the money once, however often this is called for the operation.
+
+        Args:
+            charge: amount and currency must be the accepted ones, where the rule names them.
+            step: a name of its own for each charge, when the rule declares parts.
+
+        Returns:
+            The charge: of now, or of an earlier run.
+
+        Raises:
+            PaymentDeclined: the issuer said no. Nothing was charged.
+            PaymentDeferred: kept for later, one more step for the shopper, or unknown: the guard answers.
+            StepMismatch: another amount or currency than before, or than accepted. Nothing was sent.
+            LeaseLost: somebody else works on the operation now. Nothing was sent.
+            StoreUnavailable: nothing could be written, so nothing was sent.
+        """
+        async with self._turn:
+            self._check_charge(charge, step)
+            outcome = await self._outcome_of(charge, step)
+            return self._told(outcome)
+
+    def _check_charge(self, charge: Charge, step: str) -> None:
+        if type(charge.amount_minor) is not int or charge.amount_minor < 1:
+            raise StepMismatch(f"a charge of {charge.amount_minor!r}: give a whole number of minor units, 1 or more")
+        operation = self._work.operation
+        accepted = (operation.amount_minor, operation.currency)
+        asked = (charge.amount_minor, charge.currency)
+        if operation.amount_minor is not None and accepted != asked:
+            raise StepMismatch(f"accepted were {accepted[0]} {accepted[1]}, not {asked[0]} {asked[1]}: nothing was sent; open a new order")
+        others_asked = {send.key for send in self._sends_of(step) if (send.amount_minor, send.currency) != asked}
+        if any(standing_outcome(operation, key) is not None for key in others_asked):
+            raise StepMismatch(f"{step!r} was sent with other figures before: give each charge a step name of its own")
+        others = {send.key for send in operation.sends if send.step != step}
+        if others & {*self.money.charged_keys, *self.money.unknown_keys}:
+            raise StepMismatch("another charge of this order stands or is unknown: one charge for one order")
+
+    async def _outcome_of(self, charge: Charge, step: str) -> Outcome:
+        """What is known of this step's key; else one send. An unknown is looked up once, never charged by another way."""
+        gateway, key = self._pick_gateway(), self._key_for(charge, step)
+        known = standing_outcome(self._work.operation, key)
+        if known is None and self._finished:
+            raise AlreadyFinished(f"order {self.reference} has ended without this charge: nothing was sent")
+        if known is None:
+            known = await send_charge(self._engine, self._work, charge, gateway=gateway, key=key, step=step)
+        if isinstance(known, Unknown):
+            await look(self._engine, self._work, gateway=gateway, key=key)
+            known = standing_outcome(self._work.operation, key) or known
+        return known
+
+    def _sends_of(self, step: str) -> list[Send]:
+        operation = self._work.operation
+        return [send for send in operation.sends if send.step == step and send.generation == operation.generation]
+
+    def _key_for(self, charge: Charge, step: str) -> str:
+        """The step's key. A kept order whose basket was replaced has other figures: then what was sent before is surely not
+        charged (it has been checked), and the gateway must not take the new request for a repetition of the old."""
+        before = self._sends_of(step)
+        if not before or (before[-1].amount_minor, before[-1].currency) == (charge.amount_minor, charge.currency):
+            return self.gateway_key(step)
+        baskets = len({send.key for send in before})
+        return names.gateway_key(self.id, step=f"{step}~{baskets}", generation=self.generation)
+
+    def _pick_gateway(self) -> Gateway:
+        name = self._gateway or next(iter(self._engine.gateways), "")
+        gateway = self._engine.gateway(name)
+        if gateway is None:
+            raise ConfigurationError("no gateway to charge with: Guard(..., gateways=[HttpGateway(...)])")
+        return gateway
+
+    def _told(self, outcome: Outcome) -> Charged:
+        match outcome:
+            case Charged():
+                return outcome
+            case Declined():
+                raise PaymentDeclined(outcome.reason, outcome.code)
+            case NeedsShopper():
+                self.deferral = Deferral(why="needs_shopper", needs_shopper=True, resume_url=outcome.resume_url)
+            case NotCharged():
+                outage = outcome.retryable or outcome.retry_after_seconds is not None
+                self.deferral = Deferral(why=outcome.why, outage=outage)
+            case Refunded():
+                self.deferral = Deferral(why="refunded")
+            case Unknown():
+                self.deferral = Deferral(why="charge_unknown")
+        raise PaymentDeferred(self.deferral.why, reference=self.reference)
+
+    async def step(self, name: str, call: Callable[..., Awaitable[T] | T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
+        """Run an irreversible call once in the operation's life, and keep its result.
+
+        Args:
+            name: one name for one call; used again, it gives the kept result.
+            repeatable: running it twice is harmless, so a run without a recorded end is run again.
+
+        Returns:
+            The call's result. A kept one comes back as JSON carries it.
+
+        Raises:
+            StepUnfinished: it began before and has no recorded end. The operation is held for a person.
+            StepMismatch: the name was used with other arguments.
+            TypeError: the result is not JSON or too large; it happened, and the operation is held.
+        """
+        async with self._turn:
+            arguments = names.arguments_hash(self._engine.naming, step=name, arguments=_shown((args, kwargs)))
+            kept = self._kept_step(name, arguments, repeatable=repeatable)
+            if kept is not None:
+                return cast(T, kept.value)
+            await self._begin(name, arguments)
+            self._work.lease.check()
+            result = call(*args, **kwargs)
+            value = await result if inspect.isawaitable(result) else result
+            await self._finish_step(name, value)
+            return value
+
+    def _kept_step(self, name: str, arguments: str, *, repeatable: bool) -> KeptResult | None:
+        known = next((step for step in self._work.operation.steps if step.name == name), None)
+        if known is None:
+            if self._finished:
+                raise AlreadyFinished(f"order {self.reference} has ended without a step {name!r}: nothing was run")
+            return None
+        if known.arguments != arguments:
+            raise StepMismatch(f"step {name!r} ran with other arguments before: give each call a name of its own")
+        if known.ended_at is None:
+            if repeatable:
+                return None
+            self.deferral = Deferral(why="step_unfinished", hold=True)
+            raise StepUnfinished(f"step {name!r} of order {self.reference} began and has no recorded end: see whether it happened")
+        sealed = known.result
+        return KeptResult(json.loads(open_member(self._engine.seal, self._work.operation, f"step:{name}", sealed)) if sealed else None)
+
+    async def _begin(self, name: str, arguments: str) -> None:
+        operation = self._work.operation
+        if len(operation.steps) >= STEPS_MAX:
+            raise StepMismatch(f"an operation has at most {STEPS_MAX} steps: put the rest into operations of their own")
+        begun = Step(name=name, generation=operation.generation, arguments=arguments, began_at=self._engine.clock.now())
+        steps = (*(step for step in operation.steps if step.name != name), begun)
+        self._work.operation = await self._engine.operations.write(replace(operation, steps=steps), self._work.lease)
+
+    async def _finish_step(self, name: str, value: Any) -> None:
+        operation = self._work.operation
+        sealed = seal_member(self._engine.seal, operation, f"step:{name}", result_bytes(value))
+        now = self._engine.clock.now()
+        steps = tuple(replace(step, ended_at=now, result=sealed) if step.name == name else step for step in operation.steps)
+        record = remember(replace(operation, steps=steps), self._engine.operations.entry("step.finished", name=name))
+        self._work.operation = await self._engine.operations.write(record, self._work.lease)
+
+    @property
+    def work(self) -> Work:
+        """The record and lease in hand: for the engine and the edges, not for a shop's code."""
+        return self._work
+
+
+class SyncOperation:
+    """`op` for a thread: every call is done by the event loop that the operation runs on, and waited for."""
+
+    def __init__(self, handle: OperationHandle, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._handle = handle
+        self._loop = loop
+
+    def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
+        """As `OperationHandle.charge`."""
+        return self._wait(self._handle.charge(charge, step=step))
+
+    def step(self, name: str, call: Callable[..., T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
+        """As `OperationHandle.step`; *call* runs in a thread, so it may block."""
+
+        def in_thread(*inner: Any, **named: Any) -> Awaitable[T]:
+            return asyncio.to_thread(call, *inner, **named)
+
+        async def step() -> T:
+            return await self._handle.step(name, in_thread, *args, repeatable=repeatable, **kwargs)
+
+        return self._wait(step())
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None or self._loop is _running_loop():
+            coroutine.close()
+            raise RuntimeError("op.sync is for worker threads: in async code use `await op.charge(...)`")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+class UnguardedOperation:
+    """What `current_operation()` gives where nothing is guarded (watch mode, a request let through without a key).
+
+    It behaves as if cxguard were not there: each key is new, and a charge is one plain call to the gateway.
+    """
+
+    def __init__(self, gateways: tuple[Gateway, ...] = (), *, timeout_seconds: float = 30.0) -> None:
+        self._gateways = gateways
+        self._timeout_seconds = timeout_seconds
+        self._keys: dict[str, str] = {}
+        self.reference = ""
+
+    def gateway_key(self, step: str = "charge") -> str:
+        """A random key, the same for one step of this one request."""
+        return self._keys.setdefault(step, uuid.uuid4().hex)
+
+    async def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
+        """One call to the gateway, with nothing kept. Raises as `OperationHandle.charge`."""
+        if not self._gateways:
+            raise ConfigurationError("no gateway to charge with: Guard(..., gateways=[HttpGateway(...)])")
+        outcome = await self._gateways[0].charge(charge, key=self.gateway_key(step), timeout_seconds=self._timeout_seconds)
+        match outcome:
+            case Charged():
+                return outcome
+            case Declined():
+                raise PaymentDeclined(outcome.reason, outcome.code)
+            case _:
+                raise PaymentDeferred("unguarded")
+
+    async def step(self, name: str, call: Callable[..., Awaitable[T] | T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
+        """Just the call."""
+        result = call(*args, **kwargs)
+        return cast(T, await result if inspect.isawaitable(result) else result)
+
+
+CURRENT: ContextVar[OperationHandle | UnguardedOperation] = ContextVar("cxguard_current_operation")
+
+
+def current_operation() -> OperationHandle:
+    """The operation of the guarded request (or worker run) that this code runs in.
+
+    Raises:
+        LookupError: no guard is around this code. Wrap the app in `GuardMiddleware`, with a rule for this path.
+    """
+    try:
+        return cast(OperationHandle, CURRENT.get())
+    except LookupError:
+        raise LookupError("no guarded operation here: is GuardMiddleware around the app, and is there a rule for this path?") from None
+
+
+def is_finished(handle: OperationHandle) -> bool:
+    """Whether the operation in hand has ended already."""
+    return handle.work.operation.state in (State.FINISHED, State.CANCELLED)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _shown(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+    """Arguments as bytes that are the same in every run: objects, whose `repr` has addresses, count by their type."""
+    return json.dumps(arguments, sort_keys=True, default=lambda other: type(other).__qualname__).encode()

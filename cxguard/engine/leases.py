@@ -1,0 +1,146 @@
+"""One heartbeat for all the leases of a process, in a thread of its own.
+
+A blocked event loop does not starve it. A lease counts from the moment its renewal was *sent*, on the monotonic clock,
+and ends for us a margin before the store would give it to another: a process that cannot renew stops acting in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cxguard.clock import Clock
+from cxguard.errors import LeaseLost, StoreError
+from cxguard.logs import get_logger
+from cxguard.stores.base import Store
+
+MARGIN = 0.2  # of the lease: we stop this much earlier than the store would give it away
+BEATS_PER_LEASE = 4  # renewals in one lease's time: three may fail in a row
+
+_log = get_logger("leases")
+
+
+@dataclass(slots=True)
+class HeldLease:
+    """A lease that this process holds. `check` it right before anything that cannot be taken back."""
+
+    id: str
+    token: int
+    lease_seconds: float
+    safe_until: float  # monotonic
+    run_until: float  # monotonic; never renewed past this
+    clock: Clock = field(repr=False)
+
+    def alive(self) -> bool:
+        """Whether nobody else can hold the operation at this moment."""
+        return self.clock.monotonic() < self.safe_until
+
+    def check(self) -> None:
+        """Raise unless the lease is surely ours.
+
+        Raises:
+            LeaseLost: it may have been given to another.
+        """
+        if not self.alive():
+            raise LeaseLost("the lease could not be renewed in time: stop; whoever holds the order now goes on with it")
+
+    def renewed(self, sent_at: float) -> None:
+        """Note that a renewal sent at *sent_at* (monotonic) was granted."""
+        self.safe_until = sent_at + self.lease_seconds * (1 - MARGIN)
+
+    def lost(self) -> None:
+        """Note that the store refused: not ours any more."""
+        self.safe_until = float("-inf")
+
+
+class Leases:
+    """All leases of this process, and the thread that renews them.
+
+    Args:
+        beat_seconds: pause between two renewals; at most a quarter of the shortest lease in use.
+    """
+
+    def __init__(self, store: Store, clock: Clock, *, beat_seconds: float, on_lost: Callable[[str], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._beat_seconds = beat_seconds
+        self._on_lost = on_lost
+        self._held: dict[int, HeldLease] = {}
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def add(self, id: str, token: int, *, lease_seconds: float, run_seconds_max: float, asked_at: float) -> HeldLease:
+        """Start to renew a lease that the store granted to a call sent at *asked_at* (monotonic)."""
+        lease = HeldLease(
+            id=id,
+            token=token,
+            lease_seconds=lease_seconds,
+            safe_until=asked_at + lease_seconds * (1 - MARGIN),
+            run_until=asked_at + run_seconds_max,
+            clock=self._clock,
+        )
+        self._held[token] = lease
+        self._beat_seconds = min(self._beat_seconds, lease_seconds / BEATS_PER_LEASE)
+        return lease
+
+    def drop(self, lease: HeldLease) -> None:
+        """Renew it no more."""
+        self._held.pop(lease.token, None)
+
+    def held(self) -> tuple[HeldLease, ...]:
+        """The leases that this process holds now."""
+        return tuple(self._held.values())
+
+    def start(self) -> None:
+        """Start the thread. Idempotent."""
+        if self._thread is None or not self._thread.is_alive():
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._run, name="cxguard-heartbeat", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread; what is still held lapses by itself."""
+        self._stopping.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5.0)
+        self._thread = None
+
+    async def renew_once(self) -> int:
+        """Renew everything that may be renewed, in one call to the store. Returns how many are still ours."""
+        sent_at = self._clock.monotonic()
+        due = [lease for lease in self.held() if lease.alive() and sent_at < lease.run_until]
+        renewed = 0
+        for seconds in {lease.lease_seconds for lease in due}:
+            group = {lease.id: lease for lease in due if lease.lease_seconds == seconds}
+            lost = await self._store.renew({id: lease.token for id, lease in group.items()}, lease_seconds=seconds)
+            for id, lease in group.items():
+                self._settle(lease, lost=id in lost, sent_at=sent_at)
+            renewed += len(group) - len(lost)
+        return renewed
+
+    def _settle(self, lease: HeldLease, *, lost: bool, sent_at: float) -> None:
+        if not lost:
+            lease.renewed(sent_at)
+        elif lease.token in self._held:  # not one that was ended while the renewal was on its way
+            lease.lost()
+            self.drop(lease)
+            self._on_lost(lease.id)
+
+    def _run(self) -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            while not self._stopping.wait(self._beat_seconds):
+                if self._held:
+                    loop.run_until_complete(self._beat())
+        finally:
+            loop.close()
+
+    async def _beat(self) -> None:
+        try:
+            await self.renew_once()
+        except StoreError as error:
+            _log.warning("lease.not_renewed", why=str(error))
+        except Exception:  # noqa: BLE001 - the heartbeat must outlive whatever a store or a listener does
+            _log.exception("lease.not_renewed")

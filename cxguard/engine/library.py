@@ -1,0 +1,205 @@
+"""Operations of scripts, jobs and webhooks: the same record, lease and ending as a guarded request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cxguard.clock import Clock
+from cxguard.core import names
+from cxguard.core.decide import Do, Policy, Submit
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State
+from cxguard.core.reading import Reading
+from cxguard.engine.cold import KeptResult
+from cxguard.engine.ending import Tenor, end_run
+from cxguard.engine.engine import Engine
+from cxguard.engine.entering import Begun, Submission, begin
+from cxguard.engine.handle import CURRENT, OperationHandle
+from cxguard.engine.operations import Terms
+from cxguard.errors import KeyMismatch, OperationHeld, OperationInFlight, PaymentDeclined
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a script does under a name, when a worker should go on with it after a crash or an outage.
+
+    Attributes:
+        later: gets the operation and completes it; None: a person does.
+        wait_seconds: how long `guard.run` waits for the same operation elsewhere before it says "in flight".
+        queue_seconds: the order's own end, when it is kept.
+    """
+
+    name: str
+    later: Callable[[Any], Awaitable[Any]] | None = None
+    lease_seconds: float = 30.0
+    run_seconds_max: float = 300.0
+    wait_seconds: float = 0.0
+    queue_seconds: float = _DAY
+    keep_seconds: float = 30 * _DAY
+
+
+class Owned(Protocol):
+    """What a scope needs of the guard."""
+
+    namespace: str
+    clock: Clock
+
+    @property
+    def engine(self) -> Engine: ...
+
+    async def start(self) -> None: ...
+
+
+class LibraryOperation(OperationHandle):
+    """`op` in a script: a handle that also keeps the function's result."""
+
+    result: Any = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it had ended before: then nothing is run, and `answer` is the kept result."""
+        return self._finished
+
+    def keep(self, result: Any) -> None:
+        """Keep *result* as the answer, when the operation finishes."""
+        self.result = result
+
+    @property
+    def answer(self) -> Any:
+        """The kept result: of an earlier run, or what `keep` was given.
+
+        Raises:
+            PaymentDeclined: it ended with the issuer's no.
+        """
+        if self._finished and self.money.state is MoneyState.DECLINED:
+            raise PaymentDeclined()
+        return super().answer if self._finished else self.result
+
+
+class OperationScope:
+    """`async with guard.operation(...) as op`."""
+
+    def __init__(
+        self,
+        guard: Owned,
+        purpose: Purpose,
+        *,
+        key: str,
+        owner: str,
+        amount_minor: int | None,
+        currency: str | None,
+        deadline_seconds: float,
+    ) -> None:
+        self._guard = guard
+        self._purpose = purpose
+        self._key = key
+        self._owner = owner
+        self._amount = (amount_minor, currency)
+        self._deadline_seconds = deadline_seconds
+        self._op: LibraryOperation | None = None
+        self._token: Token[Any] | None = None
+
+    async def __aenter__(self) -> LibraryOperation:
+        await self._guard.start()
+        engine = self._guard.engine
+        submission = self._submission(engine)
+        begun = await self._begun(engine, submission)
+        self._op = _in_hand(engine, begun)
+        self._token = CURRENT.set(self._op)
+        return self._op
+
+    async def _begun(self, engine: Engine, submission: Submission) -> Begun:
+        """Enter; while somebody else is at it, wait as long as the purpose says."""
+        until = min(engine.clock.monotonic() + self._purpose.wait_seconds, submission.deadline)
+        begun = await begin(engine, submission)
+        while begun.do is Do.WAIT:
+            left = until - engine.clock.monotonic()
+            if left <= 0 or not await engine.operations.waiting.for_change(engine.operations.store, begun.operation, seconds=left):
+                break
+            begun = await begin(engine, submission)
+        return begun
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        op, token = self._op, self._token
+        if token is not None:
+            CURRENT.reset(token)
+        if op is None or op.finished:
+            return
+        answer = KeptResult(op.result) if error is None or isinstance(error, PaymentDeclined) else None
+        reading = Reading.SUCCEEDED if error is None else Reading.DECLINED if isinstance(error, PaymentDeclined) else None
+        await end_run(self._guard.engine, op, _tenor(self._purpose), reading=reading, answer=answer)
+
+    def _submission(self, engine: Engine) -> Submission:
+        fresh = self._fresh(engine)
+        purpose = self._purpose
+        policy = Policy(double_click_seconds=0.0, duplicate_window_seconds=float("inf"), can_resolve=True, resumable=True)
+
+        def submit_of(there: Operation) -> Submit:
+            same = there.fingerprint == fresh.fingerprint
+            return Submit(owner=fresh.owner, client_key=True, same_request=same, amount_minor=fresh.amount_minor, currency=fresh.currency)
+
+        return Submission(
+            fresh=fresh,
+            terms=Terms(policy, lease_seconds=purpose.lease_seconds, run_seconds_max=purpose.run_seconds_max),
+            submit_of=submit_of,
+            again=lambda there: fresh,
+            tenor=_tenor(purpose),
+            deadline=engine.clock.monotonic() + self._deadline_seconds,
+        )
+
+    def _fresh(self, engine: Engine) -> Operation:
+        owner = owner_pseudonym(engine, self._owner)
+        namespace = self._guard.namespace
+        id = names.operation_id(engine.naming, namespace=namespace, purpose=self._purpose.name, owner=owner, key=self._key)
+        now = engine.clock.now()
+        amount_minor, currency = self._amount
+        return Operation(
+            id=id,
+            namespace=namespace,
+            rule=self._purpose.name,
+            owner=owner,
+            reference=names.reference_of(id),
+            fingerprint=f"{amount_minor}:{currency}",
+            state=State.RUNNING,
+            created_at=now,
+            updated_at=now,
+            kept=self._purpose.later is not None,
+            amount_minor=amount_minor,
+            currency=currency,
+        )
+
+
+def owner_pseudonym(engine: Engine, owner: str) -> str:
+    """The pseudonym under which an owner's operations are kept."""
+    return names.owner_name(engine.naming, namespace=engine.operations.namespace, owner=owner)
+
+
+def _tenor(purpose: Purpose) -> Tenor:
+    kept = purpose.later is not None
+    return Tenor(may_keep=kept, has_later=True, ask=None, queue_seconds=purpose.queue_seconds, keep_seconds=purpose.keep_seconds)
+
+
+def _in_hand(engine: Engine, begun: Begun) -> LibraryOperation:
+    """The operation for the script: to run, or finished.
+
+    Raises:
+        OperationInFlight, OperationHeld, KeyMismatch: nothing may be run.
+    """
+    if begun.handle is not None:
+        return LibraryOperation(engine, begun.handle.work)
+    operation = begun.operation
+    if begun.do is Do.MISMATCH:
+        raise KeyMismatch(f"order {operation.reference} was begun with another amount or currency: use a new key for another payment")
+    if begun.do is Do.REPLAY:
+        return LibraryOperation.finished_one(engine, operation)
+    if operation.state is State.RUNNING or begun.do is Do.WAIT:
+        raise OperationInFlight(operation.reference)
+    raise OperationHeld(operation.reference, operation.why or operation.state)

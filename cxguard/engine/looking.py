@@ -1,0 +1,79 @@
+"""Ask the gateway, or the shop's own hook, what became of a key; the answer becomes a fact."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from cxguard.core.money import Note, NoteKind
+from cxguard.core.operation import Operation, remember
+from cxguard.core.outcomes import Charged, Outcome, Unknown, outcome_kind
+from cxguard.core.resolve import LOOK_EVENT
+from cxguard.engine.breakers import Rejected
+from cxguard.engine.charging import Work, checked_amount
+from cxguard.engine.engine import Engine
+from cxguard.gateways.base import Gateway
+
+
+async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel: bool = False) -> Outcome:
+    """Ask *gateway* about *key* once (or, with *cancel*, make sure it can never complete), and keep what it said."""
+    kind = "cancel" if cancel else "find"
+    ticket = engine.breakers.admit(gateway.name, kind, queued=True, operation_id=work.operation.id)
+    if isinstance(ticket, Rejected):
+        return Unknown(why="gateway_down")
+    seconds = min(engine.timeouts.find_seconds, max(work.remaining(engine), 0.05))
+    call = gateway.cancel if cancel else gateway.find
+    started = engine.clock.monotonic()
+    try:
+        outcome = await bounded(lambda: call(key, timeout_seconds=seconds), seconds)
+        # "not found" is an answer: only silence speaks against the gateway
+        ticket.settle(outcome, engine.clock.monotonic() - started)
+    except BaseException:
+        ticket.abandon()
+        raise
+    return await keep_fact(engine, work, outcome, key=key, source=f"{kind}:{gateway.name}")
+
+
+async def ask_shop(engine: Engine, work: Work, ask: Callable[[], Awaitable[Outcome]], *, key: str) -> Outcome:
+    """Ask the rule's `resolve` hook what became of a charge that the shop's own code made."""
+    seconds = max(min(engine.timeouts.attempt_seconds, work.remaining(engine)), 0.05)
+    return await keep_fact(engine, work, await bounded(ask, seconds), key=key, source="resolve")
+
+
+async def bounded(call: Callable[[], Awaitable[Outcome]], seconds: float) -> Outcome:
+    """The outcome of *call*; silence and exceptions are `Unknown`, because they tell nothing about the money."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await call()
+    except TimeoutError:
+        return Unknown(why="no answer in time")
+    except Exception as error:  # noqa: BLE001 - an adapter or hook that raises has told us nothing
+        return Unknown(why=f"{type(error).__name__} while asking")
+
+
+async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, source: str) -> Outcome:
+    """Append what was learned as a note, covering the sends made so far: it stays even if our lease is gone by now.
+
+    An `Unknown` teaches nothing and is only remembered in the timeline.
+    """
+    outcome = _expected(work.operation, outcome)
+    detail = {"source": source, "outcome": outcome_kind(outcome), "why": getattr(outcome, "why", "")}
+    operation = remember(work.operation, engine.operations.entry(LOOK_EVENT, **detail))
+    if not isinstance(outcome, Unknown):
+        through = max((send.number for send in operation.sends if send.key == key), default=0)
+        event_id = f"{source}:{key}:{through}:{outcome_kind(outcome)}"
+        now = engine.clock.now()
+        note = Note(event_id, NoteKind.OUTCOME, now, source=source, gateway_key=key, outcome=outcome, through=through)
+        noted = await engine.operations.note(operation.id, note)
+        operation = replace(operation, notes=noted.notes)
+        engine.operations.emit("payment.resolved", operation, gateway=source, outcome=outcome_kind(outcome), how=source)
+    work.operation = operation
+    return outcome
+
+
+def _expected(operation: Operation, outcome: Outcome) -> Outcome:
+    """Only a charge of the accepted amount is taken as this order's charge."""
+    if isinstance(outcome, Charged) and operation.amount_minor is not None and operation.currency is not None:
+        return checked_amount(outcome, amount_minor=operation.amount_minor, currency=operation.currency)
+    return outcome

@@ -1,0 +1,247 @@
+"""Enter, save, end: the store's verbs as the rest of the engine uses them, with leases, lost answers and the timeline."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from cxguard.clock import Clock
+from cxguard.core.decide import Do, Policy, Submit, decide
+from cxguard.core.money import Note
+from cxguard.core.operation import Entry, Move, Operation, State, move, refolded, remember
+from cxguard.engine.leases import HeldLease, Leases
+from cxguard.engine.waiting import Waiting
+from cxguard.errors import LeaseLost, StoreUnavailable
+from cxguard.events import Bus, Event
+from cxguard.stores.base import Match, Opened, Seen, Store
+
+T = TypeVar("T")
+
+ENTER_TURNS_MAX = 12  # looks at one record before we say "in flight": each turn means that somebody else moved it
+SEIZING = frozenset({Do.RESCUE, Do.RESOLVE, Do.RERUN, Do.REOPEN, Do.REPLACE})
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a submit enters: lease times and the rule's policy. Seconds."""
+
+    policy: Policy
+    lease_seconds: float
+    run_seconds_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What was decided for a submit, and the lease when we hold one."""
+
+    do: Do
+    operation: Operation
+    lease: HeldLease | None = None
+    claim: bool = False
+
+
+class Operations:
+    """The records of one namespace, as this process works on them."""
+
+    def __init__(self, store: Store, clock: Clock, leases: Leases, bus: Bus, *, namespace: str, holder: str, waiting: Waiting) -> None:
+        self.store = store
+        self.clock = clock
+        self.leases = leases
+        self.bus = bus
+        self.namespace = namespace
+        self.holder = holder
+        self.waiting = waiting
+
+    async def enter(
+        self,
+        fresh: Operation,
+        terms: Terms,
+        submit_of: Callable[[Operation], Submit],
+        again: Callable[[Operation], Operation],
+    ) -> Entered:
+        """Open *fresh*, or decide what to do with what is there; seize it when the decision asks for that.
+
+        Args:
+            submit_of: how this request compares with the record found.
+            again: the record for a confirmed second purchase of the record found.
+
+        Raises:
+            StoreUnavailable: nothing is known; nothing may be run.
+        """
+        superseding: tuple[Seen, ...] = ()
+        entered = None
+        for _ in range(ENTER_TURNS_MAX):
+            opened, asked_at = await self._open(fresh, terms, superseding)
+            if opened.won:
+                self.emit("operation.opened", opened.operation)
+                return Entered(Do.RUN, opened.operation, self._hold(opened.operation, terms, asked_at))
+            claim = opened.match is Match.CLAIM
+            do = self._decide(opened, submit_of, terms)
+            if do in SEIZING:
+                opened, asked_at = await self._seize(opened.operation, fresh, terms, superseding)
+                if opened.won:
+                    return Entered(do, opened.operation, self._hold(opened.operation, terms, asked_at))
+                if opened.match is not Match.CLAIM:
+                    continue  # it moved between the look and the seize: look again
+                claim, do = True, self._decide(opened, submit_of, terms)
+            entered = Entered(do, opened.operation, claim=claim)
+            if do is Do.SUPERSEDE:
+                superseding = (*superseding, Seen(opened.operation.id, opened.operation.revision))
+            elif do is Do.AGAIN:
+                superseding = (Seen(opened.operation.id, opened.operation.revision),)
+                fresh = again(opened.operation)
+            else:
+                return entered
+        return replace(entered, do=Do.WAIT) if entered else Entered(Do.WAIT, fresh)
+
+    def _decide(self, opened: Opened, submit_of: Callable[[Operation], Submit], terms: Terms) -> Do:
+        operation = opened.operation
+        claim = opened.match is Match.CLAIM
+        return decide(operation, submit_of(operation), terms.policy, leased=opened.leased, claim=claim, now=self.clock.now())
+
+    async def _open(self, fresh: Operation, terms: Terms, superseding: tuple[Seen, ...]) -> tuple[Opened, float]:
+        attempt = secrets.token_hex(8)
+        asked_at = self.clock.monotonic()
+        opened = await twice(
+            lambda: self.store.open(
+                fresh, holder=self.holder, attempt=attempt, lease_seconds=terms.lease_seconds, superseding=superseding
+            )
+        )
+        return opened, asked_at
+
+    async def _seize(self, seen: Operation, fresh: Operation, terms: Terms, superseding: tuple[Seen, ...]) -> tuple[Opened, float]:
+        attempt = secrets.token_hex(8)
+        asked_at = self.clock.monotonic()
+        opened = await twice(
+            lambda: self.store.seize(
+                Seen(seen.id, seen.revision),
+                holder=self.holder,
+                attempt=attempt,
+                lease_seconds=terms.lease_seconds,
+                claims=fresh.claims,
+                superseding=superseding,
+            )
+        )
+        return opened, asked_at
+
+    async def lay(self, fresh: Operation) -> Operation:
+        """Put a record down without a lease (an order that is queued at once). Returns what is there."""
+        attempt = secrets.token_hex(8)
+        opened = await twice(lambda: self.store.open(fresh, holder=self.holder, attempt=attempt, lease_seconds=None))
+        return opened.operation
+
+    async def seize(self, seen: Operation, *, lease_seconds: float, run_seconds_max: float) -> tuple[Operation, HeldLease] | None:
+        """Take the lease of a record as we saw it, or None when it has moved or somebody has it."""
+        terms = Terms(_NO_POLICY, lease_seconds, run_seconds_max)
+        opened, asked_at = await self._seize(seen, replace(seen, claims=()), terms, ())
+        return (opened.operation, self._hold(opened.operation, terms, asked_at)) if opened.won else None
+
+    def _hold(self, operation: Operation, terms: Terms, asked_at: float) -> HeldLease:
+        if operation.lease is None:
+            raise LeaseLost("the store gave no lease")
+        return self.adopt(operation, lease_seconds=terms.lease_seconds, run_seconds_max=terms.run_seconds_max, asked_at=asked_at)
+
+    def adopt(self, operation: Operation, *, lease_seconds: float, run_seconds_max: float, asked_at: float) -> HeldLease:
+        """Begin to renew a lease that came with *operation* (from `take`, say)."""
+        token = operation.lease.token if operation.lease else 0
+        return self.leases.add(
+            operation.id, token, lease_seconds=lease_seconds, run_seconds_max=run_seconds_max, asked_at=asked_at
+        )
+
+    async def write(self, operation: Operation, lease: HeldLease) -> Operation:
+        """Save and keep the lease. Returns the record as stored, with every note.
+
+        Raises:
+            LeaseLost: somebody else holds it; nothing of this write was kept.
+        """
+        return await self._save(operation, lease, keep_lease=True, gone=False)
+
+    async def end(self, operation: Operation, lease: HeldLease, *, gone: bool = False) -> Operation:
+        """Save and end the lease; with *gone* the record goes, and its key is free.
+
+        Raises:
+            LeaseLost: somebody else holds it; nothing of this write was kept.
+        """
+        try:
+            return await self._save(operation, lease, keep_lease=False, gone=gone)
+        finally:
+            self.leases.drop(lease)
+            self.waiting.ended(operation.id)
+
+    async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
+        record = refolded(replace(operation, updated_at=self.clock.now()))
+        try:
+            return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
+        except StoreUnavailable:
+            return await self._save_again(record, lease, keep_lease=keep_lease, gone=gone)
+        except LeaseLost:
+            self.emit("lease.lost", operation)
+            raise
+
+    async def _save_again(self, record: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
+        """The first answer was lost: the write may have happened. A second refusal is then read against the record."""
+        try:
+            return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
+        except LeaseLost:
+            there = await self.store.get(record.id)
+            if there is None and gone:
+                return record
+            if there is not None and _same_work(there, record):
+                return there
+            self.emit("lease.lost", record)
+            raise
+
+    async def note(self, id: str, note: Note) -> Operation:
+        """Append a fact; needs no lease."""
+        return await twice(lambda: self.store.note(id, note, namespace=self.namespace))
+
+    def entry(self, event: str, **detail: Any) -> Entry:
+        """A line for the timeline, stamped with the time and this holder."""
+        return Entry(at=self.clock.now(), event=event, by=self.holder, detail=detail)
+
+    def moved(self, operation: Operation, to: Move, event: str, *, detail: dict[str, Any] | None = None, **changes: Any) -> Operation:
+        """The record after one legal move, with its line in the timeline. Emits nothing: that follows the save."""
+        return remember(move(operation, to, **changes), self.entry(event, **(detail or {})))
+
+    def emit(self, name: str, operation: Operation, **detail: Any) -> None:
+        """Tell the listeners a fact about an operation."""
+        self.bus.emit(
+            Event(
+                name=name,
+                at=self.clock.now(),
+                operation=operation.id,
+                reference=operation.reference,
+                rule=operation.rule,
+                session=operation.session or "",
+                detail=detail,
+            )
+        )
+
+
+_NO_POLICY = Policy(double_click_seconds=0, duplicate_window_seconds=0, can_resolve=False)
+
+
+async def twice(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat once what is the same win when repeated, if the first answer was lost."""
+    try:
+        return await call()
+    except StoreUnavailable:
+        return await call()
+
+
+def _same_work(there: Operation, written: Operation) -> bool:
+    """Whether *there* is what we wrote: only our own lost write can have left exactly this."""
+    return (there.state, there.generation, there.answer, there.sends, there.updated_at) == (
+        written.state,
+        written.generation,
+        written.answer,
+        written.sends,
+        written.updated_at,
+    )
+
+
+def ended(operation: Operation) -> bool:
+    """Whether nobody works on it and nothing is due by itself."""
+    return operation.state in (State.FINISHED, State.CANCELLED)

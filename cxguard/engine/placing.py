@@ -1,0 +1,111 @@
+"""Place a kept order, or complete a paid one, without the shopper: by the rule's `later`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Move, State, money_of, move
+from cxguard.core.reading import HandlerAnswer, Reading, read
+from cxguard.core.resolve import SHOP
+from cxguard.core.snapshot import Snapshot
+from cxguard.engine.charging import Work
+from cxguard.engine.cold import KeptResult, StoredAnswer, replayable
+from cxguard.engine.ending import end_run
+from cxguard.engine.engine import Engine
+from cxguard.engine.entering import shop_line
+from cxguard.engine.handle import CURRENT, Deferral, OperationHandle
+from cxguard.engine.rulings import Rulings
+from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StoreError
+from cxguard.logs import get_logger
+from cxguard.rules import Rule, replay
+
+_log = get_logger("placing")
+
+LOGIN_STATUSES = frozenset({401, 403})
+
+Rerun: TypeAlias = Callable[[OperationHandle, Snapshot], Awaitable[HandlerAnswer | None]]
+"""Runs a kept request again through the outermost app."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """Runs `later`.
+
+    Attributes:
+        rerun: for `later=replay`; None: such orders are held.
+        seconds: how long one run may take.
+    """
+
+    engine: Engine
+    rulings: Rulings
+    rerun: Rerun | None
+    seconds: float
+
+    async def place(self, work: Work) -> None:
+        """Place a kept (or complete a paid) order, as the rule's `later` says; conclude like any run."""
+        await self._start(work)
+        handle = OperationHandle(self.engine, work, gateway=self.rulings.gateway_name(work.operation))
+        token = CURRENT.set(handle)
+        try:
+            reading, answer = await self._run_later(handle)
+        finally:
+            CURRENT.reset(token)
+        told = await end_run(self.engine, handle, self.rulings.tenor(work.operation), reading=reading, answer=answer)
+        if told.operation.state is State.FINISHED and told.operation.money is MoneyState.CHARGED:
+            detail = {"amount_minor": told.operation.amount_minor, "currency": told.operation.currency}
+            self.engine.operations.emit("order.placed", told.operation, attempts=told.operation.attempts, **detail)
+
+    async def _start(self, work: Work) -> None:
+        operation = work.operation
+        if operation.state is not State.RUNNING:
+            operation = move(operation, Move.START, give_up_at=operation.give_up_at, why=operation.why)
+        operation = replace(operation, attempts=operation.attempts + 1)
+        if operation.charged_by == SHOP and money_of(operation).state is MoneyState.NONE:
+            # the shop's own code is about to charge, unseen: its line is durable before it runs
+            operation = replace(operation, sends=operation.sends + shop_line(self.engine, operation, operation))
+            operation = await self.engine.operations.write(operation, work.lease)
+        work.operation = operation
+
+    async def _run_later(self, handle: OperationHandle) -> tuple[Reading | None, StoredAnswer | None]:
+        operation = handle.work.operation
+        rule, later = self.rulings.rules.get(operation.rule), self.rulings.later(operation)
+        try:
+            async with asyncio.timeout(self.seconds):
+                if later is replay:
+                    return await self._replay(handle, rule)
+                return Reading.SUCCEEDED, KeptResult(await later(handle))
+        except PaymentDeclined:
+            return Reading.DECLINED, None
+        except PaymentDeferred:
+            self._hold_unless_outage(handle)
+            return None, None
+        except (LeaseLost, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the shop's own function may raise anything; it is tried again
+            _log.warning("order.later_raised", reference=operation.reference, error=type(error).__name__)
+            handle.deferral = handle.deferral if handle.deferral.hold else Deferral(why="later_failed", outage=True)
+            return Reading.FAILED, None
+
+    def _hold_unless_outage(self, handle: OperationHandle) -> None:
+        """A kept order whose charge the gateway refuses as such waits for a person: trying again would not help."""
+        deferral = handle.deferral
+        if deferral.why and not deferral.outage and not deferral.needs_shopper and handle.money.state is MoneyState.NONE:
+            handle.deferral = replace(deferral, hold=deferral.why != "cancel_asked", outage=deferral.why == "cancel_asked")
+
+    async def _replay(self, handle: OperationHandle, rule: Rule | None) -> tuple[Reading | None, StoredAnswer | None]:
+        """The kept request once more, through the outermost app. A login page is nobody's order."""
+        kept = handle.request
+        if self.rerun is None or kept is None or rule is None:
+            handle.deferral = Deferral(why="cannot_replay", hold=True)
+            return Reading.FAILED, None
+        answer = await self.rerun(handle, kept)
+        reading = read(answer, rule.cases)
+        if answer is not None and answer.status in LOGIN_STATUSES:
+            handle.deferral = Deferral(why="replay_not_signed_in", hold=True)
+        elif reading is not Reading.SUCCEEDED and not handle.deferral.why:
+            handle.deferral = Deferral(why="replay_failed", outage=reading is Reading.FAILED, hold=reading is Reading.REJECTED)
+        return reading, replayable(answer) if answer is not None else None

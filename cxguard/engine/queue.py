@@ -1,0 +1,243 @@
+"""The fallback queue: takes what is due, resolves what is unknown, places what is kept, gives back what is too much.
+
+One duty after another, each decided by `core.resolve`; every write under the lease; one `run_once` is one look at the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
+
+from cxguard.config import Settings
+from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.operation import Move, Operation, State, WaitingFor, money_of
+from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, next_duty
+from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
+from cxguard.engine.charging import Work, send_charge
+from cxguard.engine.cold import open_charge
+from cxguard.engine.ending import without_parcels
+from cxguard.engine.engine import Engine
+from cxguard.engine.handle import OperationHandle
+from cxguard.engine.library import Purpose
+from cxguard.engine.looking import ask_shop, look
+from cxguard.engine.placing import Placing, Rerun
+from cxguard.engine.refunding import refund, send_refund
+from cxguard.engine.rulings import Rulings
+from cxguard.errors import LeaseLost, StoreError
+from cxguard.logs import get_logger
+from cxguard.rules import Rule
+
+_log = get_logger("queue")
+
+TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
+LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
+DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one look did."""
+
+    taken: int = 0
+    ended: int = 0
+    waiting: int = 0
+    held: int = 0
+    failed: int = 0
+
+
+class FallbackQueue:
+    """What a worker does with the operations of one guard.
+
+    Args:
+        rules, purposes: by name; records of other names are left alone.
+        rerun: for `later=replay`; None: such orders are held.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        rules: Mapping[str, Rule],
+        purposes: Mapping[str, Purpose],
+        settings: Settings,
+        rerun: Rerun | None = None,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._rulings = Rulings(engine, rules, purposes)
+        self._placing = Placing(engine, self._rulings, rerun, settings.run_seconds_max)
+
+    async def run_once(self, *, limit: int = TAKE_AT_ONCE) -> Counts:
+        """Take what is due, at most *limit*, and bring each as far as it can be brought now.
+
+        Raises:
+            StoreUnavailable: the store did not answer; nothing was begun.
+        """
+        engine = self._engine
+        lease_seconds = LEASE_SECONDS
+        asked_at = engine.clock.monotonic()
+        taken = await engine.operations.store.take(
+            namespace=engine.operations.namespace,
+            rules=self._rulings.names,
+            holder=engine.operations.holder,
+            lease_seconds=lease_seconds,
+            limit=limit,
+        )
+        works = [self._work(operation, asked_at) for operation in taken]
+        ends = await asyncio.gather(*(self._attend_safely(work) for work in works))
+        return Counts(
+            taken=len(ends),
+            ended=sum(end in (State.FINISHED, State.CANCELLED) for end in ends),
+            waiting=ends.count(State.QUEUED),
+            held=ends.count(State.HELD),
+            failed=ends.count(None),
+        )
+
+    async def attend_now(self, seen: Operation) -> Operation:
+        """Bring one record as far as it can be brought now, if nobody has it in hand. Returns the record as it is then."""
+        seconds = self._settings.run_seconds_max
+        taken = await self._engine.operations.seize(seen, lease_seconds=LEASE_SECONDS, run_seconds_max=seconds)
+        if taken is None:
+            return seen
+        operation, lease = taken
+        work = Work(operation, lease, deadline=self._engine.clock.monotonic() + seconds, queued=True)
+        await self._attend_safely(work)
+        return work.operation
+
+    def _work(self, operation: Operation, asked_at: float) -> Work:
+        seconds = self._settings.run_seconds_max
+        lease = self._engine.operations.adopt(
+            operation, lease_seconds=LEASE_SECONDS, run_seconds_max=seconds, asked_at=asked_at
+        )
+        return Work(operation, lease, deadline=asked_at + seconds, queued=True)
+
+    async def _attend_safely(self, work: Work) -> State | None:
+        """One record must not keep the others from their turn. What failed lapses, and comes again."""
+        try:
+            await self.attend(work)
+        except LeaseLost:
+            return None
+        except StoreError as error:
+            _log.warning("order.not_attended", reference=work.operation.reference, why=str(error)[:200])
+            return None
+        except Exception as error:  # noqa: BLE001 - a hook of the shop may raise anything
+            _log.exception("order.not_attended", reference=work.operation.reference)
+            self._engine.operations.emit("duty.failed", work.operation, duty="attend", why=type(error).__name__)
+            return None
+        finally:
+            self._engine.operations.leases.drop(work.lease)
+        return work.operation.state
+
+    async def attend(self, work: Work) -> Operation:
+        """Do one duty after another until the lease is given back."""
+        looked: set[str] = set()
+        for _ in range(DUTIES_MAX):
+            duty = next_duty(work.operation, self._rulings.ways(work.operation), looked=frozenset(looked), now=self._engine.clock.now())
+            if await self._do(work, duty, looked):
+                return work.operation
+        await self._end(work, Move.HOLD, "order.held", why="duties_circle", **_agent())
+        return work.operation
+
+    async def _do(self, work: Work, duty: Duty, looked: set[str]) -> bool:
+        """Do *duty*; whether the lease has ended with it."""
+        match duty:
+            case Find():
+                looked.add(duty.key)
+                await self._find(work, duty)
+                return False
+            case Resend():
+                looked.add(f"resend:{duty.send.key}")
+                await self._resend(work, duty.send)
+                return False
+            case Refund():
+                looked.add(f"refund:{duty.key}")
+                await refund(self._engine, work, duty)
+                return False
+            case Place():
+                await self._place(work)
+            case Finish():
+                await self._finish(work, duty)
+            case Cancel():
+                await self._cancel(work, duty)
+            case Hold():
+                await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for)
+            case Wait():
+                await self._wait(work, duty)
+            case _:
+                assert_never(duty)
+        return True
+
+    async def _find(self, work: Work, duty: Find) -> None:
+        ask = self._rulings.ask_of(work.operation)
+        if ask is not None:
+            handle = OperationHandle(self._engine, work)
+            await ask_shop(self._engine, work, lambda: ask(handle), key=duty.key)
+            return
+        gateway = self._rulings.gateway_of(work.operation)
+        if gateway is not None:
+            await look(self._engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
+
+    async def _resend(self, work: Work, send: Send) -> None:
+        """The very same charge or refund, under the very same key."""
+        gateway = self._engine.gateway(send.gateway)
+        if gateway is None or send.amount_minor is None or send.currency is None:
+            return
+        if send.kind is SendKind.REFUND:
+            await send_refund(self._engine, work, send, gateway=gateway)
+        elif send.parcel is not None:
+            charge = open_charge(self._engine.seal, work.operation, send.parcel)
+            await send_charge(self._engine, work, charge, gateway=gateway, key=send.key, step=send.step)
+
+    async def _place(self, work: Work) -> None:
+        unpaid = money_of(work.operation).state is MoneyState.NONE
+        if unpaid and work.operation.attempts >= ATTEMPTS_MAX:
+            await self._end(work, Move.HOLD, "order.held", why="attempts_over", **_agent())
+        else:
+            await self._placing.place(work)
+
+    async def _finish(self, work: Work, duty: Finish) -> None:
+        """The end is known. A record that has ended already only gives its lease back, its notes counted as seen."""
+        if work.operation.state in (State.FINISHED, State.CANCELLED):
+            work.operation = await self._engine.operations.end(replace(work.operation, due_at=None), work.lease)
+            return
+        keep_until = self._engine.clock.now() + self._rulings.tenor(work.operation).keep_seconds
+        await self._end(work, Move.FINISH, "operation.finished", why=duty.why, keep_until=keep_until, **_erased(work.operation))
+
+    async def _cancel(self, work: Work, duty: Cancel) -> None:
+        if work.operation.state is State.CANCELLED:
+            work.operation = await self._engine.operations.end(replace(work.operation, due_at=None), work.lease)
+            return
+        keep_until = self._engine.clock.now() + self._rulings.tenor(work.operation).keep_seconds
+        await self._end(work, Move.CANCEL, "order.cancelled", why=duty.why, keep_until=keep_until, **_erased(work.operation))
+
+    async def _wait(self, work: Work, duty: Wait) -> None:
+        """Back into the queue; looks come further apart with each."""
+        operation = work.operation
+        looks = sum(entry.event == LOOK_EVENT for entry in operation.history)
+        due_at = max(duty.until or 0.0, self._engine.clock.now() + resolve_pause_seconds(looks, jitter=self._engine.jitter()))
+        to = Move.HOLD if operation.state is State.HELD else Move.DEFER
+        waiting = {"waiting_for": operation.waiting_for} if to is Move.HOLD else {}
+        if operation.state in (State.FINISHED, State.CANCELLED):
+            work.operation = await self._engine.operations.end(replace(operation, due_at=due_at), work.lease)
+            return
+        await self._end(work, to, "order.queued", why=duty.why, due_at=due_at, give_up_at=operation.give_up_at, **waiting)
+
+    async def _end(self, work: Work, to: Move, event: str, *, why: str, **changes: Any) -> None:
+        """One legal move, written together with the end of the lease; then the listeners hear of it."""
+        if work.operation.state is State.HELD and to is Move.HOLD and work.operation.why == why:
+            work.operation = await self._engine.operations.end(replace(work.operation, due_at=changes.get("due_at")), work.lease)
+            return  # it was held for the same reason before: nothing happened
+        record = self._engine.operations.moved(work.operation, to, event, detail={"why": why}, why=why, **changes)
+        work.operation = await self._engine.operations.end(record, work.lease)
+        self._engine.operations.emit(event, work.operation, why=why)
+
+
+def _agent() -> dict[str, Any]:
+    return {"waiting_for": WaitingFor.AGENT}
+
+
+def _erased(operation: Operation) -> dict[str, Any]:
+    """What a re-run or a resend would have needed goes when the operation ends."""
+    return {"request": None, "sends": without_parcels(operation.sends)}

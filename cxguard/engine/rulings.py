@@ -1,0 +1,84 @@
+"""What the rule (or purpose) of a record says, looked up by the record's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, money_of
+from cxguard.core.resolve import SHOP, Ways
+from cxguard.engine.ending import Ask, Tenor
+from cxguard.engine.engine import Engine
+from cxguard.engine.library import Purpose
+from cxguard.gateways.base import Gateway
+from cxguard.rules import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Rulings:
+    """Rules and purposes by name; records of other names are left alone."""
+
+    engine: Engine
+    rules: Mapping[str, Rule]
+    purposes: Mapping[str, Purpose]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whose records may be taken."""
+        return (*self.rules, *self.purposes)
+
+    def ways(self, operation: Operation) -> Ways:
+        """What can be done about it."""
+        gateway = self.gateway_of(operation)
+        return Ways(
+            find=gateway is not None or self.ask_of(operation) is not None,
+            resend=gateway is not None and gateway.keyed,
+            later=self._may_place(operation),
+            key_lifetime_seconds=gateway.key_lifetime_seconds if gateway else 0.0,
+            settle_seconds=gateway.settle_seconds if gateway else 0.0,
+        )
+
+    def _may_place(self, operation: Operation) -> bool:
+        """A shop's own charging code runs again only while nothing is charged, or where the rule says that it may."""
+        rule = self.rules.get(operation.rule)
+        if rule is None:
+            purpose = self.purposes.get(operation.rule)
+            return purpose is not None and purpose.later is not None
+        unpaid = money_of(operation).state is MoneyState.NONE
+        return rule.later is not None and (rule.charged_by == "guard" or rule.rerun_safe or unpaid)
+
+    def gateway_of(self, operation: Operation) -> Gateway | None:
+        """The gateway of the sends in question: of that very name, or none. Before any send: the rule's."""
+        sent = [send.gateway for send in operation.sends if send.gateway != SHOP]
+        if sent:
+            return self.engine.gateway(sent[-1])
+        if operation.charged_by == SHOP:
+            return None
+        rule = self.rules.get(operation.rule)
+        return self.engine.gateway(rule.gateway if rule and rule.gateway else next(iter(self.engine.gateways), ""))
+
+    def ask_of(self, operation: Operation) -> Ask | None:
+        """The rule's `resolve` hook, for charges that the shop's own code made."""
+        rule = self.rules.get(operation.rule)
+        return rule.resolve if rule is not None and operation.charged_by == SHOP else None
+
+    def gateway_name(self, operation: Operation) -> str | None:
+        """Which gateway the rule names."""
+        rule = self.rules.get(operation.rule)
+        return rule.gateway if rule else None
+
+    def tenor(self, operation: Operation) -> Tenor:
+        """How its runs end."""
+        rule = self.rules.get(operation.rule)
+        if rule is not None:
+            ask, later = self.ask_of(operation), rule.later is not None
+            return Tenor(True, later, ask, queue_seconds=rule.give_up_seconds, keep_seconds=rule.keep_seconds)
+        purpose = self.purposes[operation.rule]
+        return Tenor(True, purpose.later is not None, None, queue_seconds=purpose.queue_seconds, keep_seconds=purpose.keep_seconds)
+
+    def later(self, operation: Operation) -> Any:
+        """The function that places it, `replay`, or None."""
+        rule = self.rules.get(operation.rule)
+        return rule.later if rule is not None else self.purposes[operation.rule].later

@@ -1,0 +1,364 @@
+"""The guard: store, rules, gateways and shop, put together. It wires, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets as random_names
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from cxguard.clock import Clock, SystemClock
+from cxguard.config import Secrets, Settings, load_secrets
+from cxguard.core.answer import SPECS, AnswerSpec, Situation
+from cxguard.core.breaker import BreakerPolicy
+from cxguard.core.honesty import check_honesty
+from cxguard.core.money import Note, NoteKind
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Outcome
+from cxguard.engine.breakers import Breakers
+from cxguard.engine.duties import Duties
+from cxguard.engine.engine import Engine, Timeouts
+from cxguard.engine.leases import Leases
+from cxguard.engine.library import OperationScope, Purpose, owner_pseudonym
+from cxguard.engine.operations import Operations
+from cxguard.engine.placing import Rerun
+from cxguard.engine.queue import FallbackQueue
+from cxguard.engine.recorder import Recorder
+from cxguard.engine.waiting import Waiting
+from cxguard.errors import ConfigurationError, StoreUnavailable
+from cxguard.events import Bus, Event, Listener
+from cxguard.gateways.base import Gateway
+from cxguard.logs import log_event
+from cxguard.rules import Funnel, Rule, Shop, match_rules
+from cxguard.rules.sources import AnySource
+from cxguard.seal import Seal
+from cxguard.stores.address import open_store, sqlite_path
+from cxguard.stores.base import Query, Store
+from cxguard.stores.memory import MemoryStore
+
+T = TypeVar("T")
+
+SECRET_CHECK = "secret-check"  # where a store keeps the check value of the naming secret
+
+
+class Mode(StrEnum):
+    """Whether the guard acts."""
+
+    GUARD = "guard"
+    WATCH = "watch"  # changes no byte and holds no request: records what it would have done
+
+
+class Guard:
+    """One shop's guard.
+
+    Args:
+        store: a URL (`sqlite:///shop.db`, `memory://`) or a store.
+        rules: which requests take effect at most once, and how.
+        shop: who the shopper can turn to.
+        gateways: what `op.charge` charges with; the first one, unless a rule names another.
+        mode: `guard`, or `watch` to begin with.
+        namespace: one per shop on a store.
+        prefix: under which path the status pages live.
+        secret, keys: the naming secret and the key ring; see `cxguard.config.load_secrets`.
+        purposes: what scripts do with `guard.run`, when a worker should go on with it.
+        funnel, visitor: which paths are stages of the shop's funnel, and whose visit a request belongs to.
+        answers: rows of the answer table that the shop wants otherwise; lies are refused.
+        messages: the shop's own texts, by locale, or a folder of them; see `cxguard.render.renderer.Renderer`.
+        duties: run the queue and the upkeep in this process; by default where the store is the embedded one.
+
+    Raises:
+        ConfigurationError: anything that could not work or could tell a lie. The text has the corrected line.
+    """
+
+    def __init__(
+        self,
+        store: str | Store,
+        *,
+        shop: Shop,
+        rules: Sequence[Rule] = (),
+        gateways: Sequence[Gateway] = (),
+        mode: Mode | str = Mode.GUARD,
+        namespace: str = "shop",
+        prefix: str = "/_cxguard",
+        secret: str | bytes | None = None,
+        keys: str | Sequence[str | bytes] = (),
+        purposes: Sequence[Purpose] = (),
+        funnel: Funnel | None = None,
+        visitor: AnySource | None = None,
+        answers: Mapping[Situation, AnswerSpec] | None = None,
+        messages: Any = None,
+        settings: Settings | None = None,
+        timeouts: Timeouts | None = None,
+        breakers: BreakerPolicy | None = None,
+        listeners: Sequence[Listener] = (),
+        duties: bool | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.settings = settings or Settings()
+        self.address = store if isinstance(store, str) else ""
+        self.store = open_store(store, clock=self.clock) if isinstance(store, str) else store
+        self.shop = shop
+        self.rules = tuple(rules)
+        self.matcher = match_rules(self.rules)
+        self.mode = _mode(mode)
+        self.namespace = namespace
+        self.prefix = _prefix(prefix)
+        self.funnel = funnel
+        self.visitor = visitor
+        self.specs = {**SPECS, **(answers or {})}
+        check_honesty(self.specs)
+        self.messages = messages
+        self.bus = Bus()
+        self.bus.listen(log_event)
+        for listener in listeners:
+            self.bus.listen(listener)
+        self.purposes = {purpose.name: purpose for purpose in purposes}
+        self.gateways = _by_name(gateways)
+        self.recorder = Recorder(self.store, self.clock, namespace=namespace, bus=self.bus)
+        self._given_secrets = (secret, keys)
+        self._timeouts = timeouts or Timeouts()
+        self._breaker_policy = breakers or BreakerPolicy()
+        self._duties_wanted = duties if duties is not None else self._embedded()
+        self._duties: Duties | None = None
+        self._engine: Engine | None = None
+        self._starting: asyncio.Lock | None = None
+        self._rerun: Rerun | None = None
+        self.runs: set[asyncio.Task[Any]] = set()
+
+    # --- life
+
+    @property
+    def started(self) -> bool:
+        """Whether `start` has succeeded."""
+        return self._engine is not None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of a started guard.
+
+        Raises:
+            StoreUnavailable: not started, because the store has not answered yet.
+        """
+        if self._engine is None:
+            raise StoreUnavailable("the guard has not started: `await guard.start()`, or look at why the store does not answer")
+        return self._engine
+
+    async def start(self) -> None:
+        """Open the store, check the secrets, start heartbeat and duties. Idempotent.
+
+        Raises:
+            ConfigurationError: it can never work as it is set.
+            StoreUnavailable: the store does not answer now; try again later.
+        """
+        if self._engine is not None:
+            return
+        self._starting = self._starting or asyncio.Lock()
+        async with self._starting:
+            if self._engine is None:
+                await self.store.start()
+                self._engine = self._build(await self._secrets())
+                self._engine.operations.leases.start()
+                if self._duties_wanted and self.mode is Mode.GUARD:
+                    self.start_duties()
+                self.recorder.start()
+
+    async def stop(self) -> None:
+        """Let runs end, stop the duties, write what is buffered, close the store. Idempotent."""
+        if self._engine is None:
+            return
+        await self.finish_runs()
+        await self.stop_duties()
+        await self.recorder.stop()
+        self._engine.operations.leases.stop()
+        await self.store.stop()
+        self._engine = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    async def finish_runs(self) -> None:
+        """Wait for the runs of clients that have gone, as long as any run may take."""
+        pending = {run for run in self.runs if not run.done()}
+        if pending:
+            await asyncio.wait(pending, timeout=self.settings.run_seconds_max)
+
+    def use_rerun(self, rerun: Rerun) -> None:
+        """Say how a kept request is run again through the outermost app (`later=replay`)."""
+        self._rerun = rerun
+
+    def queue(self) -> FallbackQueue:
+        """The fallback queue of this guard: `run_once()` works on what is due."""
+        return FallbackQueue(
+            self.engine,
+            rules={rule.name: rule for rule in self.rules},
+            purposes=self.purposes,
+            settings=self.settings,
+            rerun=self._rerun,
+        )
+
+    def start_duties(self) -> None:
+        """Run queue and upkeep in this process until `stop_duties`. Idempotent."""
+        if self._duties is None:
+            self._duties = Duties(self.queue(), store=self.store, namespace=self.namespace, bus=self.bus, clock=self.clock)
+            self._duties.start()
+
+    async def stop_duties(self) -> None:
+        """Finish what is in hand and stop."""
+        if self._duties is not None:
+            await self._duties.stop()
+            self._duties = None
+
+    # --- the library
+
+    def operation(
+        self,
+        *,
+        purpose: str,
+        key: str,
+        owner: str,
+        amount_minor: int | None = None,
+        currency: str | None = None,
+        deadline_seconds: float = 30.0,
+    ) -> OperationScope:
+        """One operation of a script, job or webhook: `async with guard.operation(...) as op:`.
+
+        On a finished one `op.answer` is set. Leaving normally finishes; leaving by an exception frees the key when nothing
+        was sent, and otherwise lets what was sent be resolved.
+
+        Args:
+            purpose: what it does; part of its name, so that "pay order" and "refund order" never meet.
+            key: names the thing that must happen once, an order number for instance.
+            owner: whose it is.
+
+        Raises (on entering):
+            OperationInFlight, OperationHeld, StoreUnavailable.
+        """
+        kept = self.purposes.get(purpose) or Purpose(purpose)
+        return OperationScope(
+            self, kept, key=key, owner=owner, amount_minor=amount_minor, currency=currency, deadline_seconds=deadline_seconds
+        )
+
+    async def run(self, call: Callable[..., Awaitable[T]], *args: Any, purpose: str, key: str, owner: str, **options: Any) -> T:
+        """Run `call(op, *args)` once in the operation's life, and give its kept result ever after.
+
+        Raises:
+            OperationInFlight, OperationHeld: nothing was run.
+            PaymentDeclined, PaymentDeferred: as `op.charge` says.
+            TypeError: the result cannot be kept as JSON.
+        """
+        async with self.operation(purpose=purpose, key=key, owner=owner, **options) as op:
+            if not op.finished:
+                op.keep(await call(op, *args))
+            kept: T = op.answer
+            return kept
+
+    async def note(
+        self, outcome: Outcome, *, event_id: str, gateway_key: str | None = None, reference: str | None = None, source: str = "webhook"
+    ) -> Operation:
+        """Bring proof of what became of a payment: from a webhook, a look-up, a person.
+
+        Args:
+            event_id: the sender's own id of the fact: a second time changes nothing.
+            gateway_key, reference: which payment; one of the two. A key that no record knows makes a stub for the desk.
+
+        Raises:
+            KeyError: no record has this reference.
+        """
+        found = await self._find(gateway_key, reference)
+        key = gateway_key or next((send.key for send in reversed(found.sends if found else ())), None)
+        note = Note(event_id=event_id, kind=NoteKind.OUTCOME, at=self.clock.now(), source=source, gateway_key=key, outcome=outcome)
+        id = found.id if found else f"stub-{key}"
+        noted = await self.engine.operations.note(id, note)
+        self.engine.operations.emit("payment.noted", noted, source=source, stub=found is None)
+        return noted
+
+    async def _find(self, gateway_key: str | None, reference: str | None) -> Operation | None:
+        if (gateway_key is None) == (reference is None):
+            raise ConfigurationError("guard.note needs gateway_key= or reference=, one of the two")
+        query = Query(namespace=self.namespace, gateway_key=gateway_key, reference=reference, limit=1)
+        found = next(iter((await self.store.search(query)).operations), None)
+        if found is None and reference is not None:
+            raise KeyError(f"no order {reference} here")
+        return found
+
+    def emit(self, name: str, operation: Operation | None = None, **detail: Any) -> None:
+        """Tell the listeners a fact, about an operation or about none."""
+        if operation is not None:
+            self.engine.operations.emit(name, operation, **detail)
+        else:
+            self.bus.emit(Event(name, self.clock.now(), detail=detail))
+
+    def owner_name(self, owner: str) -> str:
+        """The pseudonym under which an owner's operations are kept."""
+        return owner_pseudonym(self.engine, owner)
+
+    # --- putting together
+
+    def _embedded(self) -> bool:
+        return sqlite_path(self.address) is not None or isinstance(self.store, MemoryStore)
+
+    async def _secrets(self) -> Secrets:
+        key = f"{SECRET_CHECK}:{self.namespace}"
+        check = await self.store.load(key)
+        secret, keys = self._given_secrets
+        secrets = load_secrets(
+            setting_secret=secret,
+            setting_keys=keys,
+            sqlite_path=sqlite_path(self.address),
+            in_memory=isinstance(self.store, MemoryStore),
+            used_before=check.revision > 0,
+        )
+        if check.revision == 0 and not await self.store.swap(key, revision=0, value=secrets.check_value):
+            check = await self.store.load(key)
+        if check.revision > 0:
+            secrets.require_same(check.value)
+        return secrets
+
+    def _build(self, secrets: Secrets) -> Engine:
+        waiting = Waiting()
+        leases = Leases(self.store, self.clock, beat_seconds=self.settings.heartbeat_seconds, on_lost=lambda id: None)
+        operations = Operations(
+            self.store, self.clock, leases, self.bus, namespace=self.namespace, holder=_holder(), waiting=waiting
+        )
+        return Engine(
+            operations=operations,
+            seal=Seal(secrets.ring),
+            naming=secrets.naming,
+            gateways=self.gateways,
+            breakers=Breakers(self._breaker_policy, self.clock, bus=self.bus),
+            timeouts=self._timeouts,
+        )
+
+
+def _mode(mode: Mode | str) -> Mode:
+    try:
+        return Mode(mode)
+    except ValueError:
+        raise ConfigurationError(f'mode={mode!r} is none: write Guard(..., mode="guard") or mode="watch"') from None
+
+
+def _prefix(prefix: str) -> str:
+    if not prefix.startswith("/") or prefix.endswith("/") or "//" in prefix:
+        raise ConfigurationError(f'prefix={prefix!r} cannot be a path: write Guard(..., prefix="/_cxguard")')
+    return prefix
+
+
+def _by_name(gateways: Sequence[Gateway]) -> dict[str, Gateway]:
+    named = {gateway.name: gateway for gateway in gateways}
+    if len(named) != len(gateways):
+        raise ConfigurationError("two gateways have the same name: give each account and mode a name of its own")
+    return named
+
+
+def _holder() -> str:
+    """Who holds a lease: this process, told apart from an earlier one with the same number."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}:{random_names.token_hex(3)}"
