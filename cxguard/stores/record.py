@@ -85,7 +85,7 @@ def stub(id: str, note: Note, *, namespace: str, now: float, due_at: float) -> O
         namespace=namespace,
         rule="",
         owner="",
-        reference=_reference(id),
+        reference=derived_reference(id),
         fingerprint="",
         state=State.HELD,
         waiting_for=WaitingFor.AGENT,
@@ -101,7 +101,7 @@ def stub(id: str, note: Note, *, namespace: str, now: float, due_at: float) -> O
     )
 
 
-def _reference(id: str) -> str:
+def derived_reference(id: str) -> str:
     """The reference, so that the desk finds the stub by what the shopper says; none for an id that is not one of ours."""
     try:
         return reference_of(id)

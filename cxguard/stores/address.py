@@ -1,0 +1,38 @@
+"""A store by its address."""
+
+from __future__ import annotations
+
+from cxguard.clock import Clock
+from cxguard.errors import ConfigurationError
+from cxguard.stores.base import Store
+from cxguard.stores.memory import OPERATIONS_MAX, MemoryStore
+
+
+def open_store(url: str, *, clock: Clock, operations_max: int = OPERATIONS_MAX) -> Store:
+    """Make the store that *url* names; `start` opens it.
+
+    Args:
+        url: `sqlite:///shop.db` (below the working folder), `sqlite:////var/lib/shop.db` (from the root), or `memory://`.
+        operations_max: how many records a memory store holds.
+
+    Raises:
+        ConfigurationError: it names no store of this cxguard. The text shows one that would do.
+    """
+    if url == "memory://":
+        return MemoryStore(clock=clock, operations_max=operations_max)
+    scheme, slashes, path = url.partition(":///")
+    if scheme == "sqlite" and slashes:
+        if not path or path == ":memory:":
+            raise ConfigurationError(f'{url!r} names no file: write "sqlite:///shop.db", or "memory://" for a test')
+        from cxguard.stores.sqlite import SQLiteStore  # here, so that a program on another store loads no SQLite
+
+        return SQLiteStore(path, clock=clock)
+    if scheme.startswith("sqlite"):
+        raise ConfigurationError(f'{url!r} has too few slashes: write "sqlite:///shop.db", or "sqlite:////var/lib/shop.db" from the root')
+    raise ConfigurationError(f'there is no store for {_without_password(url)!r}: write "sqlite:///shop.db"')
+
+
+def _without_password(url: str) -> str:
+    """An address may carry a password, and an error's text is logged."""
+    before, at, after = url.rpartition("@")
+    return f"{before.partition('://')[0]}://***{at}{after}" if at else url

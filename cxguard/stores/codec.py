@@ -1,0 +1,162 @@
+"""A record's body as JSON, and back. A store's own columns hold the rest (see `HEAD`).
+
+Members that this version does not know come back in `extra` and are written out again beside the others. A body that
+cannot be read becomes a record of a newer version: it is shown, and never leased.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from cxguard.core.money import Note, NoteKind, Send, SendKind
+from cxguard.core.operation import RECORD_VERSION, Entry, Operation, Step, WaitingFor
+from cxguard.core.outcomes import outcome_from_json, outcome_to_json
+
+HEAD = frozenset({
+    "id", "namespace", "rule", "state", "money", "reference", "contact_hash", "session", "created_at", "updated_at", "due_at",
+    "keep_until", "lease", "amount_minor", "currency", "notes", "notes_seen", "revision", "version", "claims", "request",
+    "answer", "contact",
+})  # fmt: skip
+UNREADABLE = "unreadable"  # the reason of a record whose body cannot be read
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def encode_body(operation: Operation) -> str:
+    """Every member outside of `HEAD`. One that has its default is left out: a default's meaning never changes."""
+    body = {name: value for name, value in operation.extra.items() if name not in _KNOWN}
+    for name, default in _BODY.items():
+        value = getattr(operation, name)
+        if value != default:
+            encode = _ENCODERS.get(name)
+            body[name] = encode(value) if encode is not None else value
+    return _dumps(body)
+
+
+def decode_body(text: str) -> dict[str, Any]:
+    """Members for `Operation(**...)`, those of an unreadable body included."""
+    try:
+        return _members(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {"owner": "", "fingerprint": "", "why": UNREADABLE, "version": RECORD_VERSION + 1}
+
+
+def encode_note(note: Note) -> str:
+    return _dumps(_note_to_json(note))
+
+
+def decode_note(text: str) -> Note:
+    """The note; one that cannot be read is still a note, so that somebody looks at the record."""
+    try:
+        return _note_from_json(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Note(event_id="", kind=NoteKind.REMARK, at=0.0, source="store", text=UNREADABLE)
+
+
+def member(kind: type[E], value: str, *, otherwise: E) -> E:
+    """A choice by its value; one of a newer version reads as *otherwise*."""
+    try:
+        return kind(value)
+    except ValueError:
+        return otherwise
+
+
+def _members(body: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"owner": "", "fingerprint": ""}
+    extra = {}
+    for name, value in body.items():
+        if name not in _BODY:
+            extra[name] = value
+        else:
+            decode = _DECODERS.get(name)
+            found[name] = decode(value) if decode is not None else value
+    if extra:
+        found["extra"] = extra
+    return found
+
+
+def _defaults() -> dict[str, Any]:
+    """The body's members and their defaults; a member without a default is always written."""
+    body = {}
+    for field in fields(Operation):
+        if field.name not in HEAD and field.name != "extra":
+            body[field.name] = field.default if field.default_factory is MISSING else field.default_factory()
+    return body
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))  # ASCII: text of any kind survives, lone surrogates too
+
+
+def _send_to_json(send: Send) -> dict[str, Any]:
+    return {**_plain(send, but="outcome"), "outcome": outcome_to_json(send.outcome)}
+
+
+def _send_from_json(value: Mapping[str, Any]) -> Send:
+    known = {name: value[name] for name in _SEND if name in value}
+    kind = member(SendKind, value["kind"], otherwise=SendKind.CHARGE)
+    return Send(**{**known, "kind": kind, "outcome": outcome_from_json(value["outcome"])})
+
+
+def _note_to_json(note: Note) -> dict[str, Any]:
+    outcome = note.outcome
+    return {**_plain(note, but="outcome"), "outcome": outcome_to_json(outcome) if outcome is not None else None}
+
+
+def _note_from_json(value: Mapping[str, Any]) -> Note:
+    known = {name: value[name] for name in _NOTE if name in value}
+    outcome = value.get("outcome")
+    kind = member(NoteKind, value["kind"], otherwise=NoteKind.REMARK)
+    return Note(**{**known, "kind": kind, "outcome": outcome_from_json(outcome) if outcome is not None else None})
+
+
+def _step_to_json(step: Step) -> dict[str, Any]:
+    result = step.result
+    return {**_plain(step, but="result"), "result": base64.b64encode(result).decode() if result is not None else None}
+
+
+def _step_from_json(value: Mapping[str, Any]) -> Step:
+    known = {name: value[name] for name in _STEP if name in value}
+    result = value.get("result")
+    return Step(**{**known, "result": base64.b64decode(result) if result is not None else None})
+
+
+def _entry_to_json(entry: Entry) -> dict[str, Any]:
+    return {"at": entry.at, "event": entry.event, "by": entry.by, "detail": dict(entry.detail)}
+
+
+def _entry_from_json(value: Mapping[str, Any]) -> Entry:
+    return Entry(**{name: value[name] for name in _ENTRY if name in value})
+
+
+def _plain(value: Send | Note | Step, *, but: str) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__ if name != but}
+
+
+def _each(convert: Callable[[Any], Any], into: type[Any]) -> Callable[[Any], Any]:
+    return lambda values: into(convert(value) for value in values)
+
+
+def _waiting_for(value: str | None) -> WaitingFor | None:
+    return member(WaitingFor, value, otherwise=WaitingFor.AGENT) if value is not None else None
+
+
+_SEND, _NOTE, _STEP, _ENTRY = (frozenset(kind.__slots__) for kind in (Send, Note, Step, Entry))
+_BODY = _defaults()
+_KNOWN = frozenset(_BODY) | HEAD
+_ENCODERS: Mapping[str, Callable[[Any], Any]] = {
+    "sends": _each(_send_to_json, list),
+    "steps": _each(_step_to_json, list),
+    "history": _each(_entry_to_json, list),
+}
+_DECODERS: Mapping[str, Callable[[Any], Any]] = {
+    "sends": _each(_send_from_json, tuple),
+    "steps": _each(_step_from_json, tuple),
+    "history": _each(_entry_from_json, tuple),
+    "waiting_for": _waiting_for,
+}

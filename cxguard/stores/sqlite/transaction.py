@@ -1,0 +1,69 @@
+"""One batch's view of the file: statements by name, the next numbers, and counters that are written once at its end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from cxguard.clock import Clock
+from cxguard.stores.sqlite.rows import Row
+from cxguard.stores.sqlite.statements import STATEMENTS
+
+Counter = tuple[str, str, str, str]  # namespace, kind, first, second
+
+
+class Transaction:
+    """Alive between BEGIN IMMEDIATE and COMMIT: nobody else writes meanwhile, so that reading first is safe."""
+
+    __slots__ = ("_connection", "_counts", "_last_number", "_numbers_given", "clock")
+
+    def __init__(self, connection: apsw.Connection, *, clock: Clock) -> None:
+        self._connection = connection
+        self._counts: defaultdict[Counter, int] = defaultdict(int)
+        self._last_number = 0
+        self._numbers_given = 0
+        self.clock = clock
+
+    def one(self, name: str, values: Sequence[Any] = ()) -> Row | None:
+        """The first row of a statement, or None."""
+        rows = self._connection.execute(STATEMENTS[name], values).fetchall()
+        return rows[0] if rows else None
+
+    def all(self, name: str, values: Sequence[Any] = ()) -> list[Row]:
+        return self._connection.execute(STATEMENTS[name], values).fetchall()
+
+    def run(self, name: str, values: Sequence[Any] = ()) -> None:
+        self._connection.execute(STATEMENTS[name], values)
+
+    def insert(self, name: str, values: Sequence[Any]) -> int:
+        """Run an INSERT; the new row's seq."""
+        self._connection.execute(STATEMENTS[name], values)
+        return self._connection.last_insert_rowid()
+
+    def changed(self) -> int:
+        """How many rows the last statement changed."""
+        return self._connection.changes()
+
+    def number(self) -> int:
+        """The next lease token or revision: one sequence for both, never going back, kept in the same commit."""
+        if not self._numbers_given:
+            row = self.one("last_number")
+            assert row is not None, "made with the schema"
+            self._last_number = row[0]
+        self._numbers_given += 1
+        return self._last_number + self._numbers_given
+
+    def count(self, namespace: str, kind: str, *, first: str, second: str, by: int) -> None:
+        """Add to a counter of the tally."""
+        self._counts[namespace, kind, first, second] += by
+
+    def finish(self) -> None:
+        """Write what was gathered; the caller commits."""
+        if self._numbers_given:
+            self.run("set_last_number", (self._last_number + self._numbers_given,))
+        for counter, by in self._counts.items():
+            if by:
+                self.run("add_tally", (*counter, by))
