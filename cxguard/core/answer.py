@@ -117,6 +117,7 @@ class About:
         status_url: its status page, the signed token included.
         resume_url: where the shopper takes the one more step.
         next_update_at: until when the shopper hears from us.
+        ends_at: the order's own end: placed by then, or ended uncharged.
         minutes: how long ago the order was made that this one looks like.
         reason: `DeclineReason` of a decline, or another choice of wording that the catalogue knows.
         hint: what an engineer should mend about the request; never what the request carried.
@@ -126,6 +127,7 @@ class About:
     status_url: str | None = None
     resume_url: str | None = None
     next_update_at: float | None = None
+    ends_at: float | None = None
     amount_minor: int | None = None
     currency: str | None = None
     minutes: int | None = None

@@ -65,18 +65,20 @@ class Renderer:
         confirm: Confirm | None = None,
         field: str | None = None,
         code: str = "",
+        root: str = "",
     ) -> Rendered:
         """The response that tells *answer* as *telling* says.
 
         Args:
             confirm: for a duplicate that came as an urlencoded form: see `confirm_form`.
             field, code: for GraphQL: see `render_graphql`.
+            root: the `root_path` under which the app is served.
         """
         words = self.words(answer, accept_language=accept_language, now=now)
         status = status_for(answer, telling)
         match telling.medium:
             case Medium.HTML if telling.audience is Audience.SHOPPER:
-                return render_html(answer, words, voice=self.voice, prefix=self.prefix, status=status, confirm=confirm)
+                return render_html(answer, words, voice=self.voice, prefix=root + self.prefix, status=status, confirm=confirm)
             case Medium.JSON | Medium.HTML:  # a machine is never shown a page
                 return render_json(answer, words, voice=self.voice, status=status)
             case Medium.GRAPHQL:
@@ -91,6 +93,7 @@ class Renderer:
         accept_language: str = "",
         now: float,
         extras: Extras | None = None,
+        root: str = "",
     ) -> Rendered:
         """The status page of *operation*, or its JSON."""
         view = status_view(
@@ -103,12 +106,13 @@ class Renderer:
             specs=self.specs,
         )
         if medium is Medium.HTML:
-            return render_status_html(view, voice=self.voice, prefix=self.prefix)
+            return render_status_html(view, voice=self.voice, prefix=root + self.prefix)
         return render_status_json(view, voice=self.voice)
 
-    def no_such_order(self, *, medium: Medium, accept_language: str = "", now: float) -> Rendered:
+    def no_such_order(self, *, medium: Medium, accept_language: str = "", now: float, root: str = "") -> Rendered:
         """The one answer to an unknown, an expired and a forged status link."""
-        return self.render(answer_for(Situation.NO_SUCH_ORDER, specs=self.specs), Telling(medium), accept_language=accept_language, now=now)
+        answer = answer_for(Situation.NO_SUCH_ORDER, specs=self.specs)
+        return self.render(answer, Telling(medium), accept_language=accept_language, now=now, root=root)
 
     def asset(self, name: str) -> Rendered | None:
         """The response for `{prefix}/assets/{name}`; None: there is none of that name."""

@@ -58,7 +58,7 @@ class Extras:
 
     Attributes:
         at_work: somebody holds a live lease on it.
-        next_update_at: until when the shopper hears from us; None: the order's own end, for a kept one.
+        next_update_at: until when the shopper hears from us.
         resume_url: the one more step at the bank.
         order_url: the shop's own answer, for the owner.
         again: the shopper sent this order once more, and was led here.
@@ -140,21 +140,23 @@ def tone_of(situation: Situation) -> Tone:
 
 def _answer(operation: Operation, extras: Extras, *, status_url: str, now: float, specs: Mapping[Situation, AnswerSpec]) -> Answer:
     situation = situation_of_operation(operation, at_work=extras.at_work)
-    by = extras.next_update_at
-    if by is None and situation in (_S.KEPT, _S.REPLACED):
-        by = operation.give_up_at
     money = money_of(operation)
     refunded = situation is _S.REFUNDED
     about = About(
         reference=operation.reference,
         status_url=status_url,
         resume_url=extras.resume_url,
-        next_update_at=by if by is not None and by > now else None,  # a promise that has passed is not repeated
+        next_update_at=_ahead(extras.next_update_at, now),
+        ends_at=_ahead(operation.give_up_at, now),
         amount_minor=money.refunded_minor if refunded else operation.amount_minor,
         currency=money.currency if refunded else operation.currency,
-        reason="",
     )
     return answer_for(situation, about, recorded=money_told(operation.state, money.state), specs=specs)
+
+
+def _ahead(at: float | None, now: float) -> float | None:
+    """A promise that has passed is not repeated."""
+    return at if at is not None and at > now else None
 
 
 def _money_line(labels: Mapping[str, str], money: Money, answer: Answer, *, locale: str) -> str:

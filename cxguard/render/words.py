@@ -56,6 +56,7 @@ class Voice:
         markup: dict[str, str | Markup | None] = {
             **values,
             "time": self.time(answer.about.next_update_at, locale=locale, now=now),
+            "until": self.time(answer.about.ends_at, locale=locale, now=now),
             "reference": _REFERENCE.format(answer.about.reference) if answer.about.reference else None,
         }
         return Words(
@@ -89,13 +90,17 @@ class Voice:
         amount = None
         if about.amount_minor is not None and about.currency:
             amount = format_amount(about.amount_minor, about.currency, locale=locale)
-        at = about.next_update_at
+
+        def time(at: float | None) -> str | None:
+            return None if at is None else format_time(at, now=now, zone=self.zone, locale=locale)
+
         return {
             "shop": self.shop.name,
             "reference": about.reference,
             "amount": amount,
             "minutes": None if about.minutes is None else str(about.minutes),
-            "time": None if at is None else format_time(at, now=now, zone=self.zone, locale=locale),
+            "time": time(about.next_update_at),
+            "until": time(about.ends_at),
         }
 
 

@@ -59,7 +59,7 @@ def test_labels_are_translated_with_their_placeholders(locale: str) -> None:
         (Situation.UNKNOWN, ["do not know yet", "do not pay again", "charged twice", "without your asking"]),
         (
             Situation.KEPT,
-            ["our fault", "is saved", "not been charged", "not confirmed yet", "at the latest", "not order again", "cancel"],
+            ["our fault", "is saved", "not been charged", "not confirmed yet", "by {until}", "not order again", "cancel"],
         ),
         (Situation.DECLINED, ["bank did not approve", "not been charged", "basket is kept", "another card", "ask your bank"]),
         (Situation.PAID_UNFINISHED, ["payment for order {reference} has gone through", "completing it", "not order or pay again"]),
@@ -122,7 +122,7 @@ def test_a_shops_own_text_takes_the_place_of_ours() -> None:
         ),
         (
             own("Order {reference} of {customer}."),
-            "has {customer}: there are only amount, minutes, reference, shop, time",
+            "has {customer}: there are only amount, minutes, reference, shop, time, until",
         ),
         (own("Order {reference}. " + "x" * 2000), "a message has at most 2000"),
         (own("Order {reference}. Thank you for your payment."), "it is not known that the shopper has paid"),

@@ -91,11 +91,19 @@ def test_the_revision_changes_with_what_is_shown() -> None:
 
 
 def test_a_promise_that_has_passed_is_not_repeated() -> None:
-    """A kept order's end is named while it lies ahead."""
-    assert "23:30 UTC at the latest" in view(order()).words.detail
-    late = view(order(), now=NOW + 7201)
+    """A kept order's end, and our next word, are named while they lie ahead."""
+    soon = Extras(next_update_at=NOW + 900)
+    assert "by 23:30 UTC, the order ends and you will not be charged" in view(order()).words.detail
+    assert "21:45 UTC" in str(view(order(), soon).next_update)
+    late = view(order(), soon, now=NOW + 7201)
     assert late.next_update is None
-    assert "at the latest" not in late.words.detail
+    assert "UTC" not in late.words.detail
+
+
+def test_the_pages_assets_follow_the_mount() -> None:
+    """Under a `root_path`, style and script are looked for below it."""
+    body = RENDERER.status(order(), medium=Medium.HTML, status_url=URL, now=NOW, root="/shop").body.decode()
+    assert re.findall(r'(?:href|src)="(/[^"?]*)\?v=', body) == ["/shop/_cxguard/assets/cxguard.css", "/shop/_cxguard/assets/status.js"]
 
 
 def test_the_page_has_all_that_a_shopper_needs() -> None:

@@ -18,7 +18,7 @@ from cxguard.rules.shop import Shop
 NOW = 1_795_383_000.0  # 22 November 2026, 21:30 UTC
 SHOP = Shop(name="Fern & Co", phone="+44 20 7946 0000", hours="9-18", email="help@fern.example")
 VOICE = Voice(load_catalogue(), SHOP)
-FULL = About(reference="7K4M-Q2XN-8PHD", next_update_at=NOW + 900, amount_minor=4999, currency="EUR", minutes=4)
+FULL = About(reference="7K4M-Q2XN-8PHD", next_update_at=NOW + 900, ends_at=NOW + 7200, amount_minor=4999, currency="EUR", minutes=4)
 
 
 @pytest.mark.parametrize(

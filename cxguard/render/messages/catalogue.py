@@ -21,7 +21,7 @@ from cxguard.errors import ConfigurationError
 
 FALLBACK = "en"
 SHIPPED = ("en", "de", "fr")
-PLACEHOLDERS = frozenset({"shop", "reference", "time", "amount", "minutes"})
+PLACEHOLDERS = frozenset({"shop", "reference", "amount", "minutes", "time", "until"})
 TEXT_CHARS_MAX = 2_000  # a message is read by somebody who worries; more than a page is not
 _VARIANTS = frozenset(MoneyTold) | frozenset(DeclineReason)
 _OF_AN_ORDER = frozenset({situation for situation, spec in SPECS.items() if spec.order_saved}) | {
