@@ -64,7 +64,7 @@ async def test_unguarded_shop_calls_everything_a_decline(tmp_path: Path, does: D
     """One error for all that goes wrong: that is what the guard is for."""
     async with visit(FakeGateway(does), tmp_path) as client:
         answer = await client.post("/checkout/pay", data=await fill(client))
-    assert answer.status_code == 402 and "Your card was declined" in answer.text
+    assert answer.status_code == 402 and "Your card was declined" in answer.text and 'value="ann@example.org"' in answer.text
 
 
 @pytest.mark.asyncio

@@ -35,16 +35,16 @@ def make_shop(gateway: str | Gateway, database: Path, *, guarded: bool, guard_st
         return _app(books, unguarded_place(charging, books), note="This shop has no guard.", middleware=[], life=life)
 
     from cxguard.asgi.middleware import GuardMiddleware
-    from cxguard.demo.shop.guarding import beside, guarded_place, make_guard
+    from cxguard.demo.shop.guarding import TERMS_TEXT, beside, guarded_place, make_guard
 
     guard = make_guard(charging, books, store=guard_store or beside(database), session_secret=SESSION_SECRET)
     middleware = [Middleware(GuardMiddleware, guard=guard)]
-    return _app(books, guarded_place(books), note="This shop is guarded.", middleware=middleware, life=life)
+    return _app(books, guarded_place(books), note="This shop is guarded.", terms=TERMS_TEXT, middleware=middleware, life=life)
 
 
-def _app(books: Books, place: Place, *, note: str, middleware: list[Middleware], life: _Life) -> Starlette:
+def _app(books: Books, place: Place, *, note: str, middleware: list[Middleware], life: _Life, terms: str = "") -> Starlette:
     return Starlette(
-        routes=[*page_routes(books, place, secret=SESSION_SECRET, note=note), *api_routes(books, place)],
+        routes=[*page_routes(books, place, secret=SESSION_SECRET, note=note, terms=terms), *api_routes(books, place)],
         middleware=[*middleware, Middleware(SessionMiddleware, secret_key=SESSION_SECRET)],
         lifespan=life,
     )

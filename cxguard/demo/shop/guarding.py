@@ -13,7 +13,8 @@ from cxguard.gateways.base import Gateway
 from cxguard.guard import Guard
 from cxguard.rules import Funnel, Reading, Rule, Shop, form_field, has_status, header, json_field, redirects_to, signed_session
 
-TERMS = "2026-11"  # the version of the sentence under the button: "if payments do not work just now, we charge you later"
+TERMS = "2026-11"  # the version of this sentence, kept with each order that waits
+TERMS_TEXT = "If payments do not work just now, we keep your order and charge you once, within a day. Until then you can cancel it."
 
 
 def make_guard(gateway: Gateway, books: Books, *, store: str, session_secret: str) -> Guard:

@@ -28,9 +28,9 @@ _CARDS = {
 }
 
 
-def page_routes(books: Books, place: Place, *, secret: str, note: str) -> list[Route]:
-    """The shop for people. *note* is shown in the foot of every page."""
-    pages = _Pages(books, place, secret=secret, note=note)
+def page_routes(books: Books, place: Place, *, secret: str, note: str, terms: str = "") -> list[Route]:
+    """The shop for people. *note* is shown in the foot of every page, *terms* under the button that pays."""
+    pages = _Pages(books, place, secret=secret, note=note, terms=terms)
     return [
         Route("/", pages.catalogue, methods=["GET"]),
         Route("/basket", pages.basket, methods=["GET"]),
@@ -44,12 +44,12 @@ def page_routes(books: Books, place: Place, *, secret: str, note: str) -> list[R
 
 
 class _Pages:
-    def __init__(self, books: Books, place: Place, *, secret: str, note: str) -> None:
+    def __init__(self, books: Books, place: Place, *, secret: str, note: str, terms: str) -> None:
         self._books = books
         self._place = place
         self._secret = secret
         self._templates = Environment(loader=FileSystemLoader(_FOLDER / "templates"), autoescape=True, undefined=StrictUndefined)
-        self._templates.globals.update(price=price_text, shop_note=note)
+        self._templates.globals.update(price=price_text, shop_note=note, terms=terms)
 
     async def catalogue(self, request: Request) -> Response:
         return self._page(request, "catalogue.html", products=SHELF.values())
@@ -84,10 +84,10 @@ class _Pages:
                 raise BadOrder("This basket belongs to another visit.")
             number = await self._place(order)
         except BadOrder as error:
-            return self._checkout(request, status=422, problem=str(error))
+            return self._checkout(request, status=422, problem=str(error), email=_text(form, "email"))
         except (PaymentFailed, PaymentDeclined):
             problem = "Your card was declined. No payment has been taken. Please try again or use another card."
-            return self._checkout(request, status=402, problem=problem)
+            return self._checkout(request, status=402, problem=problem, email=_text(form, "email"))
         return RedirectResponse(f"/orders/{number}", 303)
 
     async def orders(self, request: Request) -> Response:
@@ -103,10 +103,10 @@ class _Pages:
         headers = {"Cache-Control": f"public, max-age={_STYLE_SECONDS}"}
         return Response((_FOLDER / "static" / "shop.css").read_bytes(), media_type="text/css", headers=headers)
 
-    def _checkout(self, request: Request, *, status: int = 200, problem: str = "") -> Response:
+    def _checkout(self, request: Request, *, status: int = 200, problem: str = "", email: str = "") -> Response:
         if self._basket(request) is None:
             return self._page(request, "basket.html", status=status, problem=problem)
-        return self._page(request, "checkout.html", status=status, problem=problem, cards=_CARDS, currency=CURRENCY)
+        return self._page(request, "checkout.html", status=status, problem=problem, email=email, cards=_CARDS, currency=CURRENCY)
 
     def _basket(self, request: Request) -> Basket | None:
         basket = self._books.open_basket(visitor_id(request))
