@@ -22,11 +22,12 @@ REFERENCE_CHARACTERS = 12  # 60 bits, five a character
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def keyed_hash(secret: bytes, label: str, *parts: str | bytes) -> bytes:
-    """32 bytes that stand for *parts* under *label*; without the secret they tell nothing."""
+def keyed_hash(secret: bytes, label: str, *parts: str, content: bytes = b"") -> str:
+    """64 hex digits that stand for *parts* and *content* under *label*; without the secret they tell nothing."""
     state = _keyed(secret).copy()
-    state.update(_framed(label, *parts))
-    return state.digest()
+    state.update(_framed(label, parts))
+    state.update(content)
+    return state.hexdigest()
 
 
 @lru_cache(maxsize=8)  # one naming secret a guard; making the keyed state anew costs as much as hashing
@@ -34,33 +35,29 @@ def _keyed(secret: bytes) -> hmac.HMAC:
     return hmac.new(secret, digestmod="sha256")
 
 
-def _framed(*parts: str | bytes) -> bytes:
-    message = bytearray()
-    for part in parts:
-        raw = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
-        message += len(raw).to_bytes(4, "big")
-        message += raw
-    return bytes(message)
+def _framed(label: str, parts: tuple[str, ...]) -> bytes:
+    """How many parts there are, then each behind its length; what follows can only be the content."""
+    return "".join([f"{len(parts)};{len(label)}:{label}", *[f"{len(part)}:{part}" for part in parts]]).encode("utf-8", "surrogatepass")
 
 
 def operation_id(secret: bytes, *, namespace: str, purpose: str, owner: str, key: str) -> str:
     """64 hex digits. Another shop on the store, another rule, another owner or another key: another operation."""
-    return keyed_hash(secret, "operation", namespace, purpose, owner, key).hex()
+    return keyed_hash(secret, "operation", namespace, purpose, owner, key)
 
 
 def owner_name(secret: bytes, *, namespace: str, owner: str) -> str:
     """The owner's pseudonym, 32 hex digits: the same for all rules of one shop."""
-    return keyed_hash(secret, "owner", namespace, owner).hex()[:32]
+    return keyed_hash(secret, "owner", namespace, owner)[:32]
 
 
 def purchase_claim(secret: bytes, *, namespace: str, purpose: str, owner: str, parts: tuple[str, ...]) -> str:
     """The name that a purchase claims beside its id: owner and basket, whatever the amount, whatever the key."""
-    return "p-" + keyed_hash(secret, "purchase", namespace, purpose, owner, *parts).hex()[:40]
+    return "p-" + keyed_hash(secret, "purchase", namespace, purpose, owner, *parts)[:40]
 
 
 def current_claim(secret: bytes, *, namespace: str, purpose: str, owner: str) -> str:
     """The name of the owner's one current operation under a rule (`per_purchase`)."""
-    return "c-" + keyed_hash(secret, "current", namespace, purpose, owner).hex()[:40]
+    return "c-" + keyed_hash(secret, "current", namespace, purpose, owner)[:40]
 
 
 def gateway_key(id: str, *, step: str, generation: int) -> str:
@@ -68,23 +65,23 @@ def gateway_key(id: str, *, step: str, generation: int) -> str:
 
     Keyed by the operation's id, which is a keyed hash itself.
     """
-    digest = hmac.digest(id.encode(), _framed("gateway", step, str(generation)), "sha256").hex()
+    digest = hmac.digest(id.encode(), _framed("gateway", (step, str(generation))), "sha256").hex()
     return f"cxg-{digest}"[:GATEWAY_KEY_CHARACTERS]
 
 
 def arguments_hash(secret: bytes, *, step: str, arguments: bytes) -> str:
     """What a step was called with, so that the same name with other arguments is found out. 32 hex digits."""
-    return keyed_hash(secret, "arguments", step, arguments).hex()[:32]
+    return keyed_hash(secret, "arguments", step, content=arguments)[:32]
 
 
 def contact_hash(secret: bytes, *, namespace: str, contact: str) -> str:
     """A contact as it can be searched for, exactly and without being kept: e-mail or phone, however it was typed."""
-    return keyed_hash(secret, "contact", namespace, _plain_contact(contact)).hex()[:40]
+    return keyed_hash(secret, "contact", namespace, _plain_contact(contact))[:40]
 
 
 def secret_check(secret: bytes, *, namespace: str) -> str:
     """What a store keeps to notice another naming secret: 32 hex digits."""
-    return keyed_hash(secret, "check", namespace).hex()[:32]
+    return keyed_hash(secret, "check", namespace)[:32]
 
 
 def _plain_contact(contact: str) -> str:
@@ -98,11 +95,14 @@ def _plain_contact(contact: str) -> str:
 # --- references
 
 
+_PAIRS = tuple(one + other for one in _CROCKFORD for other in _CROCKFORD)  # ten bits at a time
+
+
 def reference_of(id: str) -> str:
     """The sayable name of an operation, from its id: `7K3M-9QXA-2TFV`. No letter that looks like a digit."""
-    number = int(id[:15], 16)
-    letters = [_CROCKFORD[(number >> shift) & 31] for shift in range(55, -1, -5)]
-    return "-".join("".join(letters[start : start + 4]) for start in (0, 4, 8))
+    bits = int(id[:15], 16)
+    a, b, c = bits >> 40, bits >> 20 & 0xFFFFF, bits & 0xFFFFF
+    return f"{_PAIRS[a >> 10]}{_PAIRS[a & 1023]}-{_PAIRS[b >> 10]}{_PAIRS[b & 1023]}-{_PAIRS[c >> 10]}{_PAIRS[c & 1023]}"
 
 
 def normalise_reference(text: str) -> str | None:

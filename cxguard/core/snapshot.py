@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
 from cxguard.core.forms import FORM_TYPES, ContentType, Form, content_type_of, read_form
@@ -53,7 +54,7 @@ class Snapshot:
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any], *, body: bytes) -> Snapshot:
         """Take the request out of an ASGI scope. *body* is the whole body."""
-        headers = tuple([(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]])
+        headers = tuple([(_header_name(name), value.decode("latin-1")) for name, value in scope["headers"]])
         return cls(scope["method"], full_path(scope), scope.get("query_string", b"").decode("latin-1"), headers, body)
 
     def header_all(self, name: str) -> list[str]:
@@ -148,7 +149,8 @@ class Snapshot:
     @property
     def prefers_async(self) -> bool:
         """Whether the client said `Prefer: respond-async`: it knows what a 202 means."""
-        preferences = ",".join(self.header_all("prefer")).lower().split(",")
+        headers = self.header_all("prefer")
+        preferences = ",".join(headers).lower().split(",") if headers else ()
         return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
 
     def to_bytes(self) -> bytes:
@@ -169,6 +171,11 @@ class Snapshot:
         method, path, query, headers = json.loads(kept[_HEAD.size : _HEAD.size + length])
         pairs = tuple((name, value) for name, value in headers)
         return cls(method, path, query, pairs, kept[_HEAD.size + length :])
+
+
+@lru_cache(maxsize=1024)  # clients send the same few dozen names all day
+def _header_name(raw: bytes) -> str:
+    return raw.decode("latin-1").lower()
 
 
 def full_path(scope: Mapping[str, Any]) -> str:
@@ -242,16 +249,22 @@ _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/*"})
 
 
 def _negotiate(snapshot: Snapshot) -> Wants:
+    return _liked_best(",".join(snapshot.header_all("accept"))) or _by_the_request_itself(snapshot)
+
+
+@lru_cache(maxsize=256)  # browsers and programs send the same few all day
+def _liked_best(accept: str) -> Wants | None:
+    """Page or JSON by the `Accept` header; None where it leaves that open."""
     html = json_ = 0.0
     first: Wants | None = None
-    for media_type, quality in _accepted(snapshot.header_all("accept")):
+    for media_type, quality in _accepted(accept):
         if media_type in _HTML_TYPES:
             html, first = max(html, quality), first or Wants.HTML
         elif media_type == "application/json" or media_type.endswith("+json"):
             json_, first = max(json_, quality), first or Wants.JSON
     if html != json_:
         return Wants.HTML if html > json_ else Wants.JSON
-    return first if first is not None and html else _by_the_request_itself(snapshot)
+    return first if html else None
 
 
 def _by_the_request_itself(snapshot: Snapshot) -> Wants:
@@ -262,8 +275,8 @@ def _by_the_request_itself(snapshot: Snapshot) -> Wants:
     return Wants.HTML if navigates or snapshot.is_form else Wants.JSON
 
 
-def _accepted(headers: Iterable[str]) -> Iterable[tuple[str, float]]:
-    for item in ",".join(headers).lower().split(","):
+def _accepted(accept: str) -> Iterator[tuple[str, float]]:
+    for item in accept.lower().split(","):
         media_type, *parameters = (part.strip() for part in item.split(";"))
         quality = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
         yield media_type, _quality(quality)
