@@ -8,6 +8,7 @@ import secrets as random_names
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -36,7 +37,7 @@ from cxguard.logs import log_event
 from cxguard.rules import Funnel, Rule, Shop, match_rules
 from cxguard.rules.sources import AnySource
 from cxguard.seal import Seal
-from cxguard.stores.address import open_store, sqlite_path
+from cxguard.stores.address import open_store
 from cxguard.stores.base import Query, Store
 from cxguard.stores.memory import MemoryStore
 
@@ -100,7 +101,6 @@ class Guard:
     ) -> None:
         self.clock = clock or SystemClock()
         self.settings = settings or Settings()
-        self.address = store if isinstance(store, str) else ""
         self.store = open_store(store, clock=self.clock) if isinstance(store, str) else store
         self.shop = shop
         self.rules = tuple(rules)
@@ -304,7 +304,7 @@ class Guard:
     # --- putting together
 
     def _embedded(self) -> bool:
-        return sqlite_path(self.address) is not None or isinstance(self.store, MemoryStore)
+        return _file_of(self.store) is not None or isinstance(self.store, MemoryStore)
 
     async def _secrets(self) -> Secrets:
         key = f"{SECRET_CHECK}:{self.namespace}"
@@ -313,7 +313,7 @@ class Guard:
         secrets = load_secrets(
             setting_secret=secret,
             setting_keys=keys,
-            sqlite_path=sqlite_path(self.address),
+            sqlite_path=_file_of(self.store),
             in_memory=isinstance(self.store, MemoryStore),
             used_before=check.revision > 0,
         )
@@ -337,6 +337,12 @@ class Guard:
             breakers=Breakers(self._breaker_policy, self.clock, bus=self.bus),
             timeouts=self._timeouts,
         )
+
+
+def _file_of(store: Store) -> Path | None:
+    """The file of an embedded store; None for every other."""
+    path = getattr(store, "path", None)
+    return path if isinstance(path, Path) else None
 
 
 def _mode(mode: Mode | str) -> Mode:

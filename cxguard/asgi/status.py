@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from cxguard.asgi.bodies import ClientGone, read_body
 from cxguard.asgi.capture import send_answer
-from cxguard.asgi.telling import NEXT_UPDATE_SECONDS, STATUS_PURPOSE, accept_language, as_answer
+from cxguard.asgi.telling import STATUS_PURPOSE, accept_language, as_answer, next_update_at
 from cxguard.asgi.types import Receive, Scope, Send
 from cxguard.core.answer import Medium
 from cxguard.core.cards import redact
@@ -64,7 +64,8 @@ class StatusPages:
         """The same answer for an unknown, an expired, a forged link, and a store that does not answer."""
         snapshot = Snapshot.from_scope(scope, body=b"")
         language = accept_language(snapshot)
-        return self._renderer.no_such_order(medium=_medium(snapshot), accept_language=language, now=self._guard.clock.now())
+        root = scope.get("root_path", "")
+        return self._renderer.no_such_order(medium=_medium(snapshot), accept_language=language, now=self._guard.clock.now(), root=root)
 
     async def _order(self, scope: Scope, snapshot: Snapshot, rest: str) -> Rendered | HandlerAnswer | None:
         token, _, action = rest.partition("/")
@@ -95,7 +96,7 @@ class StatusPages:
         asked = snapshot.query.split("&")
         extras = Extras(
             at_work=await self._at_work(operation),
-            next_update_at=self._guard.clock.now() + NEXT_UPDATE_SECONDS,
+            next_update_at=next_update_at(operation),
             resume_url=_resume_url(operation),
             order_url=await self._order_url(scope, snapshot, operation, here),
             again="again" in asked,
@@ -116,6 +117,7 @@ class StatusPages:
             accept_language=accept_language(snapshot),
             now=self._guard.clock.now(),
             extras=extras,
+            root=here.partition(self._guard.prefix)[0],
         )
 
     async def _at_work(self, operation: Operation) -> bool:

@@ -100,7 +100,8 @@ class Teller:
         return About(
             reference=operation.reference,
             status_url=self.status_url(operation),
-            next_update_at=self._next_update_at(operation),
+            next_update_at=next_update_at(operation),
+            ends_at=operation.give_up_at,
             amount_minor=operation.amount_minor,
             currency=operation.currency,
             reason=decline_reason(operation),
@@ -113,12 +114,6 @@ class Teller:
         )
         return f"{self._scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
 
-    def _next_update_at(self, operation: Operation) -> float | None:
-        if operation.state in (State.FINISHED, State.CANCELLED):
-            return None
-        soon = self._guard.clock.now() + NEXT_UPDATE_SECONDS
-        return min(soon, operation.give_up_at) if operation.give_up_at is not None else soon
-
     def _say(self, answer: Answer, telling: Telling, snapshot: Snapshot, *, code: str = "") -> HandlerAnswer:
         self._scope[TOLD_IN_SCOPE] = answer
         rendered = self._renderer.render(
@@ -128,6 +123,7 @@ class Teller:
             now=self._guard.clock.now(),
             confirm=_confirm(answer, snapshot),
             code=code,
+            root=self._scope.get("root_path", ""),
         )
         return as_answer(rendered)
 
@@ -150,6 +146,14 @@ def decline_reason(operation: Operation) -> str:
     own = [send.outcome for send in operation.sends if send.generation == operation.generation]
     noted = [note.outcome for note in operation.notes]
     return next((outcome.reason.value for outcome in reversed(own + noted) if isinstance(outcome, Declined)), "")
+
+
+def next_update_at(operation: Operation) -> float | None:
+    """By when the shopper hears from us: counted from the last change, so that a reload does not move the promise."""
+    if operation.state in (State.FINISHED, State.CANCELLED):
+        return None
+    soon = operation.updated_at + NEXT_UPDATE_SECONDS
+    return min(soon, operation.give_up_at) if operation.give_up_at is not None else soon
 
 
 def as_answer(rendered: Rendered) -> HandlerAnswer:

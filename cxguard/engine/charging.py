@@ -20,6 +20,7 @@ from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
 from cxguard.gateways.base import Charge, Gateway
 
+GATEWAY_DOWN = "gateway_down"  # nothing was sent, because the breaker is open
 SENDS_PER_CALL_MAX = 3  # one charge call; the shopper waits, and the queue will try for a day
 
 
@@ -78,7 +79,7 @@ def _worth_repeating(outcome: Outcome) -> bool:
 async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str, step: str) -> Outcome:
     ticket = engine.breakers.admit(gateway.name, "charge", queued=work.queued, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
-        return NotCharged(why="gateway_down", retry_after_seconds=ticket.retry_after_seconds)
+        return NotCharged(why=GATEWAY_DOWN, retry_after_seconds=ticket.retry_after_seconds)
     started = engine.clock.monotonic()
     try:
         send = await _write_line(engine, work, charge, gateway=gateway, key=key, step=step)

@@ -23,6 +23,9 @@ Ask = Callable[[OperationHandle], Awaitable[Outcome]]
 ASKED_STATUSES = frozenset({400, 409, 422})  # "rejected" by these may hide a charge, so a `resolve` hook is asked first
 
 
+SHOPPER_LOOK_SECONDS = 60.0  # how often an order that waits for its shopper is looked up: the step at the bank takes minutes
+
+
 @dataclass(frozen=True, slots=True)
 class Tenor:
     """What the rule says about ending a run.
@@ -122,7 +125,7 @@ async def end_run(
         )
     )
     _note_false_decline(engine, work, reading, conclusion)
-    saved = await _write_end(engine, work, tenor, conclusion, answer=answer)
+    saved = await _write_end(engine, work, tenor, conclusion, answer=answer, untried_seconds=handle.deferral.untried_seconds)
     return Told(saved, conclusion)
 
 
@@ -171,7 +174,9 @@ def _note_false_decline(engine: Engine, work: Work, reading: Reading | None, con
         engine.operations.emit("payment.false_decline_stopped", work.operation, reading=reading, money=money_of(work.operation).state)
 
 
-async def _write_end(engine: Engine, work: Work, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
+async def _write_end(
+    engine: Engine, work: Work, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None, untried_seconds: float | None
+) -> Operation:
     operation = work.operation
     stands = conclusion.say is Say.HANDLER or (operation.answer is None and conclusion.ending is Ending.HOLD)
     kept_answer = answer if stands else None
@@ -181,9 +186,9 @@ async def _write_end(engine: Engine, work: Work, tenor: Tenor, conclusion: Concl
         case Ending.RELEASE:
             return await _release(engine, work, tenor, conclusion)
         case Ending.DEFER:
-            record = _deferred(engine, operation, tenor, conclusion)
+            record = _deferred(engine, operation, tenor, conclusion, untried_seconds=untried_seconds)
         case Ending.HOLD:
-            record = _held(engine, operation, conclusion, answer=kept_answer)
+            record = _held(engine, operation, tenor, conclusion, answer=kept_answer)
     saved = await engine.operations.end(record, work.lease)
     _tell_listeners(engine, saved, conclusion)
     work.operation = saved
@@ -211,14 +216,13 @@ def without_parcels(sends: tuple[Send, ...]) -> tuple[Send, ...]:
     return tuple(replace(send, parcel=None) if send.parcel else send for send in sends)
 
 
-def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion) -> Operation:
+def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, untried_seconds: float | None) -> Operation:
     now = engine.clock.now()
+    untried = untried_seconds is not None and operation.attempts > 0  # the breaker stood in the way: that was no try
     kept = operation.kept or conclusion.say is Say.KEPT
     give_up_at = operation.give_up_at or now + tenor.queue_seconds
     waits = conclusion.say is Say.NOT_KEPT  # only its kept steps matter: nothing to do until someone comes, or its end
-    unknown = conclusion.say is Say.UNKNOWN
-    pause = resolve_pause_seconds(0, jitter=engine.jitter()) if unknown else backoff_seconds(operation.attempts, jitter=engine.jitter())
-    due_at = give_up_at if waits else min(now + pause, give_up_at)
+    due_at = give_up_at if waits else min(now + _pause_seconds(engine, operation, conclusion, untried_seconds), give_up_at)
     return engine.operations.moved(
         operation,
         Move.DEFER,
@@ -226,13 +230,27 @@ def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Co
         detail={"why": conclusion.why, "money": money_of(operation).state},
         why=conclusion.why,
         kept=kept,
+        attempts=operation.attempts - untried,
         due_at=due_at,
         give_up_at=give_up_at,
     )
 
 
-def _held(engine: Engine, operation: Operation, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
+def _pause_seconds(engine: Engine, operation: Operation, conclusion: Conclusion, untried_seconds: float | None) -> float:
+    jitter = engine.jitter()
+    if conclusion.say is Say.UNKNOWN:
+        return resolve_pause_seconds(0, jitter=jitter)
+    if untried_seconds is not None:
+        return untried_seconds * (1.0 + jitter)
+    return backoff_seconds(operation.attempts, jitter=jitter)
+
+
+def _held(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
     waiting_for = WaitingFor.SHOPPER if conclusion.waiting_for_shopper else WaitingFor.AGENT
+    now = engine.clock.now()
+    ends: dict[str, float] = {}
+    if conclusion.waiting_for_shopper:
+        ends = {"due_at": now + SHOPPER_LOOK_SECONDS, "give_up_at": operation.give_up_at or now + tenor.queue_seconds}
     return engine.operations.moved(
         operation,
         Move.HOLD,
@@ -241,6 +259,7 @@ def _held(engine: Engine, operation: Operation, conclusion: Conclusion, *, answe
         why=conclusion.why,
         waiting_for=waiting_for,
         answer=seal_answer(engine.seal, operation, answer) if answer is not None else operation.answer,
+        **ends,
     )
 
 

@@ -17,7 +17,7 @@ from cxguard.core.operation import Operation, State, Step, money_of, remember
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.standing import standing_outcome
-from cxguard.engine.charging import Work, send_charge
+from cxguard.engine.charging import GATEWAY_DOWN, Work, send_charge
 from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_member, result_bytes, seal_member
 from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
@@ -39,6 +39,7 @@ class Deferral:
     resume_url: str = ""
     hold: bool = False
     outage: bool = False  # our side's fault, and surely not charged: the only reason to keep an order for later
+    untried_seconds: float | None = None  # the breaker let nothing through, and says when to come back
 
 
 class OperationHandle:
@@ -201,7 +202,8 @@ class OperationHandle:
                 self.deferral = Deferral(why="needs_shopper", needs_shopper=True, resume_url=outcome.resume_url)
             case NotCharged():
                 outage = outcome.retryable or outcome.retry_after_seconds is not None
-                self.deferral = Deferral(why=outcome.why, outage=outage)
+                untried = outcome.retry_after_seconds if outcome.why == GATEWAY_DOWN else None
+                self.deferral = Deferral(why=outcome.why, outage=outage, untried_seconds=untried)
             case Refunded():
                 self.deferral = Deferral(why="refunded")
             case Unknown():

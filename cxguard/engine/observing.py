@@ -29,6 +29,7 @@ from cxguard.stores.base import Match, Opened, Seen
 WATCH_SUFFIX = ":watch"  # of the namespace: nobody's queue, desk or tally looks there
 KEEP_SECONDS = 86_400.0  # a repeat that comes later is a new purchase in any case
 LIVES_MAX = 16  # tries of one basket that are told apart
+PRUNE_AT_ONCE = 200
 TURNS_MAX = 24  # looks at the store for one request
 
 
@@ -110,6 +111,11 @@ class Watched:
     confirmed: str | None = None
 
 
+async def forget_once(engine: Engine) -> int:
+    """Let go of what was observed long ago: nobody's upkeep looks at these records."""
+    return await engine.operations.store.prune(namespace=engine.operations.namespace + WATCH_SUFFIX, limit=PRUNE_AT_ONCE)
+
+
 async def observe(engine: Engine, watched: Watched) -> frozenset[Finding]:
     """Remember the submit, unless it tried nothing, and say what the guard would have made of it.
 
@@ -119,7 +125,7 @@ async def observe(engine: Engine, watched: Watched) -> frozenset[Finding]:
     """
     if watched.reading is Reading.REJECTED:
         return frozenset()
-    return await _Observation(engine, watched).made()
+    return await _Observation(engine, watched).findings()
 
 
 class _Observation:
@@ -135,9 +141,9 @@ class _Observation:
         self._key = asked.key.value or secrets.token_hex(16)
         # a key that two owners sent is found by a name that leaves the owner out
         self._key_claim = names.purchase_claim(naming, namespace=self._namespace, purpose=watched.rule.name, owner="", parts=(self._key,))
-        self._fresh = self._made()
+        self._blank = self._record()
 
-    async def made(self) -> frozenset[Finding]:
+    async def findings(self) -> frozenset[Finding]:
         for _ in range(TURNS_MAX):
             opened = await self._open()
             if opened.won or self._judged(opened) or self._life >= LIVES_MAX:
@@ -202,9 +208,9 @@ class _Observation:
         key = f"{self._key}\x1f{self._life}" if self._life else self._key
         rule, naming = self._watched.rule, self._engine.naming
         id = names.operation_id(naming, namespace=self._namespace, purpose=rule.name, owner=self._owner, key=key)
-        return replace(self._fresh, id=id, reference=names.reference_of(id))
+        return replace(self._blank, id=id, reference=names.reference_of(id))
 
-    def _made(self) -> Operation:
+    def _record(self) -> Operation:
         rule, asked, now = self._watched.rule, self._watched.asked, self._engine.clock.now()
         return refolded(
             Operation(

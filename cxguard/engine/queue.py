@@ -17,7 +17,7 @@ from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, P
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import Work, send_charge
 from cxguard.engine.cold import open_charge
-from cxguard.engine.ending import without_parcels
+from cxguard.engine.ending import SHOPPER_LOOK_SECONDS, without_parcels
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.library import Purpose
@@ -162,7 +162,7 @@ class FallbackQueue:
             case Cancel():
                 await self._cancel(work, duty)
             case Hold():
-                await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for)
+                await self._hold(work, duty)
             case Wait():
                 await self._wait(work, duty)
             case _:
@@ -189,6 +189,11 @@ class FallbackQueue:
         elif send.parcel is not None:
             charge = open_charge(self._engine.seal, work.operation, send.parcel)
             await send_charge(self._engine, work, charge, gateway=gateway, key=send.key, step=send.step)
+
+    async def _hold(self, work: Work, duty: Hold) -> None:
+        shopper = duty.waiting_for is WaitingFor.SHOPPER
+        due_at = self._engine.clock.now() + SHOPPER_LOOK_SECONDS if shopper else None
+        await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, due_at=due_at)
 
     async def _place(self, work: Work) -> None:
         unpaid = money_of(work.operation).state is MoneyState.NONE
