@@ -132,6 +132,8 @@ class Exchange:
             case Do.DUPLICATE:
                 answer = self._teller.duplicate(operation, telling, snapshot)
                 self._guard.emit("operation.duplicate", operation, state=operation.state, money=operation.money)
+            case _ if begun.say is Say.NOT_KEPT:
+                answer = self._teller.situation(Situation.NOT_KEPT, telling, snapshot, operation)
             case _:
                 answer = self._teller.record(operation, telling, snapshot)
         await self._say(answer)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from cxguard.core.conclude import Conclusion, Ending, Run, Say, conclude
 from cxguard.core.money import MoneyState, Send
 from cxguard.core.operation import Move, Operation, State, WaitingFor, money_of, move, remember
-from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.core.resolve import SHOP
 from cxguard.core.schedule import backoff_seconds, resolve_pause_seconds
+from cxguard.engine.breakers import Ticket
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import StoredAnswer, Tombstone, seal_answer
 from cxguard.engine.engine import Engine
@@ -107,6 +108,8 @@ async def end_run(
         LeaseLost, StoreUnavailable: the end was not written; the record still says what was written before.
     """
     work = handle.work
+    if handle.shop_ticket is not None:
+        _feed_breaker(engine, handle, handle.shop_ticket, reading)
     await _settle_unknown(engine, handle, tenor, reading=reading, answer=answer)
     money = money_of(work.operation)
     conclusion = conclude(
@@ -127,6 +130,20 @@ async def end_run(
     _note_false_decline(engine, work, reading, conclusion)
     saved = await _write_end(engine, work, tenor, conclusion, answer=answer, untried_seconds=handle.deferral.untried_seconds)
     return Told(saved, conclusion)
+
+
+def _feed_breaker(engine: Engine, handle: OperationHandle, ticket: Ticket, reading: Reading | None) -> None:
+    """What the shop's own answer says about its charging: a failure that nobody can explain counts against it."""
+    seconds = engine.clock.now() - handle.work.operation.updated_at
+    match reading:
+        case Reading.SUCCEEDED:
+            ticket.settle(Charged(0, ""), seconds)
+        case Reading.DECLINED:
+            ticket.settle(Declined(), seconds)
+        case Reading.FAILED:
+            ticket.settle(Unknown("the shop's own answer"), seconds)
+        case Reading.REJECTED | None:
+            ticket.abandon()
 
 
 async def _settle_unknown(

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 from cxguard.core import names
 from cxguard.core.answer import WHY_REPLACED
+from cxguard.core.conclude import Say
 from cxguard.core.decide import Do, Submit
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Move, Operation, State, money_of, move, remember
 from cxguard.core.resolve import SHOP
-from cxguard.engine.charging import Work
+from cxguard.engine.breakers import Rejected, Ticket
+from cxguard.engine.charging import GATEWAY_DOWN, Work
 from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import Deferral, OperationHandle
@@ -28,6 +30,7 @@ class Submission:
         again: the record for a confirmed second purchase.
         rerun_safe: the shop's own handler passes our gateway key on, so running it again charges once.
         deadline: monotonic; until when the caller must have an answer.
+        blocked: the shop's own charging fails again and again: its handler is not run now.
     """
 
     fresh: Operation
@@ -38,16 +41,22 @@ class Submission:
     deadline: float
     gateway: str | None = None
     rerun_safe: bool = False
+    blocked: Rejected | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What the submit came to: `handle` when it is to be run now; otherwise what to do with `operation`."""
+    """What the submit came to: `handle` when it is to be run now; otherwise what to do with `operation`.
+
+    Attributes:
+        say: how a run ended that the breaker did not let begin.
+    """
 
     do: Do
     operation: Operation
     handle: OperationHandle | None = None
     claim: bool = False
+    say: Say | None = None
 
 
 async def begin(engine: Engine, submission: Submission) -> Begun:
@@ -56,14 +65,45 @@ async def begin(engine: Engine, submission: Submission) -> Begun:
     Raises:
         StoreUnavailable: nothing is known; nothing may be run.
     """
+    ticket = _admitted(engine, submission)
+    if isinstance(ticket, Rejected):
+        submission = replace(submission, fresh=replace(submission.fresh, sends=()), blocked=ticket)
+    begun: Begun | None = None
+    try:
+        begun = await _enter(engine, submission)
+    finally:
+        if isinstance(ticket, Ticket) and (begun is None or begun.handle is None):
+            ticket.abandon()  # nothing runs
+    if begun.handle is not None and isinstance(ticket, Ticket):
+        begun.handle.shop_ticket = ticket
+    return begun
+
+
+def _admitted(engine: Engine, submission: Submission) -> Ticket | Rejected | None:
+    """The breaker of the shop's own charging, fed by what its answers mean. None: the guard charges, and asks there."""
+    fresh = submission.fresh
+    return engine.breakers.admit(f"{SHOP}:{fresh.rule}", "charge", operation_id=fresh.id) if fresh.charged_by == SHOP else None
+
+
+async def _enter(engine: Engine, submission: Submission) -> Begun:
     entered = await engine.operations.enter(submission.fresh, submission.terms, submission.submit_of, submission.again)
     if entered.lease is None:
         return Begun(entered.do, entered.operation, claim=entered.claim)
     work = Work(operation=entered.operation, lease=entered.lease, deadline=submission.deadline)
     handle = OperationHandle(engine, work, gateway=submission.gateway)
-    if entered.do is Do.RUN:
-        return Begun(Do.RUN, work.operation, handle)
-    return await _take_up(engine, submission, entered, handle)
+    if entered.do is not Do.RUN:
+        return await _take_up(engine, submission, entered, handle)
+    if submission.blocked is not None:
+        return await _keep_or_refuse(engine, submission, handle)
+    return Begun(Do.RUN, work.operation, handle)
+
+
+async def _keep_or_refuse(engine: Engine, submission: Submission, handle: OperationHandle) -> Begun:
+    """The breaker is open: nothing runs. The order is kept for later, or let go, and the shopper is told which."""
+    seconds = submission.blocked.retry_after_seconds if submission.blocked else None
+    handle.deferral = Deferral(why=GATEWAY_DOWN, outage=True, untried_seconds=seconds)
+    told = await end_run(engine, handle, submission.tenor, reading=None, answer=None)
+    return Begun(Do.TELL, told.operation, say=told.conclusion.say)
 
 
 async def _take_up(engine: Engine, submission: Submission, entered: Entered, handle: OperationHandle) -> Begun:
@@ -119,8 +159,11 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         answer=None,
         answered_at=None,
         attempts=operation.attempts + 1,
-        sends=operation.sends + shop_line(engine, operation, fresh),
+        sends=operation.sends + (() if submission.blocked else shop_line(engine, operation, fresh)),
     )
+    if submission.blocked:
+        work.operation = operation
+        return await _keep_or_refuse(engine, submission, handle)
     record = remember(operation, engine.operations.entry("operation.opened", generation=operation.generation))
     work.operation = await engine.operations.write(record, work.lease)
     engine.operations.emit("operation.opened", work.operation, generation=operation.generation)

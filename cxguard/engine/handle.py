@@ -17,6 +17,7 @@ from cxguard.core.operation import Operation, State, Step, money_of, remember
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.standing import standing_outcome
+from cxguard.engine.breakers import Ticket
 from cxguard.engine.charging import GATEWAY_DOWN, Work, send_charge
 from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_member, result_bytes, seal_member
 from cxguard.engine.engine import Engine
@@ -53,6 +54,7 @@ class OperationHandle:
         self._loop = _running_loop()
         self._turn = asyncio.Lock()
         self.deferral = Deferral()
+        self.shop_ticket: Ticket | None = None  # for the breaker of the shop's own charging
 
     @classmethod
     def finished_one(cls, engine: Engine, operation: Operation) -> Self:

@@ -32,6 +32,7 @@ from cxguard.rules import Rule
 _log = get_logger("queue")
 
 TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
+ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, cancelled, given up
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
 DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
 
@@ -76,14 +77,13 @@ class FallbackQueue:
             StoreUnavailable: the store did not answer; nothing was begun.
         """
         engine = self._engine
-        lease_seconds = LEASE_SECONDS
         asked_at = engine.clock.monotonic()
         taken = await engine.operations.store.take(
             namespace=engine.operations.namespace,
             rules=self._rulings.names,
             holder=engine.operations.holder,
-            lease_seconds=lease_seconds,
-            limit=limit,
+            lease_seconds=LEASE_SECONDS,
+            limit=min(limit, self._room()),
         )
         works = [self._work(operation, asked_at) for operation in taken]
         ends = await asyncio.gather(*(self._attend_safely(work) for work in works))
@@ -94,6 +94,10 @@ class FallbackQueue:
             held=ends.count(State.HELD),
             failed=ends.count(None),
         )
+
+    def _room(self) -> int:
+        """How many may be taken: what the gateways have room for, and always a few, since not all of them will charge."""
+        return max(ALWAYS_AT_ONCE, *(self._engine.breakers.room(name) for name in self._engine.gateways), 0)
 
     async def attend_now(self, seen: Operation) -> Operation:
         """Bring one record as far as it can be brought now, if nobody has it in hand. Returns the record as it is then."""
