@@ -57,41 +57,48 @@ class Plan:
 
 
 _HABITS = {
-    Habit.CALM: 34,
-    Habit.DOUBLE_CLICK: 20,
-    Habit.RELOAD: 16,
-    Habit.IMPATIENT: 17,
-    Habit.CLOSED_TAB: 7,
-    Habit.CANCELS: 6,
+    Habit.CALM: 0.34,
+    Habit.DOUBLE_CLICK: 0.21,
+    Habit.RELOAD: 0.16,
+    Habit.IMPATIENT: 0.17,
+    Habit.CLOSED_TAB: 0.07,
+    Habit.CANCELS: 0.05,
 }
-_CARDS = {"tok_ok": 93, "tok_declined": 3, "tok_insufficient": 2, "tok_expired": 2}
-_PERSISTENCE = {0: 35, 1: 45, 2: 20}
-_API_SHARE = 0.35
+_CARDS = {"tok_ok": 0.94, "tok_declined": 0.02, "tok_insufficient": 0.02, "tok_expired": 0.02}
+_PERSISTENCE = {0: 0.35, 1: 0.45, 2: 0.20}
+_CHANNELS = {Channel.PAGES: 0.65, Channel.API: 0.35}
 
 
 def plan_crowd(shoppers: int, *, seed: int) -> list[Plan]:
-    """The crowd of *seed*: *shoppers* plans by time of arrival."""
+    """The crowd of *seed*: *shoppers* plans by time of arrival. The shares of habits and cards are the same in each crowd."""
     rng = random.Random(seed)
     arrivals = sorted(rng.uniform(0.0, ARRIVAL_SECONDS) for _ in range(shoppers))
-    return [_plan(rng, number, arrives_at) for number, arrives_at in enumerate(arrivals, start=1)]
+    habits, cards = _dealt(rng, _HABITS, shoppers), _dealt(rng, _CARDS, shoppers)
+    channels, persistence = _dealt(rng, _CHANNELS, shoppers), _dealt(rng, _PERSISTENCE, shoppers)
+    return [
+        Plan(
+            number=number,
+            arrives_at=arrivals[number - 1],
+            habit=habits[number - 1],
+            # an app has no tab to close
+            channel=Channel.PAGES if habits[number - 1] is Habit.CLOSED_TAB else channels[number - 1],
+            source=f"{cards[number - 1]}_s{number}",
+            product=rng.choice(sorted(SHELF)),
+            gap_seconds=rng.uniform(0.05, 0.25),
+            patience_seconds=rng.uniform(0.5, 1.5) if habits[number - 1] is Habit.RELOAD else rng.uniform(2.0, 3.0),
+            think_seconds=rng.uniform(0.8, 2.5),
+            persistence=persistence[number - 1],
+        )
+        for number in range(1, shoppers + 1)
+    ]
 
 
-def _plan(rng: random.Random, number: int, arrives_at: float) -> Plan:
-    habit = _pick(rng, _HABITS)
-    in_browser = habit is Habit.CLOSED_TAB or rng.random() >= _API_SHARE
-    return Plan(
-        number=number,
-        arrives_at=arrives_at,
-        habit=habit,
-        channel=Channel.PAGES if in_browser else Channel.API,
-        source=f"{_pick(rng, _CARDS)}_s{number}",
-        product=rng.choice(sorted(SHELF)),
-        gap_seconds=rng.uniform(0.05, 0.25),
-        patience_seconds=rng.uniform(0.5, 1.5) if habit is Habit.RELOAD else rng.uniform(2.0, 3.0),
-        think_seconds=rng.uniform(0.8, 2.5),
-        persistence=_pick(rng, _PERSISTENCE),
-    )
-
-
-def _pick(rng: random.Random, weights: dict[Choice, int]) -> Choice:
-    return rng.choices(list(weights), weights=list(weights.values()))[0]
+def _dealt(rng: random.Random, shares: dict[Choice, float], count: int) -> list[Choice]:
+    """*count* cards from a deck in which each choice has its share, shuffled."""
+    deck: list[Choice] = []
+    due = 0.0
+    for choice, share in shares.items():
+        due += share * count
+        deck += [choice] * (round(due) - len(deck))
+    rng.shuffle(deck)
+    return deck
