@@ -148,8 +148,11 @@ class Guard:
             raise StoreUnavailable("the guard has not started: `await guard.start()`, or look at why the store does not answer")
         return self._engine
 
-    async def start(self) -> None:
+    async def start(self, *, duties: bool = True) -> None:
         """Open the store, check the secrets, start heartbeat and duties. Idempotent.
+
+        Args:
+            duties: False for a process that only looks, and must not begin to place orders.
 
         Raises:
             ConfigurationError: it can never work as it is set.
@@ -163,7 +166,7 @@ class Guard:
                 await self.store.start()
                 self._engine = self._build(await self._secrets())
                 self._engine.operations.leases.start()
-                if self._duties_wanted and self.mode is Mode.GUARD:
+                if duties and self._duties_wanted and self.mode is Mode.GUARD:
                     self.start_duties()
                 self.recorder.start()
 

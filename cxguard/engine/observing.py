@@ -16,7 +16,7 @@ from cxguard.core import names
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.fingerprint import fingerprint_of, same_request
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Operation, State, money_of, refolded
+from cxguard.core.operation import Operation, State, refolded
 from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
 from cxguard.core.reading import Reading
 from cxguard.core.resolve import SHOP
