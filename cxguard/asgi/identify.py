@@ -82,6 +82,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
             amount_minor=fresh.amount_minor,
             currency=fresh.currency,
             confirmed=identity.confirmed,
+            basket=fresh.basket,
         )
 
     def again(there: Operation) -> Operation:
@@ -105,7 +106,7 @@ def policy_of(rule: Rule) -> Policy:
         double_click_seconds=rule.double_click_seconds,
         duplicate_window_seconds=rule.duplicate_window_seconds,
         can_resolve=rule.charged_by == "guard" or rule.resolve is not None or rule.rerun_safe,
-        per_purchase=rule.per_purchase is not None,
+        current_seconds=rule.per_purchase.window_seconds if rule.per_purchase is not None else None,
     )
 
 
@@ -133,7 +134,8 @@ def _fresh(guard: Guard, engine: Engine, identity: Identity) -> Operation:
         state=State.RUNNING,
         created_at=now,
         updated_at=now,
-        claims=_claims(guard, engine, identity, owner),
+        claims=_claims(guard, identity, owner),
+        basket=_basket(guard, identity, owner),
         client_key=identity.asked.key.chosen_by_client,
         charged_by=rule.charged_by,
         kept=rule.later is not None and can_be_told(identity.telling) and carries_card(identity.snapshot) is None,
@@ -157,13 +159,24 @@ def _named(engine: Engine, record: Operation, key: str) -> Operation:
     return replace(named, sends=shop_line(engine, named, named))
 
 
-def _claims(guard: Guard, engine: Engine, identity: Identity, owner: str) -> tuple[str, ...]:
-    rule, asked = identity.rule, identity.asked
-    if not asked.key.value:
-        return (names.current_claim(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner),)
-    if not asked.purchase:
-        return ()
-    return (names.purchase_claim(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner, parts=asked.purchase),)
+def _claims(guard: Guard, identity: Identity, owner: str) -> tuple[str, ...]:
+    """The owner's current operation, or the purchase: at most one record has each."""
+    if not identity.asked.key.value:
+        return (current_claim(guard, identity.rule, owner),)
+    basket = _basket(guard, identity, owner)
+    return (basket,) if basket else ()
+
+
+def current_claim(guard: Guard, rule: Rule, owner: str) -> str:
+    """The name of an owner's one current operation under a `per_purchase` rule."""
+    return names.current_claim(guard.engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner)
+
+
+def _basket(guard: Guard, identity: Identity, owner: str) -> str:
+    parts, purpose = identity.asked.purchase, identity.rule.name
+    if not parts:
+        return ""
+    return names.purchase_claim(guard.engine.naming, namespace=guard.namespace, purpose=purpose, owner=owner, parts=parts)
 
 
 def _with_contents(guard: Guard, engine: Engine, record: Operation, identity: Identity) -> Operation:

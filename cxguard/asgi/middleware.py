@@ -5,6 +5,7 @@ from __future__ import annotations
 from cxguard.asgi.exchange import Exchange
 from cxguard.asgi.lifespan import Lifespan
 from cxguard.asgi.rerun import OPERATION_IN_SCOPE, run_inside, run_kept
+from cxguard.asgi.served import serve_confirmation
 from cxguard.asgi.status import StatusPages
 from cxguard.asgi.types import App, Receive, Scope, Send
 from cxguard.asgi.visits import Visits
@@ -32,6 +33,7 @@ class GuardMiddleware:
         self._pages = StatusPages(guard, self._renderer)
         self._visits = Visits(guard) if guard.funnel is not None else None
         self._lifespan = Lifespan(guard)
+        self._confirmations = any(rule.per_purchase is not None for rule in guard.rules)
         guard.use_rerun(self._run_kept)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,12 +50,22 @@ class GuardMiddleware:
             await self._guarded(rule, path, scope, receive, send)
         elif path.startswith(self.guard.prefix) and self._pages.serves(path):
             await self._pages(scope, receive, send)
+        elif self._confirmations:
+            await self._unruled(path, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _unruled(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request that no rule is about: only a confirmation page is noticed."""
+        rules = self.guard.matcher.confirmed_by(scope["method"], path)
+        if rules and self.guard.started and self.guard.mode is Mode.GUARD:
+            await serve_confirmation(self.guard, rules, self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     async def _guarded(self, rule: Rule | None, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if rule is None:
-            await self.app(scope, receive, send)
+            await self._unruled(path, scope, receive, send)
             return
         self._remember_outermost(scope)
         await self._lifespan.start_late()

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cxguard.core.money import Money, MoneyState
+from cxguard.core.money import Money, MoneyState, NoteKind
 from cxguard.core.operation import Operation, State, money_of
 
 
@@ -29,14 +29,15 @@ class Policy:
         double_click_seconds: within this time the same submit is the same press of the button.
         duplicate_window_seconds: within this time the same purchase is taken for a repeat.
         can_resolve: somebody can be asked what became of an unknown charge.
-        per_purchase: the claim is the owner's current operation: a record found by it is this very operation.
+        current_seconds: the claim is the owner's current operation: a record found by it is this very operation, until it
+            has ended, and its confirmation was served, the basket changed, or so many seconds passed. None: no such claim.
         resumable: the same call goes on after its last finished step (a script's function, run again).
     """
 
     double_click_seconds: float
     duplicate_window_seconds: float
     can_resolve: bool
-    per_purchase: bool = False
+    current_seconds: float | None = None
     resumable: bool = False
 
 
@@ -46,6 +47,7 @@ class Submit:
 
     Attributes:
         same_request: its fingerprint is that of the record found.
+        basket: keyed hash of what is bought, when the rule names it.
         confirmed: the reference that the shopper confirmed to buy again, if any.
     """
 
@@ -55,6 +57,7 @@ class Submit:
     amount_minor: int | None = None
     currency: str | None = None
     confirmed: str | None = None
+    basket: str = ""
 
 
 class Do(StrEnum):
@@ -77,6 +80,7 @@ class Do(StrEnum):
 
 
 ORDER_MISSING = "order_missing"  # paid, and what should follow the payment did not happen yet
+RELEASED = "released"  # a life that ended because nothing was charged: its key is free, its record stays for what was learned
 
 _LIVE = frozenset({State.RUNNING, State.QUEUED, State.HELD})
 
@@ -92,13 +96,24 @@ def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool
     money = money_of(operation)
     if operation.owner != submit.owner:
         return Do.FOREIGN
-    if claim and not policy.per_purchase:
+    if claim and policy.current_seconds is not None and _is_over(operation, submit, money=money, seconds=policy.current_seconds, now=now):
+        return Do.SUPERSEDE
+    if claim and policy.current_seconds is None:
         return _same_purchase(operation, submit, policy, money=money, leased=leased, now=now)
     if submit.client_key and not submit.same_request:
         return Do.MISMATCH
     if leased:
         return Do.WAIT if operation.state is State.RUNNING else Do.TELL
     return _free(operation, submit, policy, money=money, now=now)
+
+
+def _is_over(operation: Operation, submit: Submit, *, money: Money, seconds: float, now: float) -> bool:
+    """Whether the owner's current purchase has ended for the shopper, too: then the next submit is another one."""
+    if operation.state not in (State.FINISHED, State.CANCELLED) or money.state is MoneyState.UNKNOWN:
+        return False
+    ended_at = operation.answered_at or operation.updated_at
+    served = any(note.kind is NoteKind.SERVED and note.at >= ended_at for note in operation.notes)
+    return served or operation.basket != submit.basket or now - ended_at > seconds
 
 
 def _free(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:
@@ -109,7 +124,8 @@ def _free(operation: Operation, submit: Submit, policy: Policy, *, money: Money,
         case State.QUEUED:
             return _queued(operation, submit, policy, money=money)
         case State.HELD:
-            return Do.RERUN if policy.resumable and operation.why == ORDER_MISSING else Do.TELL
+            resumable = policy.resumable and operation.why == ORDER_MISSING and not operation.cancel_asked
+            return Do.RERUN if resumable else Do.TELL
         case State.FINISHED:
             return _finished(operation, submit, policy, money=money, now=now)
         case State.CANCELLED:
@@ -141,6 +157,8 @@ def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, mo
     """Finished without a standing charge, or cancelled. Under a derived key the shopper may try again."""
     if money.state in (MoneyState.UNKNOWN, MoneyState.CHARGED):
         return Do.TELL  # a late fact: the worker or a person mends it, a submit never does
+    if operation.state is State.CANCELLED and operation.why == RELEASED and not operation.cancel_asked:
+        return Do.REOPEN  # its client was told that the same key may be sent again
     replayable = operation.answer is not None and money.state is operation.money and operation.state is State.FINISHED
     if submit.client_key:
         return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL

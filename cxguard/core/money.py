@@ -50,6 +50,7 @@ class NoteKind(StrEnum):
 
     OUTCOME = "outcome"  # what became of a gateway key: webhook, look-up, late answer
     CANCEL = "cancel"  # the shopper wants out
+    SERVED = "served"  # the confirmation page was shown: the purchase is over for its shopper
     REMARK = "remark"  # free words from a person: feedback on the status page, an agent's line
 
 

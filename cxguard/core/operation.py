@@ -141,6 +141,7 @@ class Operation:
     Attributes:
         id: keyed hash, 64 hex digits. `reference` derives from it: short, sayable, at least 60 bits.
         claims: unique names beside the id (the purchase, the owner's current operation): at most one record holds each.
+        basket: keyed hash of what is bought, when the rule names it.
         client_key: the client chose the key (a header); otherwise it was derived from what the request carries.
         kept: it may be placed and charged later: the merchant opted in and the shopper can be told.
         charged_by: `guard` when `op.charge` does it, `shop` when the shop's own code does, unseen.
@@ -163,6 +164,7 @@ class Operation:
     created_at: float
     updated_at: float
     claims: tuple[str, ...] = ()
+    basket: str = ""
     client_key: bool = True
     charged_by: str = "guard"
     kept: bool = False

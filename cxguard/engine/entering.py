@@ -151,6 +151,7 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
     operation = replace(
         operation,
         fingerprint=fresh.fingerprint,
+        basket=fresh.basket,
         request=fresh.request or operation.request,
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from cxguard.clock import Clock
 from cxguard.errors import LeaseLost, StoreError
 from cxguard.logs import get_logger
-from cxguard.stores.base import Store
+from cxguard.stores.base import Level, Store
 
 MARGIN = 0.2  # of the lease: we stop this much earlier than the store would give it away
 BEATS_PER_LEASE = 4  # renewals in one lease's time: three may fail in a row
@@ -69,6 +69,7 @@ class Leases:
         self._on_lost = on_lost
         self._held: dict[int, HeldLease] = {}
         self._thread: threading.Thread | None = None
+        self._task: asyncio.Task[None] | None = None
         self._stopping = threading.Event()
 
     def add(self, id: str, token: int, *, lease_seconds: float, run_seconds_max: float, asked_at: float) -> HeldLease:
@@ -94,15 +95,22 @@ class Leases:
         return tuple(self._held.values())
 
     def start(self) -> None:
-        """Start the thread. Idempotent."""
-        if self._thread is None or not self._thread.is_alive():
+        """Start to renew. Idempotent. A memory store lives in the event loop, and so do its renewals: it is not for two
+        threads, and while the loop is blocked nobody else can take its leases either.
+        """
+        if self._store.level is Level.MEMORY:
+            self._task = self._task or asyncio.get_running_loop().create_task(self._beats())
+        elif self._thread is None or not self._thread.is_alive():
             self._stopping.clear()
             self._thread = threading.Thread(target=self._run, name="cxguard-heartbeat", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread; what is still held lapses by itself."""
+        """Stop; what is still held lapses by itself."""
         self._stopping.set()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
         self._thread = None
@@ -136,6 +144,12 @@ class Leases:
                     loop.run_until_complete(self._beat())
         finally:
             loop.close()
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(self._beat_seconds)
+            if self._held:
+                await self._beat()
 
     async def _beat(self) -> None:
         try:

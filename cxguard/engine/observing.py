@@ -181,7 +181,7 @@ class _Observation:
             case Do.MISMATCH:
                 self._findings.add(Finding.MISMATCHES)
             case _:
-                self._note_repeat(there, other_key=claim and not watched.policy.per_purchase)
+                self._note_repeat(there, other_key=claim and watched.policy.current_seconds is None)
         return True
 
     def _note_repeat(self, there: Operation, *, other_key: bool) -> None:

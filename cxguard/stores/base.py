@@ -72,7 +72,7 @@ class Query:
     """An exact look-up or a list. Members that are None do not narrow; nothing else can be searched.
 
     Attributes:
-        reference, contact_hash, session, gateway_key: exact.
+        reference, contact_hash, session, gateway_key, claim: exact.
         states: any of these.
         due: only records with a due time; ordered by it. Otherwise newest first by creation.
         after: the `cursor` of the last page. Keyset, never an offset.
@@ -84,6 +84,7 @@ class Query:
     contact_hash: str | None = None
     session: str | None = None
     gateway_key: str | None = None
+    claim: str | None = None
     states: tuple[State, ...] | None = None
     money: tuple[str, ...] | None = None
     rule: str | None = None

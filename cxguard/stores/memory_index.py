@@ -165,7 +165,7 @@ class MemoryIndex:
         return self.rows[id].operation.lease is None
 
     def _candidates(self, query: Query) -> Iterable[Row]:
-        for kind in ("reference", "gateway_key", "session", "contact_hash"):
+        for kind in ("reference", "gateway_key", "session", "contact_hash", "claim"):
             value = getattr(query, kind)
             if value is not None:
                 return self._named.get((kind, value), {}).values()
@@ -221,7 +221,7 @@ def _listing(operation: Operation) -> tuple[object, ...]:
 
 def _name_sources(operation: Operation) -> tuple[object, ...]:
     """What the exact names come from: while these are the same, so are the names."""
-    return (operation.reference, operation.session, operation.contact_hash, len(operation.sends), len(operation.notes))
+    return (operation.reference, operation.session, operation.contact_hash, operation.claims, len(operation.sends), len(operation.notes))
 
 
 def _names(operation: Operation) -> list[tuple[str, str]]:
@@ -230,6 +230,8 @@ def _names(operation: Operation) -> list[tuple[str, str]]:
         names.append(("session", operation.session))
     if operation.contact_hash is not None:
         names.append(("contact_hash", operation.contact_hash))
+    if operation.claims:
+        names += [("claim", claim) for claim in operation.claims]
     if operation.sends or operation.notes:
         names += [("gateway_key", key) for key in gateway_keys(operation)]
     return names

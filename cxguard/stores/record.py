@@ -149,6 +149,7 @@ def matches(operation: Operation, query: Query) -> bool:
         and (query.states is None or operation.state in query.states)
         and (query.money is None or operation.money in query.money)
         and (query.gateway_key is None or query.gateway_key in gateway_keys(operation))
+        and (query.claim is None or query.claim in operation.claims)
         and (not query.due or operation.due_at is not None)
     )
 

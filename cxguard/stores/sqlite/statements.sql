@@ -137,6 +137,7 @@ AND (:contact_hash IS NULL OR contact_hash = :contact_hash)
 AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
 AND (:money IS NULL OR money IN (SELECT value FROM json_each(:money)))
 AND (:gateway_key IS NULL OR EXISTS (SELECT 1 FROM gateway_keys WHERE key = :gateway_key AND seq = operations.seq))
+AND (:claim IS NULL OR EXISTS (SELECT 1 FROM claims WHERE key = :claim AND seq = operations.seq))
 
 -- name: by_reference
 SELECT {place}, seq FROM operations
@@ -150,6 +151,11 @@ WHERE seq IN (
 -- name: by_gateway_key
 SELECT {place}, seq FROM operations
 WHERE seq IN (SELECT seq FROM gateway_keys WHERE key = :gateway_key)
+{narrowed} {ordered}
+
+-- name: by_claim
+SELECT {place}, seq FROM operations
+WHERE seq IN (SELECT seq FROM claims WHERE key = :claim)
 {narrowed} {ordered}
 
 -- name: by_session

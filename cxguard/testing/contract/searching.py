@@ -9,7 +9,7 @@ import pytest
 
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import State
-from cxguard.stores.base import PAGE_MAX, Query, Store
+from cxguard.stores.base import PAGE_MAX, Query, Seen, Store
 from cxguard.testing.clock import START
 from cxguard.testing.contract.base import (
     SHOP,
@@ -74,6 +74,16 @@ class SearchingContract(ContractBase):
         await store.note(sample("b").id, charged_note(key="key-8"), namespace=SHOP)
         assert await self.found(store, gateway_key="key-9") == ids("a")
         assert await self.found(store, gateway_key="key-8") == ids("b")
+
+    async def test_claim_look_up_names_whoever_holds_it_now(self, store: Store) -> None:
+        """A claim that was superseded leads to the record that has it since."""
+        first = await put(store, sample("a", claims=("basket",)))
+        assert await self.found(store, claim="basket") == ids("a")
+        await store.open(
+            sample("b", claims=("basket",)), holder="w", attempt="b", lease_seconds=30.0, superseding=[Seen(first.id, first.revision)]
+        )
+        assert await self.found(store, claim="basket") == ids("b")
+        assert await self.found(store, claim="other") == []
 
     async def test_removed_record_is_found_by_no_name(self, store: Store) -> None:
         """A released record has left every look-up."""

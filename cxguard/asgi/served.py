@@ -1,0 +1,46 @@
+"""Notice that a shopper has seen the confirmation page: under `per_purchase` the next submit is then a new purchase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cxguard.asgi.identify import current_claim
+from cxguard.asgi.types import App, Message, Receive, Scope, Send
+from cxguard.core.money import Note, NoteKind
+from cxguard.core.operation import State
+from cxguard.core.snapshot import Snapshot
+from cxguard.errors import BadRequest, StoreError
+from cxguard.guard import Guard
+from cxguard.logs import get_logger
+from cxguard.rules import Arrival, Rule, resolve_owner
+from cxguard.stores.base import Query
+
+_log = get_logger("served")
+
+
+async def serve_confirmation(guard: Guard, rules: Sequence[Rule], app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Pass a confirmation page through; once it was served well, put that on record. Never in the shopper's way."""
+    status = 0
+
+    async def watched(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        await send(message)
+
+    await app(scope, receive, watched)
+    if 200 <= status < 300:
+        for rule in rules:
+            await _note(guard, rule, scope)
+
+
+async def _note(guard: Guard, rule: Rule, scope: Scope) -> None:
+    try:
+        owner = guard.owner_name(await resolve_owner(rule, Arrival(Snapshot.from_scope(scope, body=b""), scope)))
+        found = await guard.store.search(Query(namespace=guard.namespace, claim=current_claim(guard, rule, owner), limit=1))
+        for operation in found.operations:
+            if operation.state in (State.FINISHED, State.CANCELLED):
+                note = Note(f"served:{operation.generation}", NoteKind.SERVED, guard.clock.now(), source="confirmation")
+                await guard.engine.operations.note(operation.id, note)
+    except (BadRequest, StoreError) as error:  # then the window ends the purchase
+        _log.warning("confirmation.not_noted", why=type(error).__name__)
