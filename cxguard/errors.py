@@ -66,6 +66,17 @@ class OperationHeld(CxguardError):
         self.why = why
 
 
+class NoSuchOrder(CxguardError):
+    """No order of this shop has that reference. Search for the shopper's e-mail address or phone number instead."""
+
+    status = 404
+    problem = "no-such-order"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"no order here is called {reference[:40]!r}: search for the shopper's e-mail address or phone number instead")
+        self.reference = reference
+
+
 class KeyMismatch(CxguardError):
     """The key was used before with other content. Use a new key for a new request."""
 

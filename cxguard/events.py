@@ -49,6 +49,10 @@ EVENTS: Mapping[str, EventKind] = {
     "order.cancelled": _kind("an order ended without a charge", "why", "by", "told", "attempts"),
     "order.held": _kind("an order waits for a person, the shopper or proof", "why", "waiting_for", "money", "attempts"),
     "order.requeued": _kind("somebody put a held order back into the queue", "by", "why", "due_at"),
+    "order.taken": _kind("a person has an order in hand: nobody else acts on it until then", "by", "until"),
+    "order.given_back": _kind("a person gave an order back", "by"),
+    "order.cancel_asked": _kind("an order is to end as soon as that is safe", "by"),
+    "order.remarked": _kind("a person wrote a remark", "by"),
     # the money
     "payment.sent": _kind(
         "a line was written and a gateway is about to be called", "gateway", "kind", "number", "generation", "amount_minor", "currency"

@@ -24,7 +24,7 @@ from cxguard.engine.leases import MARGIN, HeldLease
 from cxguard.engine.library import Purpose
 from cxguard.engine.operations import twice
 from cxguard.engine.rulings import Rulings
-from cxguard.errors import IllegalMove, LeaseLost
+from cxguard.errors import IllegalMove, LeaseLost, NoSuchOrder
 from cxguard.rules import Rule
 from cxguard.stores.base import Query, Seen
 
@@ -36,7 +36,7 @@ KEEP_SECONDS = 30 * 86_400.0  # of a record whose rule is gone
 class Desk:
     """What a person may do with the orders of one guard.
 
-    Every action raises `KeyError` for a reference that no order has, and `StoreUnavailable`; nothing was done then.
+    Every action raises `NoSuchOrder` for a reference that no order has, and `StoreUnavailable`; nothing was done then.
     """
 
     def __init__(self, engine: Engine, *, rules: Mapping[str, Rule], purposes: Mapping[str, Purpose]) -> None:
@@ -44,18 +44,24 @@ class Desk:
         self._rulings = Rulings(engine, rules, purposes)
 
     async def find(self, reference: str) -> Operation | None:
-        """The order of a reference, as somebody typed or said it."""
+        """The order of a reference, as somebody typed or said it. A stub without a reference is found by its id."""
+        store, namespace = self._engine.operations.store, self._engine.operations.namespace
         name = normalise_reference(reference)
         if name is None:
-            return None
-        query = Query(namespace=self._engine.operations.namespace, reference=name, limit=1)
-        return next(iter((await self._engine.operations.store.search(query)).operations), None)
+            operation = await store.get(reference)
+            return operation if operation is not None and operation.namespace == namespace else None
+        query = Query(namespace=namespace, reference=name, limit=1)
+        return next(iter((await store.search(query)).operations), None)
 
     async def look(self, reference: str, *, name: str) -> CaseFile:
-        """The order, and what the person called *name* may do with it now."""
+        """The order, and what the person called *name* may do with it now.
+
+        Raises:
+            NoSuchOrder: there is none.
+        """
         operation = await self.find(reference)
         if operation is None:
-            raise KeyError(reference)
+            raise NoSuchOrder(reference)
         return self._file(operation, name=name, now=await self._engine.operations.store.clock())
 
     async def take_over(self, reference: str, actor: Actor) -> Became:
