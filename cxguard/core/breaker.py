@@ -61,6 +61,7 @@ class BreakerPolicy:
         probes_max: probes under way at the same time.
         probes_well: so many probes that went well close it.
         probe_lease_seconds: longer than any call may take; then the probe's holder is taken for dead.
+        probe_pause_seconds: between two probes: a gateway that wakes up sees one call, and a second later another.
         turn_seconds: how long a free probe is kept for whose turn it is.
         same_order_seconds: after so long the same order may probe again, or a quiet shop would never reopen.
         throttle_seconds: when the gateway says "too many" without saying until when; at most `throttle_seconds_max`.
@@ -78,6 +79,7 @@ class BreakerPolicy:
     probes_max: int = 2
     probes_well: int = 2
     probe_lease_seconds: float = 30.0
+    probe_pause_seconds: float = 1.0
     turn_seconds: float = 1.0
     same_order_seconds: float = 15.0
     throttle_seconds: float = 1.0
@@ -124,7 +126,7 @@ class BreakerState:
         trips: how often it opened without being well for a while in between.
         probes: under way.
         probed, probes_well: how many were begun since it was last closed; how many ended well since it is half-open.
-        turn_at: since when a probe has been free.
+        turn_at: from when on the next probe is kept for whose turn it is.
         probed_order, probed_at: which order probed last, and when.
         throttled_until: the gateway asked for silence until then.
     """
@@ -173,24 +175,31 @@ def admit(
     """
     if state.label is Label.CLOSED and state.forced is None and not state.throttled_until:
         return ADMITTED, state
-    forced = forced_now(state, now)
-    if forced is not None:
-        return (ADMITTED if forced.label is Label.CLOSED else _rejected(forced.until - now)), state
+    silent_seconds = silence(state, policy, now)
+    if silent_seconds > 0:
+        return _rejected(silent_seconds), state
+    if forced_now(state, now) is not None:
+        return ADMITTED, state
     state = replace(state, forced=None) if state.forced is not None else state
-    throttled_seconds = _left(state.throttled_until, now, policy.throttle_seconds_max)
-    if throttled_seconds > 0:
-        return _rejected(throttled_seconds), state
     match state.label:
         case Label.CLOSED:
             return ADMITTED, replace(state, throttled_until=0.0)
         case Label.OPEN:
-            open_seconds = _left(state.opened_until, now, max(policy.open_seconds_max, policy.throttle_seconds_max))
-            if open_seconds > 0:
-                return _rejected(open_seconds), state
             state = _half_opened(state, now)
         case Label.HALF_OPEN:
             state = _without_lapsed(state, policy, now)
     return _probe(state, policy, now, probe_id=probe_id, queued=queued, operation_id=operation_id)
+
+
+def silence(state: BreakerState, policy: BreakerPolicy, now: float) -> float:
+    """For how many seconds no call may go at all: open, throttled, or by a person's word. 0: `admit` has to decide."""
+    forced = state.forced
+    if forced is not None and now < forced.until:
+        return forced.until - now if forced.label is Label.OPEN else 0.0
+    until = state.opened_until if state.label is Label.OPEN else state.throttled_until
+    left = until - now
+    # an end further away than any could be: the clock was set back
+    return left if 0 < left <= max(policy.open_seconds_max, policy.throttle_seconds_max) else 0.0
 
 
 def record(
@@ -262,21 +271,22 @@ def _probe(
 ) -> tuple[Admission, BreakerState]:
     if len(state.probes) >= policy.probes_max:
         return _rejected(PROBE_BUSY_SECONDS), state
-    again_seconds = _left(state.probed_at + policy.same_order_seconds, now, policy.same_order_seconds)
-    if operation_id and operation_id == state.probed_order and again_seconds > 0:
-        return _rejected(again_seconds), state
     live_turn = state.probed % 3 == 2
-    kept_seconds = _left(state.turn_at + policy.turn_seconds, now, policy.turn_seconds)
-    if queued is live_turn and kept_seconds > 0:
-        return _rejected(kept_seconds), state
-    probe = Probe(probe_id, now + policy.probe_lease_seconds)
+    same_order = bool(operation_id) and operation_id == state.probed_order
+    wait_seconds = max(
+        _left(state.probed_at + policy.probe_pause_seconds, now, policy.probe_pause_seconds),
+        _left(state.probed_at + policy.same_order_seconds, now, policy.same_order_seconds) if same_order else 0.0,
+        _left(state.turn_at + policy.turn_seconds, now, policy.probe_pause_seconds + policy.turn_seconds) if queued is live_turn else 0.0,
+    )
+    if wait_seconds > 0:
+        return _rejected(wait_seconds), state
     return PROBE, replace(
         state,
-        probes=(*state.probes, probe),
+        probes=(*state.probes, Probe(probe_id, now + policy.probe_lease_seconds)),
         probed=state.probed + 1,
-        turn_at=now,
-        probed_order=operation_id or state.probed_order,
-        probed_at=now if operation_id else state.probed_at,
+        probed_order=operation_id,
+        probed_at=now,
+        turn_at=now + policy.probe_pause_seconds,
     )
 
 
@@ -346,7 +356,7 @@ def _heard_probe(
     if heard in (Heard.FAILURE, Heard.THROTTLED):
         return _opened(state, policy, now, why="probe_failed", jitter=jitter)
     others = tuple(probe for probe in state.probes if probe.id != probe_id)
-    state = replace(state, probes=others, turn_at=now)
+    state = replace(state, probes=others, turn_at=max(now, state.probed_at + policy.probe_pause_seconds))
     if heard is Heard.NEUTRAL:
         return state
     # slow is still an answer: were it held against a probe, a slow gateway would stay closed for ever

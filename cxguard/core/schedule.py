@@ -67,10 +67,14 @@ def _shortened(seconds: float, jitter: float) -> float:
 
 RAMP_GROWTH = 1.5  # from one second to the next: well under 2, so that uneven answers cannot make more than double of it
 RAMP_START = 1.0  # a second: with fewer, a second would see none, and the next one more than twice that and one
+RAMP_AHEAD_SECONDS = 0.1  # a live checkout may go so much before its time, and the queue waits it out
+RAMP_AFTER_SECONDS = 0.04  # a place is left for live checkouts so long, while some have to go without
 RAMP_CALM_SECONDS = 3.0  # nothing was turned away for so long: the demand is met, the ramp is over
+RAMP_SECONDS_MAX = 20.0  # without a failure: by then it could have grown a thousandfold, so what is left are chance bursts
 RAMP_BURST_SECONDS = 0.05  # what nobody asked for in time is lost after this: starts stay spread over the second
 _SLOTS_A_SECOND = 10
 _SLOTS = 15  # counted: longer than the pause between two starts of a ramp that begins
+_COUNTED_SECONDS = _SLOTS / _SLOTS_A_SECOND
 _NO_COUNTS = (0,) * _SLOTS
 
 
@@ -80,12 +84,13 @@ class Ramp:
 
     The rate grows by half from second to second, and is never much above what started *and* went well lately. Starts
     are spread evenly. So, wherever its seconds begin, the gateway never sees more than twice what it saw in the one
-    before, and one. A failure brings it back to one. Checkouts that a shopper waits for come before queued orders; one
-    queued order a second may always go.
+    before, and one. A failure brings it back to one. Checkouts that a shopper waits for come before queued orders, of
+    which one a second may take its turn with them.
 
     Attributes:
         rate: starts a second, as of *rate_at*.
         next_at: when the next one may start.
+        began_at: when it began, or last saw a failure.
         slot: the newest tenth of a second that is counted.
         started, well: counts by tenth of a second, oldest first, over the last second and a half.
         refused_at: when somebody was last turned away; the ramp is over when that is long ago.
@@ -96,6 +101,7 @@ class Ramp:
     rate: float
     rate_at: float
     next_at: float
+    began_at: float
     slot: int
     started: tuple[int, ...] = _NO_COUNTS
     well: tuple[int, ...] = _NO_COUNTS
@@ -104,9 +110,9 @@ class Ramp:
     queued_at: float = float("-inf")
 
 
-def begin_ramp(now: float) -> Ramp:
-    """A ramp that starts with one."""
-    return Ramp(rate=RAMP_START, rate_at=now, next_at=now, slot=_slot(now), refused_at=now)
+def begin_ramp(now: float, *, after_seconds: float = 0.0) -> Ramp:
+    """A ramp that starts with one, *after_seconds* from now (a probe may just have been charged)."""
+    return Ramp(rate=RAMP_START, rate_at=now, next_at=now + after_seconds, began_at=now, slot=_slot(now), refused_at=now)
 
 
 def allow(ramp: Ramp, now: float, *, wanted: int = 1, queued: bool = False) -> tuple[Ramp, int]:
@@ -114,9 +120,11 @@ def allow(ramp: Ramp, now: float, *, wanted: int = 1, queued: bool = False) -> t
     ramp = _brought_to(ramp, now)
     allowed = max(0, min(wanted, _room(ramp, now, queued=queued)))
     if allowed:
-        started = _counted(ramp.started, allowed)
+        next_at = ramp.next_at + allowed / ramp.rate
+        if not any(ramp.started[-_SLOTS_A_SECOND - 1 :]):
+            next_at = max(next_at, now + 1.0)  # there was none for a second: twice none, and one
         queued_at = now if queued else ramp.queued_at
-        ramp = replace(ramp, next_at=ramp.next_at + allowed / ramp.rate, started=started, queued_at=queued_at)
+        ramp = replace(ramp, next_at=next_at, started=_counted(ramp.started, allowed), queued_at=queued_at)
     if allowed < wanted:
         live_refused_at = ramp.live_refused_at if queued else now
         ramp = replace(ramp, refused_at=now, live_refused_at=live_refused_at)
@@ -136,19 +144,24 @@ def went_well(ramp: Ramp, now: float) -> Ramp:
 
 def went_badly(ramp: Ramp, now: float) -> Ramp:
     """A charge failed: back to one, and that not at once, or each of many failures would let another in."""
-    return replace(_brought_to(ramp, now), rate=RAMP_START, next_at=now + 1.0, well=_NO_COUNTS, refused_at=now)
+    ramp = _brought_to(ramp, now)
+    next_at = max(ramp.next_at, now + 1.0)
+    return replace(ramp, rate=RAMP_START, next_at=next_at, began_at=now, well=_NO_COUNTS, refused_at=now)
 
 
 def is_over(ramp: Ramp, now: float) -> bool:
-    """Whether the demand has been met for a while, so that nothing needs to be counted any more."""
-    return abs(now - ramp.refused_at) > RAMP_CALM_SECONDS
+    """Whether the demand has been met for a while, or could have been, so that nothing needs to be counted any more."""
+    return abs(now - ramp.refused_at) > RAMP_CALM_SECONDS or abs(now - ramp.began_at) > RAMP_SECONDS_MAX
 
 
 def _room(ramp: Ramp, now: float, *, queued: bool) -> int:
-    room = int((now - ramp.next_at) * ramp.rate) + 1 if now >= ramp.next_at else 0
-    if queued and now - ramp.live_refused_at < 1.0:  # somebody with a shopper waiting had to go without
-        return min(room, 1) if now - ramp.queued_at >= 1.0 else 0
-    return room
+    """By what live checkouts may borrow from the time to come, the queue has to wait: so they always come first."""
+    from_at = ramp.next_at
+    if not queued and ramp.rate * RAMP_AHEAD_SECONDS >= 1.0:
+        from_at -= RAMP_AHEAD_SECONDS
+    if queued and now - ramp.live_refused_at < 1.0 and now - ramp.queued_at < 1.0:
+        from_at += RAMP_AFTER_SECONDS
+    return int((now - from_at) * ramp.rate) + 1 if now >= from_at else 0
 
 
 def _brought_to(ramp: Ramp, now: float) -> Ramp:
@@ -162,7 +175,7 @@ def _brought_to(ramp: Ramp, now: float) -> Ramp:
     grown = ramp.rate * RAMP_GROWTH ** min(max(passed_seconds, 0.0), 1.0)
     return replace(
         ramp,
-        rate=min(grown, RAMP_GROWTH * min(sum(started), sum(well)) + RAMP_START),
+        rate=min(grown, RAMP_GROWTH * min(sum(started), sum(well)) / _COUNTED_SECONDS + RAMP_START),
         rate_at=max(now, ramp.rate_at),
         next_at=max(ramp.next_at, now - RAMP_BURST_SECONDS),
         slot=ramp.slot + slots if slots < _SLOTS else _slot(now),

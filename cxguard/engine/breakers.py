@@ -95,7 +95,7 @@ class BreakerView:
 
     Attributes:
         until: when an open one is tried, or a person's word ends; None for neither.
-        rate: charges a second that the ramp allows; None when there is none.
+        rate: charges a second that the ramp allows after an outage; None at other times.
     """
 
     gateway: str
@@ -241,12 +241,13 @@ class Breakers:
         if state is cell.state:
             return
         cell.state = state
-        label = label_now(state, now)
-        if label is cell.label:
+        before, label = cell.label, label_now(state, now)
+        if label is before:
             return
         cell.label = label
         if label is Label.CLOSED and cell.kind == RAMPED_KIND:
-            cell.ramp, cell.recovering = begin_ramp(now, after_seconds=1.0), True  # the last probe was this second's charge
+            # where a probe closed it, that was this second's charge
+            cell.ramp, cell.recovering = begin_ramp(now, after_seconds=1.0 if before is Label.HALF_OPEN else 0.0), True
         self._announce(cell, now)
         _CHANGES[label](cell.circuit)
 
@@ -332,5 +333,5 @@ def _view(cell: _Cell, now: float) -> BreakerView:
         until=until,
         throttled_until=state.throttled_until if state.throttled_until > now else None,
         forced_reason=forced.reason if forced is not None else "",
-        rate=round(cell.ramp.rate, 1) if cell.ramp is not None and not is_over(cell.ramp, now) else None,
+        rate=round(cell.ramp.rate, 1) if cell.ramp is not None and cell.recovering and not is_over(cell.ramp, now) else None,
     )

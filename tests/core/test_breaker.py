@@ -199,6 +199,7 @@ def test_the_pause_is_short_again_only_after_a_healthy_while(healthy_seconds: fl
     bench = Bench()
     bench.half_open()
     for number in range(2):
+        bench.now += POLICY.probe_pause_seconds
         bench.call(Heard.OK, queued=True, operation_id=f"o{number}")
     assert bench.state.label is Label.CLOSED
     bench.now += healthy_seconds
@@ -232,11 +233,14 @@ def test_thirty_stragglers_make_one_transition() -> None:
 
 
 def test_half_open_lets_two_probes_through() -> None:
-    """However many ask at once, two go."""
+    """However many ask, one goes, a second later another, and no third while both are under way."""
     bench = Bench()
     bench.half_open()
-    verdicts = [bench.admit(queued=True, operation_id=f"o{number}").verdict for number in range(200)]
-    assert verdicts.count(Verdict.PROBE) == 2
+    verdicts = []
+    for number in range(200):
+        verdicts.append(bench.admit(queued=True, operation_id=f"o{number}").verdict)
+        bench.now += 0.0625  # exact in binary
+    assert [number for number, verdict in enumerate(verdicts) if verdict is Verdict.PROBE] == [0, 16]
     assert Verdict.ADMITTED not in verdicts
 
 
@@ -246,6 +250,7 @@ def test_two_probes_that_went_well_close_it() -> None:
     bench.half_open()
     bench.call(Heard.OK, queued=True, operation_id="a")
     assert bench.state.label is Label.HALF_OPEN
+    bench.now += POLICY.probe_pause_seconds
     bench.call(Heard.SLOW, queued=True, operation_id="b")
     assert (bench.state.label, bench.state.why) == (Label.CLOSED, "probes_went_well")
     assert bench.admit().verdict is Verdict.ADMITTED
@@ -257,6 +262,7 @@ def test_a_failed_probe_opens_and_its_sibling_changes_nothing() -> None:
     bench.half_open()
     for operation_id in "ab":
         bench.admit(queued=True, operation_id=operation_id)
+        bench.now += POLICY.probe_pause_seconds
     revision = bench.state.revision
     bench.hear(Heard.FAILURE, probe_id="p6", revision=revision)
     opened = bench.state
@@ -288,17 +294,17 @@ def test_a_dead_holder_gives_its_probe_back_at_the_end_of_its_lease() -> None:
     """Nothing lengthens a probe's lease: the others that ask meanwhile do not."""
     bench = Bench()
     bench.half_open()
-    ends = bench.now + POLICY.probe_lease_seconds
     bench.admit(queued=True, operation_id="dead-1")
+    bench.now += POLICY.probe_pause_seconds
     bench.admit(queued=True, operation_id="dead-2")
+    ends = bench.state.probes[0].until
     while bench.now < ends - 1:
         bench.now += 1
         assert bench.admit(queued=True, operation_id="next").verdict is Verdict.REJECTED
     bench.now = ends + 0.001
     assert len(bench.state.probes) == 2
-    bench.now += POLICY.turn_seconds
     assert bench.admit(operation_id="live").verdict is Verdict.PROBE
-    assert [probe.id for probe in bench.state.probes] == [f"p{bench.number}"]
+    assert bench.state.probes[-1].id == f"p{bench.number}"
 
 
 def test_a_lapsed_probe_is_not_heard() -> None:
@@ -320,11 +326,12 @@ def test_queued_orders_probe_first_and_every_third_probe_is_live() -> None:
     bench.half_open()
     kinds = []
     for turn in range(9):
+        bench.now += POLICY.probe_pause_seconds
         for queued in (False, True):
             verdict = bench.call(Heard.OK, queued=queued, operation_id=f"{'order' if queued else 'live'}-{turn}")
             if verdict is Verdict.PROBE:
                 kinds.append("queued" if queued else "live")
-    assert kinds[:6] == ["queued", "queued", "live", "queued", "queued", "live"]
+    assert kinds == ["queued", "queued", "live"] * 3
 
 
 @pytest.mark.parametrize(("probed", "queued"), [(0, False), (1, False), (2, True), (5, True)])
@@ -498,6 +505,7 @@ def test_probes_from_before_a_jump_back_are_given_up() -> None:
     bench.half_open()
     for operation_id in "ab":
         bench.admit(queued=True, operation_id=operation_id)
+        bench.now += POLICY.probe_pause_seconds
     bench.now -= 3600.0
     bench.admit(queued=True, operation_id="c")
     bench.now += POLICY.turn_seconds + 0.001
