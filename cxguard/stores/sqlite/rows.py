@@ -14,6 +14,8 @@ from cxguard.stores.record import derived_reference, gateway_keys, prune_at, rip
 
 Row = tuple[Any, ...]
 
+REFERENCE_DIGITS = 15  # hex digits of an id that its reference derives from
+_LETTERS = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 _BASE_32 = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "abcdefghijklmnopqrstuv")  # a reference's letters, as Python counts
 
 
@@ -115,18 +117,17 @@ def claims_text(claims: Sequence[str]) -> str | None:
 
 def names_of(operation: Operation) -> Row:
     """The values of `update_names`: they seldom change, and each has an index of its own."""
-    derived = operation.reference == derived_reference(operation.id)
+    derived = id_range(operation.reference)[0] == operation.id[:REFERENCE_DIGITS]
     return (operation.rule, None if derived else operation.reference, operation.session, operation.contact_hash)
 
 
 def id_range(reference: str) -> tuple[str, str]:
     """The ids that *reference* derives from: from the first (inclusive) to the second; nothing for one that cannot derive."""
-    try:
-        number = int(reference.replace("-", "").translate(_BASE_32), 32)
-    except ValueError:
+    letters = reference[:4] + reference[5:9] + reference[10:]
+    if len(reference) != len("7K3M-9QXA-2TFV") or reference[4] + reference[9] != "--" or not _LETTERS.issuperset(letters):
         return "", ""
-    prefix = f"{number:015x}"
-    return (prefix, prefix + "g") if derived_reference(prefix) == reference else ("", "")  # "g": after every hex digit
+    prefix = f"{int(letters.translate(_BASE_32), 32):0{REFERENCE_DIGITS}x}"
+    return prefix, prefix + "g"  # "g" comes after every hex digit
 
 
 def lease_values(lease: Lease | None) -> Row:

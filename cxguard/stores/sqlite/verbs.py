@@ -51,15 +51,16 @@ def open_operation(
     found = tx.one("find", (operation.id,))
     if found is not None:
         return _opened_before(tx, found, attempt=attempt, lease_seconds=lease_seconds, now=now)
-    taken = _taken_claim(tx, operation.id, claims=operation.claims, superseding=superseding)
+    holders = _claim_holders(tx, operation.claims, id=operation.id)
+    taken = _taken_claim(holders, superseding)
     if taken is not None:
-        return _claimed(tx, taken, now=now)
+        return _claimed(tx, taken, seq=holders[taken][0], now=now)
     lease = None
     if lease_seconds is not None:
         lease = new_lease(holder, token=tx.number(), now=now, lease_seconds=lease_seconds, attempt=attempt)
     inserted = stamped(operation, lease=lease, revision=tx.number(), notes=(), updated_at=now)
     seq = _insert(tx, encoded, operation=inserted, attempt=attempt)
-    _move_claims(tx, operation.claims, seq=seq)
+    _move_claims(tx, holders, seq=seq)
     return Opened(True, inserted, lease is not None, Match.NEW, now)
 
 
@@ -123,11 +124,12 @@ def seize_operation(
         return Opened(True, _renew(tx, found, lease_seconds=lease_seconds, now=now), True, Match.ID, now)
     if found.revision != seen.revision or not leasable(found, now=now):
         return Opened(False, found, leased(found, now=now), Match.ID, now)
-    taken = _taken_claim(tx, seen.id, claims=claims, superseding=superseding)
+    holders = _claim_holders(tx, claims, id=seen.id)
+    taken = _taken_claim(holders, superseding)
     if taken is not None:
-        return _claimed(tx, taken, now=now)
+        return _claimed(tx, taken, seq=holders[taken][0], now=now)
     if claims:
-        _move_claims(tx, claims, seq=seq)
+        _move_claims(tx, holders, seq=seq)
         found = stamped(found, claims=tuple(dict.fromkeys((*found.claims, *claims))))
         tx.run("update_claims", (claims_text(found.claims), found.revision, seq))
     lease = new_lease(holder, token=tx.number(), now=now, lease_seconds=lease_seconds, attempt=attempt)
@@ -182,25 +184,28 @@ def _opened_before(tx: Transaction, row: Row, *, attempt: str, lease_seconds: fl
     return Opened(False, found, leased(found, now=now), Match.ID, now)
 
 
-def _claimed(tx: Transaction, taken: tuple[str, int], *, now: float) -> Opened:
-    claim, seq = taken
+def _claimed(tx: Transaction, claim: str, *, seq: int, now: float) -> Opened:
     holder = operation_of(_whole(tx, seq))
     return Opened(False, holder, leased(holder, now=now), Match.CLAIM, now, claim)
 
 
-def _taken_claim(tx: Transaction, id: str, *, claims: Sequence[str], superseding: Sequence[Seen]) -> tuple[str, int] | None:
-    """The first of *claims* that another record holds and that may not be taken from it, and that record's seq."""
-    for claim in claims:
-        row = tx.one("claim_holder", (claim,))
-        if row is not None and row[1] != id and Seen(row[1], row[2]) not in superseding:
-            return claim, row[0]
+def _claim_holders(tx: Transaction, claims: Sequence[str], *, id: str) -> dict[str, Row]:
+    """Who else holds each claim: (seq, id, revision), or nothing for one that is free or already *id*'s own."""
+    found = {claim: tx.one("claim_holder", (claim,)) for claim in claims}
+    return {claim: row if row is not None and row[1] != id else () for claim, row in found.items()}
+
+
+def _taken_claim(holders: Mapping[str, Row], superseding: Sequence[Seen]) -> str | None:
+    """The first claim that another record holds and that may not be taken from it."""
+    for claim, row in holders.items():
+        if row and Seen(row[1], row[2]) not in superseding:
+            return claim
     return None
 
 
-def _move_claims(tx: Transaction, claims: Sequence[str], *, seq: int) -> None:
-    for claim in claims:
-        row = tx.one("claim_holder", (claim,))
-        if row is not None and row[0] != seq:
+def _move_claims(tx: Transaction, holders: Mapping[str, Row], *, seq: int) -> None:
+    for claim, row in holders.items():
+        if row:
             left = [each for each in _claims_of(tx, row[0]) if each != claim]
             tx.run("update_claims", (claims_text(left), tx.number(), row[0]))
         tx.run("set_claim", (claim, seq))

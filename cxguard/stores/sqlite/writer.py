@@ -23,7 +23,6 @@ Job = Callable[[Transaction], Any]
 Answer = Any  # what a job returns, or the exception that is its caller's alone
 
 FREE_BYTES_MIN = 32 * 1024 * 1024  # below this no new order is taken in: what is open must still be able to end
-LOG_PAGES_MAX = 16_384  # 64 MB of log: then the writer itself carries it over before it goes on
 
 
 class _BatchFailed(Exception):
@@ -116,6 +115,8 @@ class Writer:
             if connection.in_transaction:
                 connection.execute(STATEMENTS["rollback"])
             raise
+        if self._checkpointer.tail_ready:
+            self._checkpointer.carry_tail(connection)
         return answers
 
     @contextmanager
@@ -133,10 +134,7 @@ class Writer:
             raise StoreUnavailable(f"{self._path} was deleted or replaced while in use: put it back, then restart this program")
 
     def _log_grew(self, connection: apsw.Connection, database: str, pages: int) -> int:
-        if pages >= LOG_PAGES_MAX:
-            connection.wal_checkpoint(database, mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        else:
-            self._checkpointer.log_has(pages)
+        self._checkpointer.log_has(pages)
         return apsw.SQLITE_OK
 
 
