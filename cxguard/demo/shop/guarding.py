@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from cxguard import (
+    Funnel,
+    Gateway,
+    Guard,
+    OperationHandle,
+    Reading,
+    Rule,
+    Shop,
+    current_operation,
+    form_field,
+    has_status,
+    header,
+    json_field,
+    redirects_to,
+    signed_session,
+)
 from cxguard.core.snapshot import Snapshot
 from cxguard.demo.shop.books import Books, Order, read_order
 from cxguard.demo.shop.placing import Place, charge_of
-from cxguard.engine.handle import OperationHandle, current_operation
-from cxguard.gateways.base import Gateway
-from cxguard.guard import Guard
-from cxguard.rules import Funnel, Reading, Rule, Shop, form_field, has_status, header, json_field, redirects_to, signed_session
 
 TERMS = "2026-11"  # the version of this sentence, kept with each order that waits
 TERMS_TEXT = "If payments do not work just now, we keep your order and charge you once, within a day. Until then you can cancel it."
