@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cxguard.core import names
@@ -12,7 +12,7 @@ from cxguard.core.answer import Audience, Medium, Telling, can_be_told
 from cxguard.core.cards import carries_card
 from cxguard.core.decide import Policy, Submit
 from cxguard.core.fingerprint import fingerprint_of, same_request
-from cxguard.core.operation import Operation, State
+from cxguard.core.operation import Operation, State, changed
 from cxguard.core.snapshot import Snapshot, Wants
 from cxguard.engine.cold import seal_member
 from cxguard.engine.ending import Tenor
@@ -86,7 +86,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
         )
 
     def again(there: Operation) -> Operation:
-        return _named(engine, replace(fresh, sends=()), _key_of(fresh, identity) + f"\x1fagain:{there.reference}")
+        return _named(engine, changed(fresh, sends=()), _key_of(fresh, identity) + f"\x1fagain:{there.reference}")
 
     return Submission(
         fresh=fresh,
@@ -155,8 +155,8 @@ def _key_of(record: Operation, identity: Identity) -> str:
 
 def _named(engine: Engine, record: Operation, key: str) -> Operation:
     id = names.operation_id(engine.naming, namespace=record.namespace, purpose=record.rule, owner=record.owner, key=key)
-    named = replace(record, id=id, reference=names.reference_of(id))
-    return replace(named, sends=shop_line(engine, named, named))
+    named = changed(record, id=id, reference=names.reference_of(id))
+    return changed(named, sends=shop_line(engine, named, named))
 
 
 def _claims(guard: Guard, identity: Identity, owner: str) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def _with_contents(guard: Guard, engine: Engine, record: Operation, identity: Id
     if identity.asked.contact:
         members["contact"] = seal_member(engine.seal, record, "contact", identity.asked.contact.encode())
         members["contact_hash"] = names.contact_hash(engine.naming, namespace=guard.namespace, contact=identity.asked.contact)
-    return replace(record, **members) if members else record
+    return changed(record, **members) if members else record
 
 
 def visit_of(scope: Mapping[str, Any]) -> str | None:

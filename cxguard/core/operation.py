@@ -14,9 +14,12 @@ are refused from then on.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from itertools import repeat
+from operator import attrgetter, call
 from typing import Any
 
 from cxguard.core.money import Money, MoneyState, Note, NoteKind, Send, fold
@@ -204,6 +207,21 @@ class Operation:
         return any(note.kind is NoteKind.CANCEL and note.generation in (0, self.generation) for note in self.notes)
 
 
+_NAMES = tuple(field.name for field in fields(Operation))
+_read = attrgetter(*_NAMES)
+_set = {name: getattr(Operation, name).__set__ for name in _NAMES}
+_setters = tuple(_set.values())
+
+
+def changed(operation: Operation, **changes: Any) -> Operation:
+    """`dataclasses.replace` for records at a third of its cost: a guarded request makes several such copies."""
+    copy: Operation = object.__new__(Operation)
+    deque(map(call, _setters, repeat(copy), _read(operation)), maxlen=0)
+    for name, value in changes.items():
+        _set[name](copy, value)
+    return copy
+
+
 def money_of(operation: Operation) -> Money:
     """Where the operation's money is, folded from every send and note on the record."""
     return fold(operation.sends, operation.notes, generation=operation.generation)
@@ -214,7 +232,7 @@ def refolded(operation: Operation) -> Operation:
     figures = _figures(money_of(operation), notes=operation.notes)
     if all(getattr(operation, name) == figure for name, figure in figures.items()):
         return operation  # a copy costs more than the look, and most saves change no figure
-    return replace(operation, **figures)
+    return changed(operation, **figures)
 
 
 def _figures(money: Money, *, notes: tuple[Note, ...]) -> dict[str, Any]:
@@ -250,7 +268,7 @@ def move(operation: Operation, to: Move, **changes: Any) -> Operation:
     waiting_for = WaitingFor.AGENT if to is Move.HOLD else None
     cleared = {"waiting_for": waiting_for, "why": "", "due_at": None}
     fixed = {"state": target, "generation": generation, **_figures(money, notes=notes)}
-    return replace(operation, **{**cleared, **changes}, **fixed)
+    return changed(operation, **{**cleared, **changes, **fixed})
 
 
 def remember(operation: Operation, *entries: Entry) -> Operation:
@@ -258,4 +276,4 @@ def remember(operation: Operation, *entries: Entry) -> Operation:
     history = operation.history + entries
     if len(history) > HISTORY_MAX:
         history = history[:HISTORY_HEAD] + history[HISTORY_HEAD - HISTORY_MAX :]
-    return replace(operation, history=history)
+    return changed(operation, history=history)

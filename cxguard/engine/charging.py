@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import tenacity
 
 from cxguard.core.money import NO_ANSWER, Send, SendKind
-from cxguard.core.operation import Operation, remember
+from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import NotCharged, Outcome, Unknown, outcome_kind
 from cxguard.engine.breakers import Rejected
 from cxguard.engine.cold import seal_charge
@@ -119,7 +119,7 @@ async def write_send(engine: Engine, work: Work, send: Send) -> None:
     """Make the line durable, with the outcome `Unknown`, before the gateway hears of it."""
     detail = {"gateway": send.gateway, "kind": send.kind, "number": send.number, "amount_minor": send.amount_minor}
     entry = engine.operations.entry("payment.sent", **detail)
-    record = remember(replace(work.operation, sends=(*work.operation.sends, replace(send, outcome=NO_ANSWER))), entry)
+    record = remember(changed(work.operation, sends=(*work.operation.sends, replace(send, outcome=NO_ANSWER))), entry)
     work.operation = await engine.operations.write(record, work.lease)
     engine.operations.emit(
         "payment.sent",
@@ -155,5 +155,5 @@ def answered(engine: Engine, work: Work, send: Send, outcome: Outcome, *, second
     sends = tuple(replace(line, outcome=outcome) if line.number == send.number else line for line in work.operation.sends)
     said = {"outcome": outcome_kind(outcome), "why": getattr(outcome, "why", "")}
     detail = {"gateway": send.gateway, "kind": send.kind, "number": send.number, **said}
-    work.operation = remember(replace(work.operation, sends=sends), engine.operations.entry("payment.answered", **detail))
+    work.operation = remember(changed(work.operation, sends=sends), engine.operations.entry("payment.answered", **detail))
     engine.operations.emit("payment.answered", work.operation, duration_seconds=seconds, **detail)

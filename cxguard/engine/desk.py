@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from cxguard.core.desk import Action, Hands, cancels_at_once, case_of, offers
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.names import normalise_reference
-from cxguard.core.operation import Entry, Move, Operation, State, move, refolded, remember
+from cxguard.core.operation import Entry, Move, Operation, State, changed, move, refolded, remember
 from cxguard.core.outcomes import outcome_kind
 from cxguard.engine.casefile import Actor, Became, CaseFile, Word, busy, fact_of, hands_of, moved_on, refused, what_follows
 from cxguard.engine.ending import without_parcels
@@ -163,7 +162,7 @@ class Desk:
     async def _finished(self, operation: Operation, lease: HeldLease, actor: Actor) -> Became:
         entry = self._entry("operation.finished", actor, before=operation.why)
         record = remember(self._closed(operation, Move.FINISH, "placed_by_hand"), entry)
-        record = replace(record, answered_at=self._engine.clock.now())
+        record = changed(record, answered_at=self._engine.clock.now())
         figures = {"amount_minor": record.amount_minor, "currency": record.currency, "money": record.money}
         words = "It is closed: placed and paid."
         return await self._ended(record, lease, "operation.finished", None, words=words, **figures)
@@ -186,7 +185,7 @@ class Desk:
         operations = self._engine.operations
         noted = await operations.note(operation.id, note)
         told = outcome_kind(note.outcome) if note.outcome else ""
-        record = remember(replace(operation, notes=noted.notes), self._entry("payment.resolved", actor, outcome=told))
+        record = remember(changed(operation, notes=noted.notes), self._entry("payment.resolved", actor, outcome=told))
         record = self._after_word(refolded(record))
         operations.emit("payment.resolved", noted, outcome=told, how="desk")
         try:
@@ -200,7 +199,7 @@ class Desk:
         if operation.state is State.HELD and operation.money is MoneyState.NONE and not operation.cancel_asked:
             return move(operation, Move.HOLD, why="not_charged")
         known = operation.rule in self._rulings.names
-        return replace(operation, due_at=self._engine.clock.now() if known else None)
+        return changed(operation, due_at=self._engine.clock.now() if known else None)
 
     async def _ask_to_cancel(self, file: CaseFile, actor: Actor) -> Became:
         operations, seen = self._engine.operations, file.operation
@@ -225,7 +224,7 @@ class Desk:
         """What is asked for must not wait for the asker's own lease."""
         held = await self._lease(file, actor, seconds=ACT_SECONDS)
         if not isinstance(held, Became):
-            record = replace(held[0], notes=noted.notes, due_at=self._engine.clock.now())
+            record = changed(held[0], notes=noted.notes, due_at=self._engine.clock.now())
             await self._engine.operations.end(remember(record, self._entry("order.given_back", actor)), held[1])
 
     async def _remark(self, file: CaseFile, actor: Actor) -> Became:

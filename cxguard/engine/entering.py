@@ -10,7 +10,7 @@ from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.conclude import Say
 from cxguard.core.decide import Do, Submit
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Move, Operation, State, money_of, move, remember
+from cxguard.core.operation import Move, Operation, State, changed, money_of, move, remember
 from cxguard.core.resolve import SHOP
 from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.charging import GATEWAY_DOWN, Work
@@ -67,7 +67,7 @@ async def begin(engine: Engine, submission: Submission) -> Begun:
     """
     ticket = _admitted(engine, submission)
     if isinstance(ticket, Rejected):
-        submission = replace(submission, fresh=replace(submission.fresh, sends=()), blocked=ticket)
+        submission = replace(submission, fresh=changed(submission.fresh, sends=()), blocked=ticket)
     begun: Begun | None = None
     try:
         begun = await _enter(engine, submission)
@@ -148,7 +148,7 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
     """The next life (or the next try of this one) takes over what this request carries."""
     work, fresh = handle.work, submission.fresh
     operation = move(work.operation, to) if to else work.operation
-    operation = replace(
+    operation = changed(
         operation,
         fingerprint=fresh.fingerprint,
         basket=fresh.basket,

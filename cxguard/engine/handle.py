@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
 from cxguard.core.money import Money, Send
-from cxguard.core.operation import Operation, State, Step, money_of, remember
+from cxguard.core.operation import Operation, State, Step, changed, money_of, remember
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.standing import standing_outcome
@@ -261,14 +261,14 @@ class OperationHandle:
             raise StepMismatch(f"an operation has at most {STEPS_MAX} steps: put the rest into operations of their own")
         begun = Step(name=name, generation=operation.generation, arguments=arguments, began_at=self._engine.clock.now())
         steps = (*(step for step in operation.steps if step.name != name), begun)
-        self._work.operation = await self._engine.operations.write(replace(operation, steps=steps), self._work.lease)
+        self._work.operation = await self._engine.operations.write(changed(operation, steps=steps), self._work.lease)
 
     async def _finish_step(self, name: str, value: Any) -> None:
         operation = self._work.operation
         sealed = seal_member(self._engine.seal, operation, f"step:{name}", result_bytes(value))
         now = self._engine.clock.now()
         steps = tuple(replace(step, ended_at=now, result=sealed) if step.name == name else step for step in operation.steps)
-        record = remember(replace(operation, steps=steps), self._engine.operations.entry("step.finished", name=name))
+        record = remember(changed(operation, steps=steps), self._engine.operations.entry("step.finished", name=name))
         self._work.operation = await self._engine.operations.write(record, self._work.lease)
 
     @property

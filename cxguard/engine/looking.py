@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from cxguard.core.money import Note, NoteKind
-from cxguard.core.operation import Operation, remember
+from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import Charged, Outcome, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT
 from cxguard.engine.breakers import Rejected
@@ -66,7 +65,7 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
         now = engine.clock.now()
         note = Note(event_id, NoteKind.OUTCOME, now, source=source, gateway_key=key, outcome=outcome, through=through)
         noted = await engine.operations.note(operation.id, note)
-        operation = replace(operation, notes=noted.notes)
+        operation = changed(operation, notes=noted.notes)
         engine.operations.emit("payment.resolved", operation, gateway=source, outcome=outcome_kind(outcome), how=source)
     work.operation = operation
     return outcome

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from cxguard.clock import Clock
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.money import Note
-from cxguard.core.operation import Entry, Move, Operation, State, move, refolded, remember
+from cxguard.core.operation import Entry, Move, Operation, State, changed, move, refolded, remember
 from cxguard.engine.leases import HeldLease, Leases
 from cxguard.engine.waiting import Waiting
 from cxguard.errors import LeaseLost, StoreUnavailable
@@ -135,7 +135,7 @@ class Operations:
     async def seize(self, seen: Operation, *, lease_seconds: float, run_seconds_max: float) -> tuple[Operation, HeldLease] | None:
         """Take the lease of a record as we saw it, or None when it has moved or somebody has it."""
         terms = Terms(_NO_POLICY, lease_seconds, run_seconds_max)
-        opened, asked_at = await self._seize(seen, replace(seen, claims=()), terms, ())
+        opened, asked_at = await self._seize(seen, changed(seen, claims=()), terms, ())
         return (opened.operation, self._hold(opened.operation, terms, asked_at)) if opened.won else None
 
     def _hold(self, operation: Operation, terms: Terms, asked_at: float) -> HeldLease:
@@ -171,7 +171,7 @@ class Operations:
             self.waiting.ended(operation.id)
 
     async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
-        record = refolded(replace(operation, updated_at=self.clock.now()))
+        record = refolded(changed(operation, updated_at=self.clock.now()))
         try:
             return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
         except StoreUnavailable:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import Move, State, money_of, move
+from cxguard.core.operation import Move, State, changed, money_of, move
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot
@@ -63,10 +63,10 @@ class Placing:
         operation = work.operation
         if operation.state is not State.RUNNING:
             operation = move(operation, Move.START, give_up_at=operation.give_up_at, why=operation.why)
-        operation = replace(operation, attempts=operation.attempts + 1)
+        operation = changed(operation, attempts=operation.attempts + 1)
         if operation.charged_by == SHOP and money_of(operation).state is MoneyState.NONE:
             # the shop's own code is about to charge, unseen: its line is durable before it runs
-            operation = replace(operation, sends=operation.sends + shop_line(self.engine, operation, operation))
+            operation = changed(operation, sends=operation.sends + shop_line(self.engine, operation, operation))
             operation = await self.engine.operations.write(operation, work.lease)
         work.operation = operation
 
@@ -107,5 +107,5 @@ class Placing:
         if answer is not None and answer.status in LOGIN_STATUSES:
             handle.deferral = Deferral(why="replay_not_signed_in", hold=True)
         elif reading is not Reading.SUCCEEDED and not handle.deferral.why:
-            handle.deferral = Deferral(why="replay_failed", outage=reading is Reading.FAILED, hold=reading is Reading.REJECTED)
+            handle.deferral = Deferral(why="replay_failed", outage=reading is Reading.FAILED, hold=reading is not Reading.FAILED)
         return reading, replayable(answer) if answer is not None else None

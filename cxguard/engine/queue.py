@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from cxguard.config import Settings
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Move, Operation, State, WaitingFor, money_of
+from cxguard.core.operation import Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, next_duty
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import Work, send_charge
@@ -209,14 +209,14 @@ class FallbackQueue:
     async def _finish(self, work: Work, duty: Finish) -> None:
         """The end is known. A record that has ended already only gives its lease back, its notes counted as seen."""
         if work.operation.state in (State.FINISHED, State.CANCELLED):
-            work.operation = await self._engine.operations.end(replace(work.operation, due_at=None), work.lease)
+            work.operation = await self._engine.operations.end(changed(work.operation, due_at=None), work.lease)
             return
         keep_until = self._engine.clock.now() + self._rulings.tenor(work.operation).keep_seconds
         await self._end(work, Move.FINISH, "operation.finished", why=duty.why, keep_until=keep_until, **_erased(work.operation))
 
     async def _cancel(self, work: Work, duty: Cancel) -> None:
         if work.operation.state is State.CANCELLED:
-            work.operation = await self._engine.operations.end(replace(work.operation, due_at=None), work.lease)
+            work.operation = await self._engine.operations.end(changed(work.operation, due_at=None), work.lease)
             return
         keep_until = self._engine.clock.now() + self._rulings.tenor(work.operation).keep_seconds
         await self._end(work, Move.CANCEL, "order.cancelled", why=duty.why, keep_until=keep_until, **_erased(work.operation))
@@ -229,14 +229,14 @@ class FallbackQueue:
         to = Move.HOLD if operation.state is State.HELD else Move.DEFER
         waiting = {"waiting_for": operation.waiting_for} if to is Move.HOLD else {}
         if operation.state in (State.FINISHED, State.CANCELLED):
-            work.operation = await self._engine.operations.end(replace(operation, due_at=due_at), work.lease)
+            work.operation = await self._engine.operations.end(changed(operation, due_at=due_at), work.lease)
             return
         await self._end(work, to, "order.queued", why=duty.why, due_at=due_at, give_up_at=operation.give_up_at, **waiting)
 
     async def _end(self, work: Work, to: Move, event: str, *, why: str, **changes: Any) -> None:
         """One legal move, written together with the end of the lease; then the listeners hear of it."""
         if work.operation.state is State.HELD and to is Move.HOLD and work.operation.why == why:
-            work.operation = await self._engine.operations.end(replace(work.operation, due_at=changes.get("due_at")), work.lease)
+            work.operation = await self._engine.operations.end(changed(work.operation, due_at=changes.get("due_at")), work.lease)
             return  # it was held for the same reason before: nothing happened
         record = self._engine.operations.moved(work.operation, to, event, detail={"why": why}, why=why, **changes)
         work.operation = await self._engine.operations.end(record, work.lease)
