@@ -221,7 +221,8 @@ class _Running:
         reading = read(answer, rule.cases)
         redirects = answer is not None and 300 <= answer.status < 400
         if reading is Reading.FAILED and redirects and not rule.cases and rule.charged_by == "guard":
-            return Reading.SUCCEEDED  # a redirect after the post: the record, not the status, says how it went
+            declined = self._handle.money.state is MoneyState.DECLINED
+            return Reading.DECLINED if declined else Reading.SUCCEEDED  # the record, not the status, says how it went
         return reading
 
     async def _conclude(self, *, raised: bool) -> None:

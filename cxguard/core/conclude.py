@@ -31,6 +31,7 @@ class Say(StrEnum):
     KEPT = "kept"
     NOT_KEPT = "not_kept"
     UNKNOWN = "unknown"
+    REFUNDED = "refunded"
     PAID_UNFINISHED = "paid_unfinished"
     HELD = "held"
 
@@ -83,7 +84,9 @@ def conclude(run: Run) -> Conclusion:
             return _charged(run)
         case MoneyState.DECLINED:
             return _declined(run)
-        case MoneyState.NONE | MoneyState.REFUNDED:
+        case MoneyState.REFUNDED:
+            return _refunded(run)
+        case MoneyState.NONE:
             return _nothing_charged(run)
 
 
@@ -108,9 +111,17 @@ def _charged(run: Run) -> Conclusion:
 
 
 def _declined(run: Run) -> Conclusion:
-    if run.reading in (Reading.DECLINED, Reading.SUCCEEDED, Reading.REJECTED) and not run.raised_after:
+    """A handler that answers a decline with success is corrected: to a front end that would be "paid"."""
+    if run.reading in (Reading.DECLINED, Reading.REJECTED) and not run.raised_after:
         return Conclusion(Ending.FINISH, Say.HANDLER, "declined")
     return Conclusion(Ending.FINISH, Say.DECLINED, "declined")
+
+
+def _refunded(run: Run) -> Conclusion:
+    """It was charged and went back while the run was on its way: whatever the handler says, it is over, and stays on record."""
+    if run.hold:
+        return Conclusion(Ending.HOLD, Say.HELD, run.hold)
+    return Conclusion(Ending.FINISH, Say.REFUNDED, "refunded")
 
 
 def _nothing_charged(run: Run) -> Conclusion:
@@ -120,7 +131,9 @@ def _nothing_charged(run: Run) -> Conclusion:
         if run.may_keep:
             return Conclusion(Ending.DEFER, Say.KEPT, run.deferred)
         return Conclusion(_freed(run), Say.NOT_KEPT, run.deferred)
-    if run.reading is Reading.SUCCEEDED and not run.raised_after:
+    if run.reading is Reading.SUCCEEDED and run.raised_after:  # what it did may stand, and its answer may have gone out
+        return Conclusion(Ending.HOLD, Say.HELD, "failed_after_answer")
+    if run.reading is Reading.SUCCEEDED:
         return Conclusion(Ending.FINISH, Say.HANDLER)
     if run.reading in (Reading.DECLINED, Reading.REJECTED):
         return Conclusion(_freed(run), Say.HANDLER, "rejected")

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from cxguard.core.conclude import Conclusion, Ending, Run, Say, conclude
+from cxguard.core.decide import RELEASED
 from cxguard.core.money import MoneyState, Send
-from cxguard.core.operation import Move, Operation, State, WaitingFor, money_of, move, remember
+from cxguard.core.operation import Move, Operation, State, WaitingFor, changed, money_of, move, remember
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.core.resolve import SHOP
@@ -62,7 +63,7 @@ def read_shop_charge(work: Work, reading: Reading) -> None:
         replace(send, outcome=_shop_outcome(operation, reading, send.outcome)) if send.number == newest and send.gateway == SHOP else send
         for send in operation.sends
     )
-    work.operation = replace(operation, sends=sends)
+    work.operation = changed(operation, sends=sends)
 
 
 def _shop_outcome(operation: Operation, reading: Reading, before: Outcome) -> Outcome:
@@ -85,7 +86,7 @@ def doubtful(reading: Reading, status: int) -> bool:
 async def keep_answer(engine: Engine, work: Work, answer: StoredAnswer) -> None:
     """Store a good answer before it leaves, and go on holding the lease: the run has not ended yet."""
     read_shop_charge(work, Reading.SUCCEEDED)
-    record = replace(work.operation, answer=seal_answer(engine.seal, work.operation, answer), answered_at=engine.clock.now())
+    record = changed(work.operation, answer=seal_answer(engine.seal, work.operation, answer), answered_at=engine.clock.now())
     work.operation = await engine.operations.write(record, work.lease)
 
 
@@ -236,9 +237,10 @@ def without_parcels(sends: tuple[Send, ...]) -> tuple[Send, ...]:
 def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, untried_seconds: float | None) -> Operation:
     now = engine.clock.now()
     untried = untried_seconds is not None and operation.attempts > 0  # the breaker stood in the way: that was no try
-    kept = operation.kept or conclusion.say is Say.KEPT
+    # who was told "not kept", or the handler's own no, is never charged later: only the kept steps wait for the next submit
+    waits = conclusion.say in (Say.NOT_KEPT, Say.HANDLER)
+    kept = conclusion.say is Say.KEPT or (operation.kept and not waits)
     give_up_at = operation.give_up_at or now + tenor.queue_seconds
-    waits = conclusion.say is Say.NOT_KEPT  # only its kept steps matter: nothing to do until someone comes, or its end
     due_at = give_up_at if waits else min(now + _pause_seconds(engine, operation, conclusion, untried_seconds), give_up_at)
     return engine.operations.moved(
         operation,
@@ -284,7 +286,7 @@ async def _release(engine: Engine, work: Work, tenor: Tenor, conclusion: Conclus
     """Nothing was charged: a first life goes; a later one goes back to the end that the life before it had."""
     operation = work.operation
     if operation.generation > 1 or operation.notes:
-        back = move(operation, Move.CANCEL, why="released", keep_until=engine.clock.now() + tenor.keep_seconds, request=None)
+        back = move(operation, Move.CANCEL, why=RELEASED, keep_until=engine.clock.now() + tenor.keep_seconds, request=None)
         saved = await engine.operations.end(remember(back, engine.operations.entry("operation.released", why=conclusion.why)), work.lease)
     else:
         saved = await engine.operations.end(operation, work.lease, gone=True)

@@ -134,7 +134,8 @@ class OperationScope:
         if op is None or op.finished:
             return
         answer = KeptResult(op.result) if error is None or isinstance(error, PaymentDeclined) else None
-        reading = Reading.SUCCEEDED if error is None else Reading.DECLINED if isinstance(error, PaymentDeclined) else None
+        declined = isinstance(error, PaymentDeclined) or (error is None and op.money.state is MoneyState.DECLINED)
+        reading = Reading.DECLINED if declined else Reading.SUCCEEDED if error is None else None
         await end_run(self._guard.engine, op, _tenor(self._purpose), reading=reading, answer=answer)
 
     def _submission(self, engine: Engine) -> Submission:

@@ -1,0 +1,107 @@
+"""Ends of runs in which handler, money and record say different things: nobody is charged after a no, or told a yes over one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from shopworld import Worlds, charging_handler, rule
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from cxguard.core.operation import State
+from cxguard.core.outcomes import NotCharged
+from cxguard.engine.handle import current_operation
+from cxguard.errors import PaymentDeclined
+from cxguard.gateways.base import Charge
+from cxguard.stores.base import Query
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+ASYNC = {"prefer": "respond-async"}
+
+
+async def place(op: Any) -> dict[str, str]:
+    body = op.request.json()
+    payment = await op.charge(Charge(body["amount"], body["currency"], source="tok_ok", order_id=body["cart"]))
+    return {"paid": payment.payment_id}
+
+
+@pytest.mark.parametrize("status", [422, 500])
+async def test_an_order_that_was_refused_after_a_step_is_never_charged_later(world: Worlds, status: int) -> None:
+    """The shopper was told no: the steps are kept for the next submit, but nobody places the order by itself."""
+
+    async def handler(request: Request) -> Response:
+        await current_operation().step("reserve", lambda: {"reserved": True})
+        return JSONResponse({"error": "we do not ship there"}, status_code=status)
+
+    shop = await world(handler, rule(later=place, terms="2026-01"))
+    told = await shop.pay(**ASYNC)
+    assert told.status_code == (422 if status == 422 else 503)
+    for _ in range(30):
+        shop.clock.advance(3_600.0)
+        await shop.rest()
+    assert shop.gateway.payments == []
+
+
+async def test_a_key_that_was_freed_after_a_look_up_can_be_used_again(world: Worlds) -> None:
+    """Told "not charged, safe to try again": the same key is run, and charges once."""
+    shop = await world()
+    shop.gateway.will(Does.UNKNOWN)
+    shop.gateway.will_say("find", [NotCharged("no payment under this key, and none can come")])
+    first = await shop.pay()
+    assert (first.status_code, first.json()["safe_to_retry"]) == (503, True)
+    second = await shop.pay()
+    assert second.status_code == 201
+    assert len(shop.gateway.standing) == 1
+
+
+async def swallowing(request: Request, answer: Response) -> Response:
+    try:
+        return await charging_handler(request)
+    except PaymentDeclined:
+        return answer
+
+
+async def test_a_handler_that_says_thank_you_over_a_decline_is_corrected(world: Worlds) -> None:
+    """The issuer said no, so the shopper is told so, now and on the retry."""
+
+    async def handler(request: Request) -> Response:
+        return await swallowing(request, JSONResponse({"thanks": True}, status_code=201))
+
+    shop = await world(handler)
+    shop.gateway.will(Does.DECLINE)
+    answers = [await shop.pay(), await shop.pay()]
+    assert [(answer.status_code, answer.json()["money"]) for answer in answers] == [(402, "not_charged")] * 2
+
+
+async def test_a_handler_that_sends_a_declined_shopper_back_to_the_checkout_is_let_through(world: Worlds) -> None:
+    """A redirect says nothing by its status: the record says declined, and the shop's own page tells it."""
+
+    async def handler(request: Request) -> Response:
+        return await swallowing(request, RedirectResponse("/checkout?problem=declined", 303))
+
+    shop = await world(handler)
+    shop.gateway.will(Does.DECLINE)
+    answer = await shop.pay(accept="text/html")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/checkout?problem=declined")
+
+
+async def test_an_uncharged_operation_that_fails_after_its_answer_is_not_run_again(world: Worlds) -> None:
+    """Its first client may have heard "done": a person looks, and a repetition runs nothing."""
+    runs: list[int] = []
+
+    async def mail() -> None:
+        raise RuntimeError("no mail server")
+
+    async def handler(request: Request) -> Response:
+        runs.append(1)
+        return JSONResponse({"done": True}, background=BackgroundTask(mail))
+
+    shop = await world(handler)
+    await shop.pay()
+    await shop.pay()
+    assert runs == [1]
+    (operation,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert (operation.state, operation.why) == (State.HELD, "failed_after_answer")

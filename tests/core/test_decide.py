@@ -1,0 +1,358 @@
+"""What is done with a submit: every cell of state and money, by each way in which a record can be found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from cxguard.core.decide import ORDER_MISSING, RELEASED, Do, Policy, Submit, decide
+from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
+from cxguard.core.operation import Operation, State, WaitingFor
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded, Unknown
+
+NOW = 1_800_000_000.0
+R, Q, H, F, C = State.RUNNING, State.QUEUED, State.HELD, State.FINISHED, State.CANCELLED
+NONE, UNKNOWN, CHARGED, DECLINED, REFUNDED = MoneyState
+CELLS = list(product(State, MoneyState))
+ENDED = [(F, money) for money in MoneyState] + [(C, money) for money in MoneyState]
+
+RULE = Policy(double_click_seconds=10.0, duplicate_window_seconds=900.0, can_resolve=True)
+SCRIPT = replace(RULE, double_click_seconds=0.0, duplicate_window_seconds=float("inf"), resumable=True)
+CURRENT = replace(RULE, current_seconds=1_800.0)
+
+
+def send(number: int, outcome: Outcome, *, kind: SendKind = SendKind.CHARGE) -> Send:
+    key, of = ("gk", None) if kind is SendKind.CHARGE else ("gk-back", "gk")
+    return Send(number, "http:shop:live", key, "charge", 1, kind, 1_000, "EUR", NOW - 30.0, outcome=outcome, of=of)
+
+
+SENDS = {
+    NONE: (),
+    UNKNOWN: (send(1, Unknown("no answer")),),
+    CHARGED: (send(1, Charged(1_000, "EUR")),),
+    DECLINED: (send(1, Declined()),),
+    REFUNDED: (send(1, Charged(1_000, "EUR")), send(2, Refunded(1_000, "EUR"), kind=SendKind.REFUND)),
+}
+WISH = Note("cancel:1", NoteKind.CANCEL, NOW - 5.0, generation=1)
+
+
+def record(state: State, money: MoneyState, *, age_seconds: float = 5.0, **changes: Any) -> Operation:
+    """A record that came to rest *age_seconds* ago, its figures as at its last save."""
+    plain = Operation(
+        id="a" * 64,
+        namespace="shop",
+        rule="pay",
+        owner="ann",
+        reference="R1",
+        fingerprint="f1",
+        state=state,
+        created_at=NOW - age_seconds - 60.0,
+        updated_at=NOW - age_seconds,
+        sends=SENDS[money],
+        money=money,
+        answer=b"sealed" if state is F else None,
+        answered_at=NOW - age_seconds if state is F else None,
+        amount_minor=1_000,
+        currency="EUR",
+        kept=True,
+    )
+    return replace(plain, **changes)
+
+
+def submit(*, client_key: bool = True, same_request: bool = True, **others: Any) -> Submit:
+    return Submit("ann", client_key, same_request, **{"amount_minor": 1_000, "currency": "EUR", **others})
+
+
+def done(operation: Operation, what: Submit, policy: Policy = RULE, *, leased: bool = False, claim: bool = False) -> Do:
+    return decide(operation, what, policy, leased=leased, claim=claim, now=NOW)
+
+
+# --- the same key
+
+CLIENTS_KEY = {
+    R: dict.fromkeys(MoneyState, Do.RESCUE),
+    Q: {NONE: Do.TELL, UNKNOWN: Do.RESOLVE, CHARGED: Do.TELL, DECLINED: Do.TELL, REFUNDED: Do.TELL},
+    H: dict.fromkeys(MoneyState, Do.TELL),
+    F: {NONE: Do.REPLAY, UNKNOWN: Do.TELL, CHARGED: Do.REPLAY, DECLINED: Do.REPLAY, REFUNDED: Do.TELL},
+    C: dict.fromkeys(MoneyState, Do.TELL),
+}
+LATER = {
+    **CLIENTS_KEY,
+    F: {NONE: Do.REOPEN, UNKNOWN: Do.TELL, CHARGED: Do.REPLAY, DECLINED: Do.REOPEN, REFUNDED: Do.REOPEN},
+    C: {NONE: Do.REOPEN, UNKNOWN: Do.TELL, CHARGED: Do.TELL, DECLINED: Do.REOPEN, REFUNDED: Do.REOPEN},
+}
+MUCH_LATER = {**LATER, F: {**LATER[F], CHARGED: Do.DUPLICATE}}
+OTHER_REQUEST = {**LATER, Q: {**CLIENTS_KEY[Q], NONE: Do.REPLACE}}
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+@pytest.mark.parametrize("age_seconds", [5.0, 60.0, 100_000.0])
+def test_the_clients_own_key_is_answered_from_its_record(state: State, money: MoneyState, age_seconds: float) -> None:
+    """The same request under a key that the client chose never pays again, however much later it comes."""
+    assert done(record(state, money, age_seconds=age_seconds), submit()) is CLIENTS_KEY[state][money]
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+@pytest.mark.parametrize(("leased", "policy"), list(product((False, True), (RULE, SCRIPT))))
+def test_the_clients_own_key_with_another_request_is_a_mismatch(state: State, money: MoneyState, leased: bool, policy: Policy) -> None:
+    """Whatever became of the first one, and whether or not somebody works on it."""
+    assert done(record(state, money), submit(same_request=False), policy, leased=leased) is Do.MISMATCH
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+def test_a_double_click_under_a_derived_key_is_the_same_press_of_the_button(state: State, money: MoneyState) -> None:
+    """Within the double click the same request gets what the first one got."""
+    assert done(record(state, money, age_seconds=10.0), submit(client_key=False)) is CLIENTS_KEY[state][money]
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+def test_the_same_basket_again_a_minute_later_may_be_tried_anew_if_it_is_not_paid(state: State, money: MoneyState) -> None:
+    """After the double click an end without a standing charge opens the next generation."""
+    assert done(record(state, money, age_seconds=11.0), submit(client_key=False)) is LATER[state][money]
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+def test_the_same_basket_again_after_the_window_is_asked_about(state: State, money: MoneyState) -> None:
+    """A paid one is no longer replayed as if it were this one: the shopper is asked."""
+    assert done(record(state, money, age_seconds=901.0), submit(client_key=False)) is MUCH_LATER[state][money]
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+def test_another_card_for_the_same_basket_needs_no_pause(state: State, money: MoneyState) -> None:
+    """Another request under a derived key goes on at once where nothing is charged, and replaces what waits unpaid."""
+    assert done(record(state, money), submit(client_key=False, same_request=False)) is OTHER_REQUEST[state][money]
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+@pytest.mark.parametrize(("client_key", "policy"), list(product((False, True), (RULE, SCRIPT))))
+def test_nobody_steps_in_while_somebody_works_on_it(state: State, money: MoneyState, client_key: bool, policy: Policy) -> None:
+    """Under a live lease the submit waits for the run, or hears what the record says."""
+    wanted = Do.WAIT if state is R else Do.TELL
+    assert done(record(state, money), submit(client_key=client_key), policy, leased=True) is wanted
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+@pytest.mark.parametrize(("leased", "claim"), list(product((False, True), (False, True))))
+def test_another_owner_learns_nothing(state: State, money: MoneyState, leased: bool, claim: bool) -> None:
+    """A basket that somebody else pays gets a neutral word in every cell."""
+    assert done(record(state, money), replace(submit(), owner="bob"), leased=leased, claim=claim) is Do.FOREIGN
+
+
+@pytest.mark.parametrize(("age_seconds", "wanted"), [(900.0, Do.REPLAY), (901.0, Do.AGAIN)])
+def test_a_confirmed_repetition_after_the_window_is_bought(age_seconds: float, wanted: Do) -> None:
+    """To buy it again is a new operation; within the window the answer is still the first one's."""
+    assert done(record(F, CHARGED, age_seconds=age_seconds), submit(client_key=False, confirmed="R1")) is wanted
+
+
+def test_a_confirmation_of_another_order_confirms_nothing() -> None:
+    """The reference must be that of the order that this one looks like."""
+    assert done(record(F, CHARGED, age_seconds=901.0), submit(client_key=False, confirmed="R2")) is Do.DUPLICATE
+
+
+# --- what waits
+
+
+@pytest.mark.parametrize("same_request", [False, True])
+def test_an_unknown_that_nobody_can_be_asked_about_is_told(same_request: bool) -> None:
+    """Without a look-up a submit changes nothing about an unknown charge."""
+    policy = replace(RULE, can_resolve=False)
+    assert done(record(Q, UNKNOWN), submit(client_key=False, same_request=same_request), policy) is Do.TELL
+
+
+QUEUED_UNKEPT = {NONE: Do.RERUN, UNKNOWN: Do.RESOLVE, CHARGED: Do.TELL, DECLINED: Do.TELL, REFUNDED: Do.TELL}
+
+
+@pytest.mark.parametrize(("money", "same_request"), list(product(MoneyState, (False, True))))
+def test_a_run_that_left_steps_goes_on_with_the_next_submit(money: MoneyState, same_request: bool) -> None:
+    """A queued record that is not kept for later waits for its shopper: nothing charged, so it is tried again."""
+    operation = record(Q, money, kept=False)
+    assert done(operation, submit(client_key=False, same_request=same_request)) is QUEUED_UNKEPT[money]
+
+
+@pytest.mark.parametrize(("kept", "same_request"), list(product((False, True), (False, True))))
+def test_an_order_that_is_to_end_is_not_tried_again(kept: bool, same_request: bool) -> None:
+    """After the wish to cancel neither a repetition nor a changed basket starts it anew."""
+    operation = record(Q, NONE, kept=kept, notes=(WISH,))
+    assert done(operation, submit(client_key=False, same_request=same_request)) is Do.TELL
+
+
+# --- scripts
+
+SCRIPT_CELLS = {
+    R: dict.fromkeys(MoneyState, Do.RESCUE),
+    Q: {NONE: Do.RERUN, UNKNOWN: Do.RESOLVE, CHARGED: Do.RERUN, DECLINED: Do.RERUN, REFUNDED: Do.RERUN},
+    H: dict.fromkeys(MoneyState, Do.TELL),
+    F: {NONE: Do.REPLAY, UNKNOWN: Do.TELL, CHARGED: Do.REPLAY, DECLINED: Do.REPLAY, REFUNDED: Do.TELL},
+    C: dict.fromkeys(MoneyState, Do.TELL),
+}
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+@pytest.mark.parametrize("age_seconds", [5.0, 100_000.0])
+def test_a_script_goes_on_after_its_last_step(state: State, money: MoneyState, age_seconds: float) -> None:
+    """What a run left behind is continued by the same call; what has ended gives its kept result for ever."""
+    assert done(record(state, money, age_seconds=age_seconds), submit(), SCRIPT) is SCRIPT_CELLS[state][money]
+
+
+@pytest.mark.parametrize(
+    ("why", "notes", "wanted"), [(ORDER_MISSING, (), Do.RERUN), ("refund_due", (), Do.TELL), (ORDER_MISSING, (WISH,), Do.TELL)]
+)
+def test_a_paid_order_that_is_missing_is_completed_by_the_same_call(why: str, notes: tuple[Note, ...], wanted: Do) -> None:
+    """Held as paid but not placed: calling again places it, unless it is to be cancelled, and so to be paid back."""
+    operation = record(H, CHARGED, why=why, notes=notes, waiting_for=WaitingFor.AGENT)
+    assert done(operation, submit(), SCRIPT) is wanted
+
+
+def test_a_rules_submit_does_not_complete_a_held_order() -> None:
+    """A handler is not run again over a charge that stands."""
+    assert done(record(H, CHARGED, why=ORDER_MISSING), submit()) is Do.TELL
+
+
+def test_a_script_that_is_to_end_is_not_continued() -> None:
+    """A queued script with a wish to cancel is told as it is."""
+    assert done(record(Q, CHARGED, notes=(WISH,)), submit(), SCRIPT) is Do.TELL
+
+
+# --- ends, looked at closely
+
+LATE_FACTS = [(state, before, after) for state in (F, C) for before, after in product(MoneyState, MoneyState) if before is not after]
+
+
+@pytest.mark.parametrize(("state", "before", "after"), LATE_FACTS)
+@pytest.mark.parametrize("client_key", [False, True])
+def test_an_answer_is_replayed_only_while_the_money_is_as_it_was(
+    state: State, before: MoneyState, after: MoneyState, client_key: bool
+) -> None:
+    """After a late fact the stored answer would lie: the record speaks, and nothing is charged over an open question."""
+    told = done(replace(record(state, after), money=before), submit(client_key=client_key))
+    assert told is Do.TELL
+    again = done(replace(record(state, after, age_seconds=60.0), money=before), submit(client_key=client_key))
+    assert again is (Do.TELL if client_key or after in (UNKNOWN, CHARGED) else Do.REOPEN)
+
+
+@pytest.mark.parametrize(("state", "money"), ENDED)
+def test_an_end_without_a_stored_answer_is_told_from_the_record(state: State, money: MoneyState) -> None:
+    """Only a paid one is still a replay: the record's own words stand in for the answer that was not kept."""
+    wanted = Do.REPLAY if (state, money) == (F, CHARGED) else Do.TELL
+    assert done(record(state, money, answer=None), submit()) is wanted
+
+
+@pytest.mark.parametrize(("client_key", "same_request"), [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize("policy", [RULE, SCRIPT])
+def test_a_key_that_was_freed_may_be_sent_again(client_key: bool, same_request: bool, policy: Policy) -> None:
+    """Its client was told "not charged, safe to try again": the same key runs, as the next generation."""
+    freed = record(C, NONE, why=RELEASED, sends=(send(1, NotCharged("refused")),))
+    assert done(freed, submit(client_key=client_key, same_request=same_request), policy) is Do.REOPEN
+
+
+@pytest.mark.parametrize(
+    ("why", "money", "notes"), [("cancel_asked", NONE, ()), (RELEASED, NONE, (WISH,)), (RELEASED, UNKNOWN, ()), (RELEASED, CHARGED, ())]
+)
+def test_a_client_that_repeats_by_itself_does_not_undo_a_cancellation(why: str, money: MoneyState, notes: tuple[Note, ...]) -> None:
+    """A freed key runs again only if nobody wished to cancel, and no late charge is on it."""
+    assert done(record(C, money, why=why, notes=notes), submit()) is Do.TELL
+
+
+# --- the same purchase under another key
+
+SAME_PURCHASE = {
+    R: dict.fromkeys(MoneyState, Do.DUPLICATE),
+    Q: dict.fromkeys(MoneyState, Do.DUPLICATE),
+    H: dict.fromkeys(MoneyState, Do.DUPLICATE),
+    F: {NONE: Do.SUPERSEDE, UNKNOWN: Do.DUPLICATE, CHARGED: Do.DUPLICATE, DECLINED: Do.SUPERSEDE, REFUNDED: Do.SUPERSEDE},
+    C: {NONE: Do.SUPERSEDE, UNKNOWN: Do.DUPLICATE, CHARGED: Do.DUPLICATE, DECLINED: Do.SUPERSEDE, REFUNDED: Do.SUPERSEDE},
+}
+PAID_CELLS = {(F, CHARGED), (C, CHARGED)}
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+@pytest.mark.parametrize(("leased", "client_key", "same_request"), list(product((False, True), repeat=3)))
+def test_the_same_purchase_under_another_key_is_found(
+    state: State, money: MoneyState, leased: bool, client_key: bool, same_request: bool
+) -> None:
+    """While it may charge or has charged it is told about; a surely uncharged end gives way."""
+    what = submit(client_key=client_key, same_request=same_request)
+    assert done(record(state, money), what, leased=leased, claim=True) is SAME_PURCHASE[state][money]
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+@pytest.mark.parametrize(
+    ("age_seconds", "changes"),
+    [(5.0, {"amount_minor": 999}), (5.0, {"currency": "USD"}), (901.0, {}), (5.0, {"confirmed": "R1"}), (901.0, {"confirmed": "R1"})],
+    ids=["other amount", "other currency", "after the window", "confirmed", "confirmed after the window"],
+)
+def test_only_a_paid_purchase_can_be_bought_again(state: State, money: MoneyState, age_seconds: float, changes: dict[str, Any]) -> None:
+    """Another amount, the end of the window or the shopper's word let a paid one be; nothing else gives way to them."""
+    wanted = Do.SUPERSEDE if (state, money) in PAID_CELLS else SAME_PURCHASE[state][money]
+    assert done(record(state, money, age_seconds=age_seconds), submit(**changes), claim=True) is wanted
+
+
+def test_a_word_about_another_order_does_not_confirm_a_purchase() -> None:
+    """The confirmation names the order that it repeats."""
+    assert done(record(F, CHARGED), submit(confirmed="R2"), claim=True) is Do.DUPLICATE
+
+
+LAPSED = {R: Do.SUPERSEDE, Q: Do.SUPERSEDE, H: Do.DUPLICATE, F: Do.SUPERSEDE, C: Do.SUPERSEDE}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_run_that_died_before_it_sent_anything_blocks_nobody(state: State, leased: bool) -> None:
+    """It can never charge by itself, so the same basket under another key goes ahead; a held one waits for somebody."""
+    wanted = Do.DUPLICATE if leased and state in (R, Q) else LAPSED[state]
+    assert done(record(state, NONE, kept=False), submit(), leased=leased, claim=True) is wanted
+
+
+@pytest.mark.parametrize("state", [R, Q])
+@pytest.mark.parametrize("changes", [{"kept": True}, {"sends": (send(1, NotCharged("refused")),)}], ids=["kept", "was sent"])
+def test_a_lapsed_run_that_may_go_on_is_told_about(state: State, changes: dict[str, Any]) -> None:
+    """One that is kept, or has called a gateway, may be continued by the queue."""
+    assert done(record(state, NONE, **{"kept": False, **changes}), submit(), claim=True) is Do.DUPLICATE
+
+
+# --- one current operation for each owner
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+def test_the_owners_current_operation_is_this_very_one(state: State, money: MoneyState) -> None:
+    """Found by the owner's claim, it is decided as if found by its id."""
+    assert done(record(state, money), submit(client_key=False), CURRENT, claim=True) is CLIENTS_KEY[state][money]
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
+@pytest.mark.parametrize("sign", ["served", "basket", "window"])
+def test_a_purchase_that_is_over_gives_way_to_the_next(state: State, money: MoneyState, sign: str) -> None:
+    """Ended with its money known, and its confirmation served, its basket changed or its window passed: a new purchase."""
+    served = (Note("served:1", NoteKind.SERVED, NOW - 1.0),) if sign == "served" else ()
+    age_seconds = 1_801.0 if sign == "window" else 5.0
+    operation = record(state, money, age_seconds=age_seconds, notes=served, basket="b1")
+    what = submit(client_key=False, basket="b2" if sign == "basket" else "b1")
+    over = state in (F, C) and money is not UNKNOWN
+    told = done(operation, what, CURRENT, claim=True)
+    assert (told is Do.SUPERSEDE) is over
+
+
+def test_a_confirmation_that_was_served_before_the_end_says_nothing() -> None:
+    """The page of the purchase before this one does not end this one."""
+    operation = record(F, CHARGED, notes=(Note("served:0", NoteKind.SERVED, NOW - 100.0),))
+    assert done(operation, submit(client_key=False), CURRENT, claim=True) is Do.REPLAY
+
+
+# --- over everything
+
+RUNNING_IT = {Do.RUN, Do.REOPEN, Do.SUPERSEDE, Do.AGAIN, Do.REPLACE}
+
+
+def test_no_submit_starts_a_second_charge_over_one_that_may_stand() -> None:
+    """However it is found: over unknown money nothing begins, and over a charge within the window nothing either."""
+    ways = product(CELLS, (False, True), (False, True), (False, True), (RULE, CURRENT), (5.0, 60.0, 901.0, 1_801.0))
+    for (state, money), claim, client_key, same_request, policy, age_seconds in ways:
+        operation = record(state, money, age_seconds=age_seconds)
+        told = done(operation, submit(client_key=client_key, same_request=same_request), policy, claim=claim)
+        if money is UNKNOWN:
+            assert told not in RUNNING_IT
+        if money is CHARGED and age_seconds < 900.0:
+            assert told not in RUNNING_IT
