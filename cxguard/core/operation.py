@@ -268,7 +268,7 @@ def move(operation: Operation, to: Move, **changes: Any) -> Operation:
     waiting_for = WaitingFor.AGENT if to is Move.HOLD else None
     cleared = {"waiting_for": waiting_for, "why": "", "due_at": None}
     fixed = {"state": target, "generation": generation, **_figures(money, notes=notes)}
-    return changed(operation, **{**cleared, **changes, **fixed})
+    return changed(operation, **{**cleared, **changes}, **fixed)
 
 
 def remember(operation: Operation, *entries: Entry) -> Operation:
