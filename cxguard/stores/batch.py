@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from cxguard.errors import StoreUnavailable
+from cxguard.errors import StoreError, StoreUnavailable
 
 BATCH_MAX = 256  # items under one fsync: about 40 ms of work at most, so that nobody behind waits long
 WAITING_MAX = 10_000  # callers in line; behind that many an answer would come too late for a shopper
@@ -131,6 +131,8 @@ class Batcher(Generic[Item, Answer]):
         if flight.cancelled():
             return [StoreUnavailable(f"{self._name} was closed: look before you act again")] * count
         error = flight.exception()
+        if isinstance(error, StoreError):
+            return [type(error)(*error.args) for _ in range(count)]  # each caller adds a traceback to its own
         return flight.result() if error is None else [error] * count
 
     def _lose_patience(self, seats: Sequence[Seat[Item, Answer]]) -> None:

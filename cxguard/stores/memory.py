@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from cxguard.clock import Clock
 from cxguard.core.money import Note
-from cxguard.core.operation import Lease, Operation
+from cxguard.core.operation import Lease, Operation, changed
 from cxguard.errors import LeaseLost, StoreUnavailable
 from cxguard.stores.base import Level, Match, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.memory_index import MemoryIndex, Row
@@ -30,7 +30,6 @@ from cxguard.stores.record import (
     leased,
     new_lease,
     pruned,
-    stamped,
     stub,
 )
 
@@ -87,7 +86,7 @@ class MemoryStore:
             lease = Lease(holder, self._number(), now + lease_seconds, attempt)
         for claim in operation.claims:
             self._move_claim(claim, operation.id)
-        inserted = stamped(operation, lease=lease, revision=self._number(), notes=(), updated_at=now)
+        inserted = changed(operation, lease=lease, revision=self._number(), notes=(), updated_at=now)
         self._index.insert(Row(inserted, number=inserted.revision, attempt=attempt))
         return Opened(True, inserted, lease is not None, Match.NEW, now)
 
@@ -99,12 +98,12 @@ class MemoryStore:
         now = self._clock.now()
         if gone and len(stored.notes) <= operation.notes_seen:
             self._remove(row)
-            return stamped(operation, lease=None, notes=stored.notes)
+            return changed(operation, lease=None, notes=stored.notes)
         due_at = operation.due_at if keep_lease else due_with_notes(operation, notes=len(stored.notes), now=now)
         claims = operation.claims
         if claims or stored.claims:
             claims = self._kept_claims(operation)
-        saved = stamped(
+        saved = changed(
             operation,
             lease=stored.lease if keep_lease else None,
             due_at=due_at,
@@ -149,7 +148,7 @@ class MemoryStore:
             self._move_claim(claim, seen.id)
         if claims:
             held = dict.fromkeys((*row.operation.claims, *claims))
-            self._index.replace(row, stamped(row.operation, claims=tuple(held)))
+            self._index.replace(row, changed(row.operation, claims=tuple(held)))
         won = self._lease(row, holder=holder, attempt=attempt, lease_seconds=lease_seconds, now=now)
         return Opened(True, won, True, Match.ID, now)
 
@@ -170,13 +169,13 @@ class MemoryStore:
         row = self._index.rows.get(id)
         if row is None:
             self._check_room()
-            made = stamped(stub(id, note, namespace=namespace, now=now, due_at=now + stub_due_seconds), revision=self._number())
+            made = changed(stub(id, note, namespace=namespace, now=now, due_at=now + stub_due_seconds), revision=self._number())
             self._index.insert(Row(made, number=made.revision, attempt=""))
             return made
         known = row.operation
         if any(each.event_id == note.event_id for each in known.notes):
             return known
-        noted = stamped(known, notes=(*known.notes, note), due_at=due_by(known.due_at, now), revision=self._number(), updated_at=now)
+        noted = changed(known, notes=(*known.notes, note), due_at=due_by(known.due_at, now), revision=self._number(), updated_at=now)
         self._index.replace(row, noted)
         return noted
 
@@ -272,7 +271,7 @@ class MemoryStore:
         if other is not None and other != id:
             row = self._index.rows[other]
             left = tuple(each for each in row.operation.claims if each != claim)
-            self._index.replace(row, stamped(row.operation, claims=left, revision=self._number()))
+            self._index.replace(row, changed(row.operation, claims=left, revision=self._number()))
 
     def _kept_claims(self, operation: Operation) -> tuple[str, ...]:
         """A save may give claims up, never take them: those that went to another record stay there."""
@@ -287,13 +286,13 @@ class MemoryStore:
 
     def _lease(self, row: Row, *, holder: str, attempt: str, lease_seconds: float, now: float) -> Operation:
         lease = new_lease(holder, token=self._number(), now=now, lease_seconds=lease_seconds, attempt=attempt)
-        self._index.replace(row, stamped(row.operation, lease=lease, revision=self._number(), updated_at=now))
+        self._index.replace(row, changed(row.operation, lease=lease, revision=self._number(), updated_at=now))
         return row.operation
 
     def _renewed(self, row: Row, *, now: float, lease_seconds: float) -> Operation:
         lease = row.operation.lease
         assert lease is not None, "only called for a record with a lease"
-        self._index.replace(row, stamped(row.operation, lease=replace(lease, until=now + lease_seconds)))
+        self._index.replace(row, changed(row.operation, lease=replace(lease, until=now + lease_seconds)))
         return row.operation
 
     def _remove(self, row: Row) -> None:
@@ -306,4 +305,4 @@ class MemoryStore:
             return
         self._free_claims(row.operation)
         row.pruned = True
-        self._index.replace(row, stamped(pruned(row.operation), revision=self._number()))
+        self._index.replace(row, changed(pruned(row.operation), revision=self._number()))

@@ -14,8 +14,6 @@ BATCH_IDS_KEPT_SECONDS = 2 * 3600.0  # the contract asks for an hour
 PRUNE_MAX = 1000  # records in one `prune`: it holds up no other write for long
 ENDED = frozenset({State.FINISHED, State.CANCELLED})
 
-stamped = changed  # what a store puts on a record: lease, revision, times
-
 
 def ripe_at(operation: Operation) -> float | None:
     """When `take` may have it: when its lease lapses, or without one when it is due."""
@@ -103,7 +101,7 @@ def prune_at(operation: Operation, *, pruned: bool) -> float | None:
 def pruned(operation: Operation) -> Operation:
     """Names and money only. Sends and outcomes stay: without them a charge would fold to "not charged"."""
     notes = tuple(note for note in operation.notes if note.kind is NoteKind.OUTCOME)
-    return stamped(
+    return changed(
         operation,
         claims=(),
         steps=(),

@@ -30,8 +30,9 @@ def connect(path: Path) -> apsw.Connection:
         str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX, statementcachesize=STATEMENTS_CACHED
     )
     connection.set_busy_timeout(BUSY_MILLISECONDS)
+    if connection.execute("PRAGMA journal_mode = WAL").fetchall() != [("wal",)]:
+        raise ConfigurationError(f"the file system of {path} cannot hold a write-ahead log: put the store on a local disk")
     for setting in (
-        "journal_mode = WAL",
         "synchronous = FULL",
         "fullfsync = ON",
         "checkpoint_fullfsync = ON",

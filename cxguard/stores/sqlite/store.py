@@ -7,6 +7,7 @@ never touches its parent's.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 from cxguard.clock import Clock
 from cxguard.core.money import Note
 from cxguard.core.operation import Operation
-from cxguard.errors import ConfigurationError
+from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.batch import BATCH_MAX, PATIENCE_SECONDS, WAITING_MAX, Batcher
 from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
@@ -67,6 +68,7 @@ class SQLiteStore:
         self._patience_seconds = patience_seconds
         self._epoch = ""
         self._open: _Open | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._of_parent: list[_Open] = []  # kept for ever: closing them in a child would break the parent's file
 
     @property
@@ -75,25 +77,30 @@ class SQLiteStore:
         return self._epoch
 
     async def start(self) -> None:
+        loop = asyncio.get_running_loop()
         if self._open is not None and self._open.pid == os.getpid():
             return
-        if self._open is not None:
-            self._of_parent.append(self._open)
-        opening = self._make_open()
-        try:
-            self._epoch = await opening.writing.open()
-            await opening.reading.open()
-        except BaseException:
-            await self._close(opening)
-            raise
-        self._open = opening
+        starting = self._starting
+        if starting is None or starting.done() or starting.get_loop() is not loop:
+            starting = self._starting = loop.create_task(self._start())
+        await asyncio.shield(starting)  # of several who start it at once, one who is cancelled leaves the others theirs
 
     async def stop(self) -> None:
+        """Finish what was accepted, then close.
+
+        Raises:
+            StoreUnavailable: the disk does not answer; what was accepted and not told may have happened or not.
+        """
         opened, self._open = self._open, None
-        if opened is not None and opened.pid == os.getpid():
-            await opened.writes.drain()
-            await opened.reads.drain()
-            await self._close(opened)
+        if opened is None or opened.pid != os.getpid():
+            return
+        try:
+            async with asyncio.timeout(2 * self._patience_seconds):
+                await opened.writes.drain()
+                await opened.reads.drain()
+                await _close(opened)
+        except TimeoutError:
+            raise StoreUnavailable(f"{self.path} did not close: look at its disk, or at a process that was stopped while writing") from None
 
     async def open(
         self, operation: Operation, *, holder: str, attempt: str, lease_seconds: float | None, superseding: Sequence[Seen] = ()
@@ -229,6 +236,20 @@ class SQLiteStore:
             reads=Batcher(reading.send, name=str(self.path), patience_seconds=self._patience_seconds, **self._limits),
         )
 
-    async def _close(self, opened: _Open) -> None:
-        await opened.reading.close()
-        await opened.writing.close()
+    async def _start(self) -> None:
+        if self._open is not None:
+            self._of_parent.append(self._open)
+            self._open = None
+        opening = self._make_open()
+        try:
+            self._epoch = await opening.writing.open()
+            await opening.reading.open()
+        except BaseException:
+            await _close(opening)
+            raise
+        self._open = opening
+
+
+async def _close(opened: _Open) -> None:
+    await opened.reading.close()
+    await opened.writing.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
@@ -18,13 +18,15 @@ Counter = tuple[str, str, str, str]  # namespace, kind, first, second
 class Transaction:
     """Alive between BEGIN IMMEDIATE and COMMIT: nobody else writes meanwhile, so that reading first is safe."""
 
-    __slots__ = ("_connection", "_counts", "_last_number", "_numbers_given", "clock")
+    __slots__ = ("_check_room", "_connection", "_counts", "_last_number", "_numbers_given", "_room_checked", "clock")
 
-    def __init__(self, connection: apsw.Connection, *, clock: Clock) -> None:
+    def __init__(self, connection: apsw.Connection, *, clock: Clock, check_room: Callable[[], None]) -> None:
         self._connection = connection
         self._counts: defaultdict[Counter, int] = defaultdict(int)
         self._last_number = 0
         self._numbers_given = 0
+        self._check_room = check_room
+        self._room_checked = False
         self.clock = clock
 
     def one(self, name: str, values: Sequence[Any] = ()) -> Row | None:
@@ -55,6 +57,12 @@ class Transaction:
             self._last_number = row[0]
         self._numbers_given += 1
         return self._last_number + self._numbers_given
+
+    def check_room(self) -> None:
+        """Refuse a new order while the disk is almost full; asked once a batch."""
+        if not self._room_checked:
+            self._check_room()
+            self._room_checked = True
 
     def count(self, namespace: str, kind: str, *, first: str, second: str, by: int) -> None:
         """Add to a counter of the tally."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cxguard.core.money import MoneyState, Note
-from cxguard.core.operation import RECORD_VERSION, Lease, Operation, State
+from cxguard.core.operation import RECORD_VERSION, Lease, Operation, State, changed
 from cxguard.errors import LeaseLost
 from cxguard.stores.base import Match, Opened, Seen
 from cxguard.stores.codec import decode_note, encode_body, encode_note
@@ -21,7 +21,6 @@ from cxguard.stores.record import (
     leased,
     new_lease,
     pruned,
-    stamped,
     stub,
     unpaid_minor,
 )
@@ -55,10 +54,11 @@ def open_operation(
     taken = _taken_claim(holders, superseding)
     if taken is not None:
         return _claimed(tx, taken, seq=holders[taken][0], now=now)
+    tx.check_room()
     lease = None
     if lease_seconds is not None:
         lease = new_lease(holder, token=tx.number(), now=now, lease_seconds=lease_seconds, attempt=attempt)
-    inserted = stamped(operation, lease=lease, revision=tx.number(), notes=(), updated_at=now)
+    inserted = changed(operation, lease=lease, revision=tx.number(), notes=(), updated_at=now)
     seq = _insert(tx, encoded, operation=inserted, attempt=attempt)
     _move_claims(tx, holders, seq=seq)
     return Opened(True, inserted, lease is not None, Match.NEW, now)
@@ -71,7 +71,7 @@ def save_operation(tx: Transaction, encoded: Encoded, *, token: int, keep_lease:
         return _release(tx, operation)
     now = tx.clock.now()
     notes = tuple(decode_note(text) for (text,) in tx.all("notes_of", (head.seq,))) if head.notes else ()
-    saved = stamped(
+    saved = changed(
         operation,
         lease=head.lease if keep_lease else None,
         due_at=operation.due_at if keep_lease else due_with_notes(operation, notes=head.notes, now=now),
@@ -130,7 +130,7 @@ def seize_operation(
         return _claimed(tx, taken, seq=holders[taken][0], now=now)
     if claims:
         _move_claims(tx, holders, seq=seq)
-        found = stamped(found, claims=tuple(dict.fromkeys((*found.claims, *claims))))
+        found = changed(found, claims=tuple(dict.fromkeys((*found.claims, *claims))))
         tx.run("update_claims", (claims_text(found.claims), found.revision, seq))
     lease = new_lease(holder, token=tx.number(), now=now, lease_seconds=lease_seconds, attempt=attempt)
     return Opened(True, _lease(tx, found, seq=seq, lease=lease, now=now), True, Match.ID, now)
@@ -162,7 +162,7 @@ def note_operation(tx: Transaction, id: str, *, note: Note, namespace: str, stub
 
 def prune_operations(tx: Transaction, namespace: str, *, limit: int) -> int:
     now = tx.clock.now()
-    changed = 0
+    done = 0
     for seq, was_pruned in tx.all("prunable", (namespace, now, RECORD_VERSION, limit)):
         operation = operation_of(_whole(tx, seq))
         if operation.version > RECORD_VERSION:  # its body cannot be read
@@ -171,8 +171,8 @@ def prune_operations(tx: Transaction, namespace: str, *, limit: int) -> int:
             _remove(tx, operation, seq=seq)
         else:
             _prune(tx, operation, seq=seq)
-        changed += 1
-    return changed
+        done += 1
+    return done
 
 
 def _opened_before(tx: Transaction, row: Row, *, attempt: str, lease_seconds: float | None, now: float) -> Opened:
@@ -248,7 +248,7 @@ def _insert(tx: Transaction, encoded: Encoded, *, operation: Operation, attempt:
 
 
 def _insert_stub(tx: Transaction, made: Operation, *, note: Note) -> Operation:
-    made = stamped(made, revision=tx.number())
+    made = changed(made, revision=tx.number())
     seq = _insert(tx, encode(made), operation=made, attempt="")
     tx.run("add_note", (seq, 1, note.event_id, encode_note(note)))
     return made
@@ -266,7 +266,7 @@ def _add_gateway_keys(tx: Transaction, keys: frozenset[str], *, seq: int) -> Non
 
 
 def _lease(tx: Transaction, operation: Operation, *, seq: int, lease: Lease, now: float) -> Operation:
-    leased_now = stamped(operation, lease=lease, revision=tx.number(), updated_at=now)
+    leased_now = changed(operation, lease=lease, revision=tx.number(), updated_at=now)
     tx.run("update_lease", (*lease_values(lease), lease.until, leased_now.revision, now, seq))
     return leased_now
 
@@ -276,7 +276,7 @@ def _renew(tx: Transaction, operation: Operation, *, lease_seconds: float, now: 
     assert lease is not None, "only called for a record with a lease"
     until = now + lease_seconds
     tx.run("renew", (until, operation.id, lease.token))
-    return stamped(operation, lease=Lease(lease.holder, lease.token, until, lease.attempt))
+    return changed(operation, lease=Lease(lease.holder, lease.token, until, lease.attempt))
 
 
 def _release(tx: Transaction, operation: Operation) -> Operation:
@@ -284,7 +284,7 @@ def _release(tx: Transaction, operation: Operation) -> Operation:
     assert row is not None, "its lease was read in this transaction"
     stored = operation_of(row)
     _remove(tx, stored, seq=row[0])
-    return stamped(operation, lease=None, notes=stored.notes)
+    return changed(operation, lease=None, notes=stored.notes)
 
 
 def _remove(tx: Transaction, operation: Operation, *, seq: int) -> None:
@@ -295,7 +295,7 @@ def _remove(tx: Transaction, operation: Operation, *, seq: int) -> None:
 
 
 def _prune(tx: Transaction, operation: Operation, *, seq: int) -> None:
-    left = stamped(pruned(operation), revision=tx.number())
+    left = changed(pruned(operation), revision=tx.number())
     _drop_names(tx, operation, seq=seq, keys=gateway_keys(operation) - gateway_keys(left))
     tx.run("delete_notes", (seq,))
     for number, note in enumerate(left.notes, start=1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class Writer:
         except apsw.Error as error:
             raise told(error, self._path) from error
 
-    def check_room(self) -> None:
+    def _check_room(self) -> None:
         """Refuse new orders while the disk is almost full.
 
         Raises:
@@ -107,13 +107,14 @@ class Writer:
         assert connection is not None, "opened first"
         connection.execute(STATEMENTS["begin"])
         try:
-            transaction = Transaction(connection, clock=self._clock)
+            transaction = Transaction(connection, clock=self._clock, check_room=self._check_room)
             answers = [_answer(item, transaction) for item in items]
             transaction.finish()
             connection.execute(STATEMENTS["commit"])
         except BaseException:
-            if connection.in_transaction:
-                connection.execute(STATEMENTS["rollback"])
+            with suppress(apsw.Error):  # the first error is the one that counts
+                if connection.in_transaction:
+                    connection.execute(STATEMENTS["rollback"])
             raise
         if self._checkpointer.tail_ready:
             self._checkpointer.carry_tail(connection)
