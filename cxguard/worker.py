@@ -71,7 +71,7 @@ def find_guard(app: Any, *, target: str) -> Guard:
     Raises:
         ConfigurationError: there is none, or more than one.
     """
-    guards = list({id(part): part for part in _parts(app) if isinstance(part, Guard)}.values())
+    guards = list({id(part): part for part in parts_of(app) if isinstance(part, Guard)}.values())
     if len(guards) == 1:
         return guards[0]
     module = target.partition(":")[0]
@@ -113,7 +113,7 @@ _LINKS = (
 )
 
 
-def _parts(app: Any) -> Iterator[Any]:
+def parts_of(app: Any) -> Iterator[Any]:
     """The app and what it consists of, the outer parts first: frameworks differ in names, and agree on wrapping."""
     waiting, seen = deque([app]), {id(app)}
     while waiting and len(seen) < WALK_MAX:

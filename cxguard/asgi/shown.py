@@ -125,17 +125,17 @@ def _fields(body: Mapping[str, Any]) -> Iterator[str]:
         yield from (str(name) for name in errors)
 
 
-_BOT = re.compile(r"bot\b|crawl|spider|slurp|preview|monitor|uptime|headlesschrome|curl/|python-|go-http|wget", re.IGNORECASE)
+_BOT = re.compile(r"bot\b|crawl|spider|slurp|preview|monitor|uptime", re.IGNORECASE)
 _TABLET = re.compile(r"ipad|tablet|(?=.*android)(?!.*mobile)", re.IGNORECASE)
 _PHONE = re.compile(r"mobi|iphone|android", re.IGNORECASE)
 
 
 def device_of(user_agent: str) -> str:
-    """`phone`, `tablet`, `computer`, `bot`, or empty where nothing is said."""
-    if not user_agent:
-        return ""
+    """`phone`, `tablet`, `computer`, `bot`, or empty where it is not said: a shop's own app or front server."""
     if _BOT.search(user_agent):
         return "bot"
+    if "mozilla" not in user_agent.lower():
+        return ""
     if _TABLET.search(user_agent):
         return "tablet"
     return "phone" if _PHONE.search(user_agent) else "computer"

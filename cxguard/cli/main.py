@@ -1,0 +1,63 @@
+"""The group of commands, and what they have in common: errors are one clear line, and exit codes mean the same everywhere."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from cxguard.errors import CxguardError
+
+EXIT_CODES = """\
+\b
+Exit codes:
+  0  all is well
+  1  a problem was found, or something could not be done; the last line says what
+  2  the command was written wrongly
+"""
+
+_COMMANDS = {
+    "demo": "cxguard.cli.demo",
+    "worker": "cxguard.cli.worker",
+    "dashboard": "cxguard.cli.dashboard",
+    "orders": "cxguard.cli.orders",
+    "report": "cxguard.cli.report",
+    "doctor": "cxguard.cli.doctor",
+}
+
+
+class Commands(click.Group):
+    """Loads a command when it is called: a worker needs no tables, and a report no server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[cmd_name]).command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Our own errors are for people: their text, without a traceback. All others are bugs, and show where."""
+        try:
+            return super().invoke(ctx)
+        except CxguardError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.command(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("cxguard"), prog_name="cxguard")
+def main() -> None:
+    """A checkout that charges once, keeps the order when the gateway is down, and shows who met an error.
+
+    \b
+    Examples:
+      cxguard demo
+      cxguard worker shop.main:app
+      cxguard orders list sqlite:///shop.db --state held
+      cxguard report sqlite:///shop.db --would-have
+      cxguard doctor shop.main:app
+    """
