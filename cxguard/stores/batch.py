@@ -148,3 +148,31 @@ class Batcher(Generic[Item, Answer]):
             _, future = self._waiting.popleft()
             if not future.done():
                 future.set_exception(StoreUnavailable(f"{self._name} does not answer: nothing was sent; try again in a moment"))
+
+
+class Lines(Generic[Item, Answer]):
+    """A batcher for each event loop that asks: requests have one, and the heartbeat, in its own thread, has another.
+
+    Args:
+        make: makes one more batcher over the same `send`, which must bear being called from several loops.
+    """
+
+    def __init__(self, make: Callable[[], Batcher[Item, Answer]]) -> None:
+        self._make = make
+        self._by_loop: dict[asyncio.AbstractEventLoop, Batcher[Item, Answer]] = {}
+
+    async def ask(self, item: Item) -> Answer:
+        """As `Batcher.ask`, in the line of the running loop."""
+        loop = asyncio.get_running_loop()
+        batcher = self._by_loop.get(loop)
+        if batcher is None:
+            for ended in [known for known in tuple(self._by_loop) if known.is_closed()]:
+                self._by_loop.pop(ended, None)
+            batcher = self._by_loop.setdefault(loop, self._make())
+        return await batcher.ask(item)
+
+    async def drain(self) -> None:
+        """As `Batcher.drain`, for the running loop; others end their own."""
+        batcher = self._by_loop.get(asyncio.get_running_loop())
+        if batcher is not None:
+            await batcher.drain()

@@ -129,7 +129,7 @@ WHERE namespace = ? AND due_at IS NOT NULL AND lease_token IS NULL
 ORDER BY due_at LIMIT 1
 
 -- name: narrowed
-AND namespace = :namespace
+AND +namespace = :namespace
 AND (:rule IS NULL OR rule = :rule)
 AND (:reference IS NULL OR reference = :reference OR (reference IS NULL AND id >= :id_low AND id < :id_high))
 AND (:session IS NULL OR session = :session)
@@ -176,7 +176,7 @@ ORDER BY due_at, seq LIMIT :limit
 
 -- name: due
 SELECT due_at, seq FROM operations
-WHERE due_at IS NOT NULL
+WHERE namespace = :namespace AND due_at IS NOT NULL
 {narrowed} {most_overdue_first}
 
 -- name: listed

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from cxguard.core.money import Note
 from cxguard.core.operation import Operation
 from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
-from cxguard.stores.batch import BATCH_MAX, PATIENCE_SECONDS, WAITING_MAX, Batcher
+from cxguard.stores.batch import BATCH_MAX, PATIENCE_SECONDS, WAITING_MAX, Batcher, Lines
 from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
 from cxguard.stores.sqlite import reads, small, verbs
 from cxguard.stores.sqlite.reader import Read, Reader
@@ -36,8 +36,8 @@ class _Open:
     pid: int
     writing: WorkerThread[Job]
     reading: WorkerThread[Read]
-    writes: Batcher[Job, Any]
-    reads: Batcher[Read, Any]
+    writes: Lines[Job, Any]
+    reads: Lines[Read, Any]
 
 
 class SQLiteStore:
@@ -232,9 +232,12 @@ class SQLiteStore:
             pid=os.getpid(),
             writing=writing,
             reading=reading,
-            writes=Batcher(writing.send, name=str(self.path), patience_seconds=self._patience_seconds, **self._limits),
-            reads=Batcher(reading.send, name=str(self.path), patience_seconds=self._patience_seconds, **self._limits),
+            writes=Lines(lambda: self._batcher(writing.send)),
+            reads=Lines(lambda: self._batcher(reading.send)),
         )
+
+    def _batcher(self, send: Callable[[list[Any]], asyncio.Future[Sequence[Any]]]) -> Batcher[Any, Any]:
+        return Batcher(send, name=str(self.path), patience_seconds=self._patience_seconds, **self._limits)
 
     async def _start(self) -> None:
         if self._open is not None:
