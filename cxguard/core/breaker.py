@@ -177,7 +177,7 @@ def admit(
         return ADMITTED, state
     silent_seconds = silence(state, policy, now)
     if silent_seconds > 0:
-        return _rejected(silent_seconds), state
+        return Admission(Verdict.REJECTED, silent_seconds), state
     if forced_now(state, now) is not None:
         return ADMITTED, state
     state = replace(state, forced=None) if state.forced is not None else state
@@ -270,7 +270,7 @@ def _probe(
     state: BreakerState, policy: BreakerPolicy, now: float, *, probe_id: str, queued: bool, operation_id: str
 ) -> tuple[Admission, BreakerState]:
     if len(state.probes) >= policy.probes_max:
-        return _rejected(PROBE_BUSY_SECONDS), state
+        return Admission(Verdict.REJECTED, PROBE_BUSY_SECONDS), state
     live_turn = state.probed % 3 == 2
     same_order = bool(operation_id) and operation_id == state.probed_order
     wait_seconds = max(
@@ -279,7 +279,7 @@ def _probe(
         _left(state.turn_at + policy.turn_seconds, now, policy.probe_pause_seconds + policy.turn_seconds) if queued is live_turn else 0.0,
     )
     if wait_seconds > 0:
-        return _rejected(wait_seconds), state
+        return Admission(Verdict.REJECTED, wait_seconds), state
     return PROBE, replace(
         state,
         probes=(*state.probes, Probe(probe_id, now + policy.probe_lease_seconds)),
@@ -303,10 +303,6 @@ def _half_opened(state: BreakerState, now: float) -> BreakerState:
     )
 
 
-def _rejected(seconds: float) -> Admission:
-    return Admission(Verdict.REJECTED, retry_after_seconds=max(seconds, 0.0))
-
-
 def _left(until: float, now: float, seconds_max: float) -> float:
     """Seconds until *until*; none when it is past, or so far off that the clock must have gone back."""
     left = until - now
@@ -320,10 +316,8 @@ def _heard_closed(state: BreakerState, policy: BreakerPolicy, now: float, *, hea
     if heard is Heard.NEUTRAL:
         return state
     failed = heard in (Heard.FAILURE, Heard.THROTTLED)
-    now_counts, last_counts = _counts(state, policy, now)
-    now_counts = Counts(
-        now_counts.since, now_counts.calls + 1, now_counts.failures + failed, now_counts.slow + (heard is Heard.SLOW)
-    )
+    so_far, last_counts = _counts(state, policy, now)
+    now_counts = Counts(so_far.since, so_far.calls + 1, so_far.failures + failed, so_far.slow + (heard is Heard.SLOW))
     state = replace(state, failures=state.failures + 1 if failed else 0, now_counts=now_counts, last_counts=last_counts)
     why = _too_much(state, policy)
     return _opened(state, policy, now, why=why, jitter=jitter) if why else state
@@ -383,20 +377,14 @@ def _opened(state: BreakerState, policy: BreakerPolicy, now: float, *, why: str,
 
 
 def _closed(state: BreakerState, now: float) -> BreakerState:
-    return replace(
-        state,
-        label=Label.CLOSED,
+    """As at first, but for how often it tripped, and a person's word."""
+    return BreakerState(
         revision=state.revision + 1,
         why="probes_went_well",
-        failures=0,
         now_counts=Counts(now),
-        last_counts=Counts(),
         closed_at=now,
-        probes=(),
-        probed=0,
-        probes_well=0,
-        probed_order="",
-        throttled_until=0.0,
+        trips=state.trips,
+        forced=state.forced,
     )
 
 

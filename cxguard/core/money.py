@@ -137,6 +137,8 @@ def fold(sends: Sequence[Send], notes: Iterable[Note], *, generation: int) -> Mo
     Args:
         generation: the present life: only what it sent can make it declined or refunded.
     """
+    if not sends and notes == ():
+        return NO_MONEY
     known = _by_key(sends, notes)
     if not known:
         return NO_MONEY
@@ -187,6 +189,11 @@ def _one_charge(key: _Key, *, generation: int) -> Money:
     if state is MoneyState.UNKNOWN:
         return Money(state, unknown_keys=(key.name,))
     return Money(state) if key.generation in (generation, 0) else NO_MONEY
+
+
+def pending_refunds(sends: Sequence[Send], notes: Iterable[Note]) -> tuple[str, ...]:
+    """The gateway keys of refunds and voids of which we do not know whether they worked, oldest first."""
+    return tuple(key.name for key in _by_key(sends, notes) if key.kind in _GIVING_BACK and key.state is MoneyState.UNKNOWN)
 
 
 _OPEN = (Unknown, NeedsShopper)  # a payment may exist, or may yet complete

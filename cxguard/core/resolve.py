@@ -7,6 +7,7 @@
     charged                         complete the order; without `later` a person does
     declined                        that is the end, and the shopper is told
     surely not charged              cancel if asked or over; else place it, if it is kept; else let it go
+    held                            proof leads out of doubt; out of anything else only a person does
 
 Nothing here charges under another key, and nothing unknown is cancelled or called failed.
 """
@@ -17,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cxguard.core.money import Money, MoneyState, Send, SendKind, unanswered
-from cxguard.core.operation import Entry, Operation, State, WaitingFor, money_of
-from cxguard.core.outcomes import Charged, NeedsShopper
+from cxguard.core.decide import RELEASED
+from cxguard.core.money import Money, MoneyState, NoteKind, Send, SendKind, fold, pending_refunds, standing_minor, unanswered
+from cxguard.core.operation import Operation, State, WaitingFor, money_of
+from cxguard.core.outcomes import Charged, NeedsShopper, Outcome
 
 SHOP = "shop"  # the gateway name of sends that the shop's own code makes
 LOOKS_MAX = 12  # looks at one unknown; at the schedule's pauses about half an hour
@@ -132,45 +134,80 @@ def next_duty(operation: Operation, ways: Ways, *, looked: frozenset[str], now: 
     return _none(operation, ways, now=now)
 
 
+# --- unknown
+
+
 def _unknown(operation: Operation, money: Money, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
+    unwanted = _is_unwanted(operation, money, now)
     fresh = [key for key in money.unknown_keys if key not in looked]
     if ways.find and fresh:
-        return Find(fresh[0], cancel=_must_not_complete(operation, now))
-    key = money.unknown_keys[0]
-    if _needs_shopper(operation, key):
-        if not _must_not_complete(operation, now):
-            return Hold("needs_shopper", WaitingFor.SHOPPER)
-        return _wait_or_hold(operation, ways, now=now)
-    last = unanswered(operation.sends, operation.notes, key)
-    if last and f"resend:{key}" not in looked and _may_resend(operation, last, ways, now=now):
-        return Resend(last[-1])
-    return _wait_or_hold(operation, ways, now=now)
-
-
-def _may_resend(operation: Operation, open_sends: Sequence[Send], ways: Ways, *, now: float) -> bool:
-    """The same key again is right only while the gateway remembers it, and while charging would still be wanted."""
-    first = min(send.sent_at for send in operation.sends if send.key == open_sends[-1].key)
-    remembered = now - first < ways.key_lifetime_seconds
-    wanted = not _must_not_complete(operation, now) and operation.state is not State.CANCELLED
-    last = open_sends[-1]
-    return ways.resend and last.keyed and last.parcel is not None and remembered and wanted
-
-
-def _wait_or_hold(operation: Operation, ways: Ways, *, now: float) -> Duty:
-    if not ways.find and not ways.resend:
+        return Find(fresh[0], cancel=unwanted)
+    if not unwanted and any(_needs_shopper(operation, key) for key in money.unknown_keys):
+        return Hold("needs_shopper", WaitingFor.SHOPPER)
+    send = _same_again(operation, money, ways, now=now)
+    if send is not None and f"resend:{send.key}" not in looked:
+        return Resend(send)
+    if not ways.find and send is None:
         return Hold("charge_unknown", WaitingFor.AGENT)
-    if _looks(operation.history) >= ways.looks_max:
-        return Hold("unknown_unresolved", WaitingFor.AGENT)
-    return Wait(now, "charge_unknown")
+    return _wait_or_hold(operation, money.unknown_keys, ways, hold="unknown_unresolved", wait="charge_unknown", now=now)
+
+
+def _is_unwanted(operation: Operation, money: Money, now: float) -> bool:
+    """Whether a charge that is still under way should never complete: the order is over, or paid by another one."""
+    over = operation.cancel_asked or _gave_up(operation, now) or operation.state in _ENDED
+    return over or bool(money.charged_keys)
+
+
+def _same_again(operation: Operation, money: Money, ways: Ways, *, now: float) -> Send | None:
+    """The send to repeat, while the gateway remembers its key and a charge would still be right; else None."""
+    if not ways.resend or len(money.unknown_keys) > 1 or _is_unwanted(operation, money, now):
+        return None
+    key = money.unknown_keys[0]
+    open_sends = unanswered(operation.sends, operation.notes, key)
+    if not open_sends or _needs_shopper(operation, key) or not _is_remembered(operation, key, ways, now=now):
+        return None
+    last = open_sends[-1]
+    return last if last.keyed and last.parcel is not None else None
+
+
+def _is_remembered(operation: Operation, key: str, ways: Ways, *, now: float) -> bool:
+    """Counted from the first send of the key: later ones do not lengthen a gateway's memory."""
+    return now - min(send.sent_at for send in operation.sends if send.key == key) < ways.key_lifetime_seconds
+
+
+def _needs_shopper(operation: Operation, key: str) -> bool:
+    return any(isinstance(outcome, NeedsShopper) for outcome in _told(operation, key))
+
+
+def _wait_or_hold(operation: Operation, keys: Sequence[str], ways: Ways, *, hold: str, wait: str, now: float) -> Duty:
+    """Look again later; at last, and not before a late send must have shown up, a person."""
+    sends = [send for send in operation.sends if send.key in keys]
+    settled_at = max((send.sent_at + ways.settle_seconds for send in sends), default=now)
+    if _tries(operation, keys) < ways.looks_max:
+        return Wait(now, wait)
+    return Wait(settled_at, wait) if now < settled_at else Hold(hold, WaitingFor.AGENT)
+
+
+def _tries(operation: Operation, keys: Sequence[str]) -> int:
+    """How often we asked, or sent the same again, in vain."""
+    looks = sum(entry.event == LOOK_EVENT for entry in operation.history)
+    return looks + sum(len(unanswered(operation.sends, operation.notes, key)) for key in keys)
+
+
+# --- charged
 
 
 def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
-    if operation.cancel_asked or operation.state is State.CANCELLED:
+    if operation.state is State.CANCELLED or _cancelled_in_time(operation):
         return _refund(operation, money.charged_keys[0], "cancelled", ways, looked=looked, now=now)
     if len(money.charged_keys) > 1:
         return _refund(operation, money.charged_keys[-1], "second_charge", ways, looked=looked, now=now)
     if operation.state is State.FINISHED:
-        return Finish("paid")
+        return _finished_and_charged(operation)
+    if operation.state is State.HELD and operation.why not in _IN_DOUBT:
+        return _still_held(operation)
+    if operation.state is State.HELD and operation.answered_at is not None:
+        return Finish("paid")  # it had ended well before the doubt came up
     if operation.answer is not None and operation.state is State.RUNNING:
         return Hold("answered_not_confirmed", WaitingFor.AGENT)
     if ways.later:
@@ -178,62 +215,90 @@ def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     return Hold("order_missing", WaitingFor.AGENT)
 
 
-def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
-    if operation.state in (State.FINISHED, State.CANCELLED):
-        return Finish("ended")
-    if operation.cancel_asked:
-        return Cancel("cancel_asked")
-    if _gave_up(operation, now):
-        return Cancel("gave_up")
-    if operation.state is State.HELD:
-        return Hold(operation.why or "held", operation.waiting_for or WaitingFor.AGENT)
-    if ways.later and operation.kept:
-        return Place()
-    if operation.steps and operation.give_up_at is not None:
-        return Wait(operation.give_up_at, operation.why or "steps_kept")
-    return Cancel("not_kept")
+def _cancelled_in_time(operation: Operation) -> bool:
+    """Whether cancelling was asked for before the order ended. Nobody gets money back for goods by asking later."""
+    if operation.state is not State.FINISHED or operation.answered_at is None:
+        return operation.cancel_asked
+    wishes = (note for note in operation.notes if note.kind is NoteKind.CANCEL and note.generation in (0, operation.generation))
+    return any(note.at <= operation.answered_at for note in wishes)
+
+
+def _finished_and_charged(operation: Operation) -> Duty:
+    """The usual end, unless the last save knew of no charge (the shopper was told so), or a wish to cancel came after it."""
+    known = operation.notes[: operation.notes_seen]
+    if fold(operation.sends, known, generation=operation.generation).state is not MoneyState.CHARGED:
+        return Hold("charged_after_end", WaitingFor.AGENT)
+    if any(note.kind is NoteKind.CANCEL for note in operation.notes[operation.notes_seen :]):
+        return Hold("cancel_asked", WaitingFor.AGENT)
+    return Finish("paid")
 
 
 def _refund(operation: Operation, key: str, why: str, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
     """Under a gateway name that we cannot call (the shop's own charging) only a person can give back."""
     send = next((send for send in operation.sends if send.key == key), None)
     proof = _proof(operation, key)
-    if send is None or send.gateway == SHOP or proof is None or not proof.payment_id:
+    amount_minor = standing_minor(operation.sends, operation.notes, key)
+    if send is None or send.gateway == SHOP or proof is None or not amount_minor:
         return Hold("refund_due", WaitingFor.AGENT)
     if f"refund:{key}" in looked:  # it was refused just now
-        tried_out = _looks(operation.history) >= ways.looks_max
-        return Hold("refund_due", WaitingFor.AGENT) if tried_out else Wait(now, "refund_due")
-    return Refund(key, proof.amount_minor, proof.currency, proof.payment_id, why)
-
-
-def _refund_pending(operation: Operation, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
-    back = [send for send in operation.sends if send.kind in (SendKind.REFUND, SendKind.VOID)]
-    pending = next(send for send in back if unanswered(operation.sends, operation.notes, send.key))
-    if pending.keyed and ways.resend and f"resend:{pending.key}" not in looked:
-        return Resend(pending)
-    if _looks(operation.history) >= ways.looks_max or not ways.resend:
-        return Hold("refund_unknown", WaitingFor.AGENT)
-    return Wait(now, "refund_unknown")
+        return _wait_or_hold(operation, (), ways, hold="refund_due", wait="refund_due", now=now)
+    return Refund(key, amount_minor, proof.currency, proof.payment_id, why)
 
 
 def _proof(operation: Operation, key: str) -> Charged | None:
-    own = [send.outcome for send in operation.sends if send.key == key]
-    noted = [note.outcome for note in operation.notes if note.gateway_key == key]
-    return next((outcome for outcome in own + noted if isinstance(outcome, Charged)), None)
+    """What was told of the charge, with the gateway's own name for it, without which nothing can be given back."""
+    return next((outcome for outcome in _told(operation, key) if isinstance(outcome, Charged) and outcome.payment_id), None)
 
 
-def _needs_shopper(operation: Operation, key: str) -> bool:
-    return any(isinstance(send.outcome, NeedsShopper) for send in operation.sends if send.key == key)
+def _refund_pending(operation: Operation, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
+    key = pending_refunds(operation.sends, operation.notes)[0]
+    last = [send for send in operation.sends if send.key == key][-1]
+    again = last.kind is SendKind.REFUND and last.keyed and ways.resend and _is_remembered(operation, key, ways, now=now)
+    if again and f"resend:{key}" not in looked:
+        return Resend(last)
+    if ways.find and key not in looked:
+        return Find(key)
+    if not again and not ways.find:
+        return Hold("refund_unknown", WaitingFor.AGENT)
+    return _wait_or_hold(operation, (key,), ways, hold="refund_unknown", wait="refund_unknown", now=now)
 
 
-def _must_not_complete(operation: Operation, now: float) -> bool:
-    return operation.cancel_asked or _gave_up(operation, now)
+# --- surely not charged
+
+
+def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
+    if operation.state in _ENDED:
+        return Finish("ended")
+    if operation.cancel_asked:
+        return Cancel("cancel_asked")
+    if _gave_up(operation, now):
+        return Cancel("gave_up")
+    if operation.state is State.HELD and operation.why not in _IN_DOUBT:
+        return _still_held(operation)
+    if operation.state is State.RUNNING and operation.answer is not None:
+        return Hold("answered_not_confirmed", WaitingFor.AGENT)
+    if operation.state is State.HELD and operation.why == "needs_shopper":
+        return Cancel("needs_shopper")  # the payment ended at the bank: its key can charge no more
+    if ways.later and operation.kept:
+        return Place()
+    if operation.steps:
+        return Wait(operation.give_up_at, operation.why or "steps_kept")
+    return Cancel(RELEASED if operation.state is State.RUNNING else "not_kept")
+
+
+_ENDED = frozenset({State.FINISHED, State.CANCELLED})
+_IN_DOUBT = frozenset({"charge_unknown", "unknown_unresolved", "needs_shopper", "refund_due", "refund_unknown"})
+
+
+def _still_held(operation: Operation) -> Hold:
+    """A person took it, or has to: a webhook that confirms what we know must not run anything again."""
+    return Hold(operation.why or "held", operation.waiting_for or WaitingFor.AGENT)
 
 
 def _gave_up(operation: Operation, now: float) -> bool:
     return operation.give_up_at is not None and now >= operation.give_up_at
 
 
-def _looks(history: Sequence[Entry]) -> int:
-    """How often we have asked, or tried in vain."""
-    return sum(entry.event == LOOK_EVENT for entry in history)
+def _told(operation: Operation, key: str) -> list[Outcome]:
+    own = [send.outcome for send in operation.sends if send.key == key]
+    return own + [note.outcome for note in operation.notes if note.gateway_key == key and note.outcome is not None]

@@ -19,6 +19,7 @@ from cxguard.core.money import (
     Send,
     SendKind,
     fold,
+    pending_refunds,
     standing_minor,
     unanswered,
 )
@@ -333,6 +334,7 @@ def test_refund_pending(sends: list[Send], notes: list[Note], pending: bool) -> 
     """A refund is pending while a send of it may have worked and nobody said; it never makes the charge unknown."""
     money = fold([charge(), *sends], notes, generation=1)
     assert money.refund_pending is pending
+    assert pending_refunds([charge(), *sends], notes) == (("act-1",) if pending else ())
     assert money.unknown_keys == ()
 
 
