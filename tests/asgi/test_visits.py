@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import timeit
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,10 +17,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from cxguard.asgi.shown import CAUSES, SLOW_SECONDS, device_of, language_of, refused_field, shop_cause
-from cxguard.asgi.visits import Visits
+from cxguard.asgi.visits import SESSION_IN_SCOPE, Visits
 from cxguard.core.answer import Situation
 from cxguard.core.reading import HandlerAnswer
-from cxguard.core.session import By, Cause, Session, Stage, visit_id
+from cxguard.core.session import By, Cause, Session, Stage
 from cxguard.engine.recorder import load_session
 from cxguard.engine.report import build_report
 from cxguard.events import Event
@@ -43,10 +44,33 @@ def pages(handler: Any = charging_handler, **others: Response | Exception) -> St
     return Starlette(routes=[Route("/pay", handler, methods=["POST"]), Route("/{rest:path}", page)])
 
 
+class Noting:
+    """An app that notes which visit each request belongs to: what the guard puts into the scope for it."""
+
+    def __init__(self, app: Any, visits: dict[str, str]) -> None:
+        self.app = app
+        self.visits = visits
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+        if SESSION_IN_SCOPE in scope:
+            self.visits["last"] = scope[SESSION_IN_SCOPE]
+            names = [value.decode() for name, value in scope["headers"] if name == b"x-user"]
+            self.visits.update(dict.fromkeys(names, scope[SESSION_IN_SCOPE]))
+
+
 async def followed(world: Worlds, handler: Any = charging_handler, *rules: Rule, **options: Any) -> World:
     answers = {name: options.pop(name) for name in ("cart", "checkout", "thanks") if name in options}
     given = {"funnel": FUNNEL, "visitor": header("x-user"), **options}
-    return await world(handler, *rules, app=pages(handler, **answers), **given)
+    shop = await world(handler, *rules, app=pages(handler, **answers), **given)
+    return noted(shop)
+
+
+def noted(shop: World) -> World:
+    """The same shop, its visits noted."""
+    noting = Noting(shop.app, {})
+    transport = httpx.ASGITransport(noting, raise_app_exceptions=False)
+    return replace(shop, client=httpx.AsyncClient(transport=transport, base_url="http://shop.example"), app=noting)
 
 
 async def settled(world: World) -> None:
@@ -56,11 +80,9 @@ async def settled(world: World) -> None:
 
 
 async def session_of(world: World, *, visitor: str = "ann") -> Session:
-    """The visit of *visitor* as it was recorded: found by what the test knows, the visitor's own header."""
+    """The visit of *visitor* as it was recorded."""
     await settled(world)
-    visits = Visits(world.guard)
-    name = visit_id(visits._pseudonym("visitor", visitor), world.clock.now())
-    session = await load_session(world.store, name, namespace="shop")
+    session = await load_session(world.store, world.app.visits[visitor], namespace="shop")
     assert session is not None
     return session
 
@@ -167,7 +189,7 @@ async def test_an_app_that_raises_without_an_answer_has_shown_an_error(world: Wo
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise ZeroDivisionError
 
-    shop = await world(app=app, funnel=FUNNEL, visitor=header("x-user"))
+    shop = noted(await world(app=app, funnel=FUNNEL, visitor=header("x-user")))
     await get(shop, "/checkout")
     (exposure,) = (await session_of(shop)).exposures
     assert (exposure.message.label, exposure.cause) == ("http_500@0", Cause.OUR_OUTAGE)
