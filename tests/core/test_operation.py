@@ -140,10 +140,11 @@ def test_reopening_leaves_a_decline_behind() -> None:
     assert move(declined, Move.REOPEN).money is MoneyState.NONE
 
 
-def test_refolding_the_same_record_makes_no_copy() -> None:
-    """A record whose figures are right is returned as it is."""
+def test_refolding_twice_is_refolding_once() -> None:
+    """The kept figures follow the sends and notes; a record whose figures are right stays equal."""
     record = refolded(operation(sends=(line(Charged(4999, "EUR")),)))
-    assert refolded(record) is record
+    assert (record.money, record.captured_minor) == (MoneyState.CHARGED, 4999)
+    assert refolded(record) == record
 
 
 @pytest.mark.parametrize(
