@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from cxguard.core.operation import RECORD_VERSION, Operation
 from cxguard.stores.base import Query, Tally
-from cxguard.stores.record import gateway_keys, matches, prune_at, ripe_at, unpaid_minor
+from cxguard.stores.record import ENDED, gateway_keys, matches, prune_at, ripe_at, unpaid_minor
 
 STALE_MIN = 64  # outdated queue entries that are not worth clearing away
 
@@ -103,7 +103,7 @@ class MemoryIndex:
         self._add_to_lists(row)
         for name in _names(operation):
             self._named.setdefault(name, {})[operation.id] = row
-        self._put_times(row)
+        self._put_times(row, None)
 
     def replace(self, row: Row, operation: Operation) -> None:
         before = row.operation
@@ -115,8 +115,9 @@ class MemoryIndex:
         if _name_sources(before) != _name_sources(operation):
             self._rename(row, before)
         if before.rule != operation.rule:
-            self._ripe[before.namespace, before.rule].put(row, None)
-        self._put_times(row)
+            _queue(self._ripe, (before.namespace, before.rule)).put(row, None)
+            _queue(self._ripe, (operation.namespace, operation.rule)).put(row, ripe_at(operation))
+        self._put_times(row, before)
 
     def remove(self, row: Row) -> None:
         operation = row.operation
@@ -124,9 +125,9 @@ class MemoryIndex:
         self._drop_from_lists(row)
         for name in _names(operation):
             self._drop_name(name, operation.id)
-        self._ripe[operation.namespace, operation.rule].put(row, None)
-        self._due[operation.namespace].put(row, None)
-        self._prune[operation.namespace].put(row, None)
+        _queue(self._ripe, (operation.namespace, operation.rule)).put(row, None)
+        _queue(self._due, operation.namespace).put(row, None)
+        _queue(self._prune, operation.namespace).put(row, None)
 
     def ripe(self, namespace: str, rules: Sequence[str], *, now: float, limit: int) -> list[Row]:
         """The *limit* most overdue rows of *rules*: due without a lease, or with a lapsed one."""
@@ -171,12 +172,16 @@ class MemoryIndex:
                 return self._named.get((kind, value), {}).values()
         return (row for group, rows in self._groups.items() if group[0] == query.namespace for row in rows.values())
 
-    def _put_times(self, row: Row) -> None:
+    def _put_times(self, row: Row, before: Operation | None) -> None:
+        """Bring the queues up to date; most changes touch one of them."""
         operation = row.operation
-        namespace = operation.namespace
-        _queue(self._ripe, (namespace, operation.rule)).put(row, ripe_at(operation))
-        _queue(self._due, namespace).put(row, operation.due_at)
-        _queue(self._prune, namespace).put(row, prune_at(operation, pruned=row.pruned))
+        lease, due_at = (before.lease, before.due_at) if before is not None else (None, None)
+        if operation.due_at != due_at:
+            _queue(self._due, operation.namespace).put(row, operation.due_at)
+        if operation.due_at != due_at or operation.lease is not lease:
+            _queue(self._ripe, (operation.namespace, operation.rule)).put(row, ripe_at(operation))
+        if operation.state in ENDED or (before is not None and before.state in ENDED):
+            _queue(self._prune, operation.namespace).put(row, prune_at(operation, pruned=row.pruned))
 
     def _add_to_lists(self, row: Row) -> None:
         operation = row.operation

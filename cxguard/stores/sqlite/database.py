@@ -12,14 +12,14 @@ from cxguard.errors import ConfigurationError, StoreError, StoreUnavailable, Sto
 from cxguard.stores.sqlite.statements import SCHEMA, STATEMENTS
 
 SCHEMA_VERSION = 1
-BUSY_MILLISECONDS = 3000  # how long another program may hold the file: less than a batch's patience
+BUSY_SECONDS = 3.0  # how long another program may hold the file: less than a batch's patience
 CACHE_KIBIBYTES = 32_768  # pages of one connection; the names of a million records fit
 STATEMENTS_CACHED = 128  # more than there are
 CHECK_BYTES_MAX = 256 * 1024 * 1024  # a quick check reads all of the file: beyond this only the small tables, `doctor` reads on
 LOG_BYTES_KEPT = 64 * 1024 * 1024  # a log file that has grown larger is cut back to this
 
 
-def connect(path: Path) -> apsw.Connection:
+def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> apsw.Connection:
     """A connection with every setting that the level `fsync` rests on.
 
     `synchronous=FULL`: the log is on the disk before a commit is told. `fullfsync`: macOS asks its disks for it by name.
@@ -29,7 +29,7 @@ def connect(path: Path) -> apsw.Connection:
     connection = apsw.Connection(
         str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX, statementcachesize=STATEMENTS_CACHED
     )
-    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    connection.set_busy_timeout(int(busy_seconds * 1000))
     if connection.execute("PRAGMA journal_mode = WAL").fetchall() != [("wal",)]:
         raise ConfigurationError(f"the file system of {path} cannot hold a write-ahead log: put the store on a local disk")
     for setting in (

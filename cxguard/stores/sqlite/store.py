@@ -23,6 +23,7 @@ from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, 
 from cxguard.stores.batch import BATCH_MAX, PATIENCE_SECONDS, WAITING_MAX, Batcher, Lines
 from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
 from cxguard.stores.sqlite import reads, small, verbs
+from cxguard.stores.sqlite.database import BUSY_SECONDS
 from cxguard.stores.sqlite.reader import Read, Reader
 from cxguard.stores.sqlite.rows import encode
 from cxguard.stores.sqlite.worker_thread import WorkerThread
@@ -225,7 +226,13 @@ class SQLiteStore:
 
     def _make_open(self) -> _Open:
         writing: WorkerThread[Job] = WorkerThread(
-            Writer(self.path, clock=self._clock, free_bytes_min=self._free_bytes_min), name="cxguard-write"
+            Writer(
+                self.path,
+                clock=self._clock,
+                free_bytes_min=self._free_bytes_min,
+                busy_seconds=min(BUSY_SECONDS, self._patience_seconds / 2),  # its error comes before our patience ends
+            ),
+            name="cxguard-write",
         )
         reading: WorkerThread[Read] = WorkerThread(Reader(self.path), name="cxguard-read")
         return _Open(

@@ -1,6 +1,6 @@
 """The writing verbs, each run whole inside a batch's transaction.
 
-Every verb reads and decides first and writes last: a refusal (`LeaseLost`, `KeyError`) has changed nothing.
+Every verb reads and decides first and writes last: a refusal (see `REFUSALS`) has changed nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from cxguard.core.money import MoneyState, Note
 from cxguard.core.operation import RECORD_VERSION, Lease, Operation, State, changed
-from cxguard.errors import LeaseLost
+from cxguard.errors import LeaseLost, StoreUnavailable
 from cxguard.stores.base import Match, Opened, Seen
 from cxguard.stores.codec import decode_note, encode_body, encode_note
 from cxguard.stores.record import (
@@ -40,6 +40,13 @@ from cxguard.stores.sqlite.rows import (
 from cxguard.stores.sqlite.transaction import Transaction
 
 PUT_OFF_SECONDS = 300.0  # a record that cannot be read is looked at again after this: it must not stand before others
+
+
+class UnknownOperation(KeyError):
+    """There is no record with this id. A class of its own: any other KeyError is a mistake in here, after who knows what."""
+
+
+REFUSALS = (LeaseLost, StoreUnavailable, UnknownOperation)  # raised before anything was written
 
 
 def open_operation(
@@ -117,7 +124,7 @@ def seize_operation(
 ) -> Opened:
     row = tx.one("find", (seen.id,))
     if row is None:
-        raise KeyError(seen.id)
+        raise UnknownOperation(seen.id)
     now = tx.clock.now()
     seq, found = row[0], operation_of(row)
     if is_same_win(found, attempt):

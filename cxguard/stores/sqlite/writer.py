@@ -12,12 +12,13 @@ from typing import Any
 import apsw
 
 from cxguard.clock import Clock
-from cxguard.errors import LeaseLost, StoreUnavailable
+from cxguard.errors import StoreUnavailable
 from cxguard.stores.sqlite.checkpointer import Checkpointer
-from cxguard.stores.sqlite.database import connect, prepare, quick_check, told
+from cxguard.stores.sqlite.database import BUSY_SECONDS, connect, prepare, quick_check, told
 from cxguard.stores.sqlite.place import check_place, free_bytes
 from cxguard.stores.sqlite.statements import STATEMENTS
 from cxguard.stores.sqlite.transaction import Transaction
+from cxguard.stores.sqlite.verbs import REFUSALS
 
 Job = Callable[[Transaction], Any]
 Answer = Any  # what a job returns, or the exception that is its caller's alone
@@ -32,8 +33,9 @@ class _BatchFailed(Exception):
 class Writer:
     """What the writing thread does. See `WorkerThread`."""
 
-    def __init__(self, path: Path, *, clock: Clock, free_bytes_min: int = FREE_BYTES_MIN) -> None:
+    def __init__(self, path: Path, *, clock: Clock, free_bytes_min: int = FREE_BYTES_MIN, busy_seconds: float = BUSY_SECONDS) -> None:
         self._path = path
+        self._busy_seconds = busy_seconds
         self._clock = clock
         self._free_bytes_min = free_bytes_min
         self._connection: apsw.Connection | None = None
@@ -51,7 +53,7 @@ class Writer:
         try:
             self._lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             with self._turn():
-                self._connection = connect(self._path)
+                self._connection = connect(self._path, busy_seconds=self._busy_seconds)
                 epoch = prepare(self._connection, self._path)
             quick_check(self._connection, self._path)
             self._connection.set_wal_hook(self._log_grew)
@@ -142,7 +144,7 @@ class Writer:
 def _answer(item: Job, transaction: Transaction) -> Answer:
     try:
         return item(transaction)
-    except (LeaseLost, KeyError, StoreUnavailable) as refusal:  # raised before anything was written
+    except REFUSALS as refusal:
         return refusal
     except Exception as error:
         raise _BatchFailed from error
