@@ -52,11 +52,11 @@ class Noting:
         self.visits = visits
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.app(scope, receive, send)
-        if SESSION_IN_SCOPE in scope:
-            self.visits["last"] = scope[SESSION_IN_SCOPE]
-            names = [value.decode() for name, value in scope["headers"] if name == b"x-user"]
-            self.visits.update(dict.fromkeys(names, scope[SESSION_IN_SCOPE]))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            names = [value.decode() for name, value in scope["headers"] if name == b"x-user" and SESSION_IN_SCOPE in scope]
+            self.visits.update({name: scope[SESSION_IN_SCOPE] for name in names})
 
 
 async def followed(world: Worlds, handler: Any = charging_handler, *rules: Rule, **options: Any) -> World:
