@@ -18,7 +18,7 @@ from cxguard.core.names import normalise_reference
 from cxguard.core.operation import Operation, State
 from cxguard.engine.casefile import Actor, Became
 from cxguard.engine.desk import Desk
-from cxguard.errors import ConfigurationError
+from cxguard.errors import NoSuchOrder
 from cxguard.stores.base import PAGE_MAX, Page, Query, Store
 
 _COLUMNS = ("reference", "state", "money", "amount", "waits for", "why", "created", "due", "rule")
@@ -43,8 +43,16 @@ _reference = click.argument("reference")
 
 @command.command("list")
 @target_argument
-@click.option("--state", "states", multiple=True, type=click.Choice(list(State)), help="Only these; may be given more than once.")
-@click.option("--money", "moneys", multiple=True, type=click.Choice(list(MoneyState)), help="Only these; may be given more than once.")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice([state.value for state in State]), help="Only these; may be given more than once."
+)
+@click.option(
+    "--money",
+    "moneys",
+    multiple=True,
+    type=click.Choice([money.value for money in MoneyState]),
+    help="Only these; may be given more than once.",
+)
 @click.option("--rule", help="Only this rule, by its name.")
 @click.option("--due", is_flag=True, help="Only those with work due, the most urgent first.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, PAGE_MAX), help="Orders on a page.")
@@ -110,7 +118,7 @@ def show(target: str, reference: str, reveal: bool, namespace: str, as_json: boo
 def requeue(target: str, reference: str, why: str, by: str, namespace: str, as_json: bool) -> None:
     """Put a held order back into the queue, when there is something that the queue can do for it."""
     actor = Actor(by, why)
-    _act(find_target(target, namespace=namespace), lambda desk: desk.requeue(reference, actor), reference, as_json=as_json)
+    _act(find_target(target, namespace=namespace), lambda desk: desk.requeue(reference, actor), as_json=as_json)
 
 
 @command.command()
@@ -123,7 +131,7 @@ def requeue(target: str, reference: str, why: str, by: str, namespace: str, as_j
 def cancel(target: str, reference: str, why: str, by: str, namespace: str, as_json: bool) -> None:
     """Cancel an order: at once where surely nothing is charged; else it is asked for, and money that was taken goes back."""
     actor = Actor(by, why)
-    _act(find_target(target, namespace=namespace), lambda desk: desk.cancel(reference, actor), reference, as_json=as_json)
+    _act(find_target(target, namespace=namespace), lambda desk: desk.cancel(reference, actor), as_json=as_json)
 
 
 async def _search(target: Target, query: Query) -> Page:
@@ -146,17 +154,13 @@ async def _one(store: Store, reference: str, *, namespace: str) -> Operation:
     name = normalise_reference(reference)
     page = await store.search(Query(namespace=namespace, reference=name, limit=1)) if name else Page(())
     if not page.operations:
-        raise _no_such_order(reference)
+        raise NoSuchOrder(reference)
     return page.operations[0]
 
 
-def _no_such_order(reference: str) -> ConfigurationError:
-    return ConfigurationError(f"there is no order {reference} here: look at `cxguard orders list`, or give --namespace")
-
-
-def _act(target: Target, action: Callable[[Desk], Awaitable[Became]], reference: str, *, as_json: bool) -> None:
+def _act(target: Target, action: Callable[[Desk], Awaitable[Became]], *, as_json: bool) -> None:
     """Do one thing at the desk, and say what became of it."""
-    became = asyncio.run(_acted(target, action, reference))
+    became = asyncio.run(_acted(target, action))
     if as_json:
         print_json({"done": became.done, "says": became.words, "order": order_json(became.operation)})
     else:
@@ -165,10 +169,7 @@ def _act(target: Target, action: Callable[[Desk], Awaitable[Became]], reference:
         raise SystemExit(1)
 
 
-async def _acted(target: Target, action: Callable[[Desk], Awaitable[Became]], reference: str) -> Became:
+async def _acted(target: Target, action: Callable[[Desk], Awaitable[Became]]) -> Became:
     async with opened_guard(target) as guard:
         desk = Desk(guard.engine, rules={rule.name: rule for rule in guard.rules}, purposes=guard.purposes)
-        try:
-            return await action(desk)
-        except KeyError:
-            raise _no_such_order(reference) from None
+        return await action(desk)

@@ -1,0 +1,245 @@
+"""The doctor's lines: each finding at its threshold, with its health and what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shopworld import rule
+
+from cxguard.core.operation import Operation, State
+from cxguard.engine import doctor
+from cxguard.engine.doctor import Examined, Health, examine_counters, examine_file, examine_gateways, examine_records, examine_store
+from cxguard.errors import ConfigurationError
+from cxguard.rules import replay
+from cxguard.stores.base import Level, SessionBatch
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import FaultyStore, ManualClock
+from cxguard.testing.fake_gateway import FakeGateway
+from cxguard.testing.faulty_store import Fault
+
+DISK = "/dev/sda1 / ext4 rw 0 0\n"
+
+
+def told(examined: list[Examined]) -> dict[str, Health]:
+    assert all(one.do for one in examined if one.health is not Health.OK), "what is wrong says what to do"
+    return {one.about: one.health for one in examined}
+
+
+@pytest.mark.parametrize(
+    ("healths", "worst"),
+    [
+        ([], Health.OK),
+        ([Health.OK, Health.OK], Health.OK),
+        ([Health.OK, Health.WARN], Health.WARN),
+        ([Health.FAIL, Health.WARN, Health.OK], Health.FAIL),
+    ],
+)
+def test_the_worst_line_counts(healths: list[Health], worst: Health) -> None:
+    """One `fail` is a failed examination, whatever else is well."""
+    assert doctor.worst(Examined("x", health, "y") for health in healths) is worst
+
+
+# --- the store
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("level", "health"),
+    [(Level.MEMORY, Health.WARN), (Level.FSYNC, Health.OK), (Level.REPLICATED, Health.OK), (Level.BEST_EFFORT, Health.WARN)],
+)
+async def test_each_level_of_a_store_is_said(level: Level, health: Health) -> None:
+    """What an acknowledgement stands for is the first thing to know."""
+
+    class Store(FaultyStore):
+        @property
+        def level(self) -> Level:
+            return level
+
+    clock = ManualClock()
+    (line,) = await examine_store(Store(MemoryStore(clock=clock)), clock)
+    assert (line.health, line.about) == (health, "store")
+    assert line.found.startswith(level.value)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("apart_seconds", "health"), [(0.0, None), (1.9, None), (2.1, Health.WARN), (-60.0, Health.WARN)])
+async def test_clocks_apart_are_found(apart_seconds: float, health: Health | None) -> None:
+    """A machine whose clock is wrong promises wrong times."""
+    clock, other = ManualClock(), ManualClock()
+    other.advance(60 + apart_seconds)
+    clock.advance(60)
+    assert told(await examine_store(MemoryStore(clock=other), clock)).get("clock") is health
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_is_away_fails() -> None:
+    """No answer is a failure, with the store's own words."""
+    clock = ManualClock()
+    store = FaultyStore(MemoryStore(clock=clock))
+    store.plan("start", Fault.NOT_DONE)
+    assert told(await examine_store(store, clock)) == {"store": Health.FAIL}
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_can_never_work_fails() -> None:
+    """Its own text says what to write."""
+
+    class Unfit(FaultyStore):
+        async def start(self) -> None:
+            raise ConfigurationError("make the folder")
+
+    clock = ManualClock()
+    (line,) = await examine_store(Unfit(MemoryStore(clock=clock)), clock)
+    assert (line.health, line.do) == (Health.FAIL, "make the folder")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.db"
+    path.touch(mode=0o600)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mounts", "in_container", "health"),
+    [
+        (DISK, False, Health.OK),
+        (DISK, True, Health.WARN),
+        ("overlay / overlay rw 0 0\n", True, Health.FAIL),
+        ("tmpfs /tmp tmpfs rw 0 0\n" + DISK, False, Health.FAIL),
+        ("", False, Health.OK),
+    ],
+)
+def test_where_the_file_lies_matters(file: Path, mounts: str, in_container: bool, health: Health) -> None:
+    """A container's own layer and memory lose every order; a volume has to be the same for all processes."""
+    mounts = mounts.replace("/tmp", str(file.parent))
+    assert told(examine_file(file, mounts=mounts, in_container=in_container))["disk"] is health
+
+
+def test_a_file_that_others_can_read_is_found(file: Path) -> None:
+    """Its mode is mended with one command."""
+    assert "file" not in told(examine_file(file, mounts=DISK, in_container=False))
+    file.chmod(0o644)
+    (line,) = [one for one in examine_file(file, mounts=DISK, in_container=False) if one.about == "file"]
+    assert line.do == f"run: chmod 600 {file}"
+
+
+def test_a_log_that_was_never_moved_is_found(file: Path) -> None:
+    """A write-ahead log that grows without end has somebody who reads without end."""
+    wal = file.with_name("shop.db-wal")
+    wal.touch()
+    os.truncate(wal, doctor.WAL_BYTES_WARN + 1)  # a hole: takes no room
+    assert told(examine_file(file, mounts=DISK, in_container=False))["wal"] is Health.WARN
+
+
+@pytest.mark.parametrize(
+    ("free", "health"),
+    [(doctor.FREE_BYTES_FAIL - 1, Health.FAIL), (doctor.FREE_BYTES_WARN - 1, Health.WARN), (doctor.FREE_BYTES_WARN, Health.OK)],
+)
+def test_room_on_the_disk_is_judged(monkeypatch: pytest.MonkeyPatch, file: Path, free: int, health: Health) -> None:
+    """Before the store refuses new orders, the doctor does."""
+    monkeypatch.setattr(doctor, "free_bytes", lambda folder: free)
+    assert told(examine_file(file, mounts=DISK, in_container=False))["room"] is health
+
+
+def test_the_loaded_sqlite_is_named() -> None:
+    """The version that really runs, not the one that Python has."""
+    assert doctor.examine_sqlite().health is Health.OK
+
+
+# --- records and counters
+
+
+def record(state: State, *, due_at: float | None = None) -> Operation:
+    return Operation(
+        id=f"{state}".ljust(64, "0"),
+        namespace="shop",
+        rule="r",
+        owner="o",
+        reference="7K3M-9QXA-2TFV",
+        fingerprint="f",
+        state=state,
+        created_at=0.0,
+        updated_at=0.0,
+        due_at=due_at,
+    )
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("late_seconds", "health"), [(299, Health.OK), (301, Health.FAIL)])
+async def test_an_overdue_order_means_that_nobody_works(late_seconds: float, health: Health) -> None:
+    """Five minutes past its time an order has no worker."""
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    await store.open(record(State.QUEUED, due_at=clock.now()), holder="h", attempt="a", lease_seconds=None)
+    clock.advance(late_seconds)
+    assert told(await examine_records(store, namespace="shop"))["queue"] is health
+
+
+@pytest.mark.asyncio
+async def test_held_orders_are_shown_to_a_person() -> None:
+    """Somebody has to look at them, and is told where."""
+    store = MemoryStore(clock=ManualClock())
+    assert told(await examine_records(store, namespace="shop")) == {"orders": Health.OK, "queue": Health.OK}
+    await store.open(record(State.HELD), holder="h", attempt="a", lease_seconds=None)
+    assert told(await examine_records(store, namespace="shop"))["desk"] is Health.WARN
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("counter", "about", "health"),
+    [
+        ("would.owners.unstable", "owner", Health.FAIL),
+        ("would.owners.missing", "owner", Health.WARN),
+        ("would.bodies.with_card", "cards", Health.WARN),
+        ("session.dropped", "visits", Health.WARN),
+    ],
+)
+async def test_what_was_counted_and_should_not_have_been(counter: str, about: str, health: Health) -> None:
+    """An owner that does not last fails: a guard with it would charge again. Zero is no finding."""
+    store = MemoryStore(clock=ManualClock())
+    assert await examine_counters(store, namespace="shop") == []
+    await store.record(SessionBatch("b", counters={f"shop:{counter}": 2.0}))
+    (line,) = await examine_counters(store, namespace="shop")
+    assert (line.about, line.health) == (about, health)
+    assert "2" in line.found
+
+
+# --- rules and gateways
+
+
+@pytest.mark.parametrize(
+    ("rules", "funnel", "healths"),
+    [
+        ((), False, {"rules": Health.WARN, "funnel": Health.WARN}),
+        ((rule(),), True, {"rule POST /pay": Health.OK}),
+        ((rule(later=replay, terms="1"),), True, {"rule POST /pay": Health.OK}),
+        ((rule(charged_by="shop"),), True, {"rule POST /pay": Health.WARN}),
+    ],
+)
+def test_rules_say_what_they_leave_open(rules: Any, funnel: bool, healths: dict[str, Health]) -> None:
+    """A shop's own charge that nobody can ask about waits for a person: that is worth a line."""
+    assert told(list(doctor.examine_rules(rules, funnel=funnel))) == healths
+
+
+class Checked(FakeGateway):
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(name="fake:test")
+        self.error = error
+
+    async def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("gateway", "health"),
+    [(FakeGateway(name="fake:test"), Health.OK), (Checked(), Health.OK), (Checked(OSError("no route")), Health.FAIL)],
+)
+async def test_gateways_are_asked_if_they_can_be(gateway: FakeGateway, health: Health) -> None:
+    """A gateway that cannot be reached is found before a shopper finds it."""
+    assert told(await examine_gateways([gateway])) == {"gateway fake:test": health}
