@@ -80,6 +80,8 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 def log_event(event: Event) -> None:
     """The listener that writes each event as one line: `guard.listen(log_event)`."""
     level = logging.WARNING if event.name in WARNINGS else logging.INFO
+    if not _EVENTS_LOGGER.isEnabledFor(level):
+        return  # every guarded request tells a few: what nobody reads must cost next to nothing
     names = {"operation": event.operation, "reference": event.reference, "rule": event.rule, "session": event.session}
     about = {name: value for name, value in names.items() if value}
     _events.log(level, event.name, **{**event.detail, **about, "at": event.at})
@@ -228,4 +230,5 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
+_EVENTS_LOGGER = logging.getLogger("cxguard.event")
 _events = get_logger("event")

@@ -17,7 +17,7 @@ from cxguard.core.conclude import Say
 from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Unknown
+from cxguard.core.outcomes import Charged, Declined, Refunded
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, replayable
@@ -288,7 +288,7 @@ class _Running:
         try:
             there: Operation | None = None
             for send in operation.sends:
-                if not isinstance(send.outcome, Unknown):
+                if isinstance(send.outcome, Charged | Declined | Refunded):  # "not charged" speaks for its own send only
                     note = _late_answer(engine.clock.now(), send.key, send.outcome, send.number)
                     there = await engine.operations.note(operation.id, note)
             return there or await engine.operations.store.get(operation.id)

@@ -34,6 +34,7 @@ class Say(StrEnum):
     REFUNDED = "refunded"
     PAID_UNFINISHED = "paid_unfinished"
     HELD = "held"
+    CANCEL_ASKED = "cancel_asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Run:
         can_resolve: somebody can be asked what became of an unknown.
         has_steps: steps of the operation have run and must not run again.
         raised_after: the handler failed after it had given a good answer.
+        cancel_asked: the shopper wanted out while it ran.
         hold: why only a person can go on (a step without a recorded end, ...), or "".
     """
 
@@ -73,6 +75,7 @@ class Run:
     has_steps: bool = False
     raised_after: bool = False
     hold: str = ""
+    cancel_asked: bool = False
 
 
 def conclude(run: Run) -> Conclusion:
@@ -101,6 +104,8 @@ def _unknown(run: Run) -> Conclusion:
 def _charged(run: Run) -> Conclusion:
     if run.hold:
         return Conclusion(Ending.HOLD, Say.PAID_UNFINISHED, run.hold)
+    if run.cancel_asked:  # it came too late to stop the charge, and in time to give it back
+        return Conclusion(Ending.DEFER, Say.CANCEL_ASKED, "cancel_asked")
     if run.reading is Reading.SUCCEEDED and not run.raised_after:
         return Conclusion(Ending.FINISH, Say.HANDLER)
     if run.raised_after:

@@ -227,12 +227,10 @@ def money_of(operation: Operation) -> Money:
     return fold(operation.sends, operation.notes, generation=operation.generation)
 
 
-def refolded(operation: Operation) -> Operation:
+def refolded(operation: Operation, *, updated_at: float | None = None) -> Operation:
     """The record with its kept figures brought up to date, and every note counted as seen."""
     figures = _figures(money_of(operation), notes=operation.notes)
-    if all(getattr(operation, name) == figure for name, figure in figures.items()):
-        return operation  # a copy costs more than the look, and most saves change no figure
-    return changed(operation, **figures)
+    return changed(operation, updated_at=operation.updated_at if updated_at is None else updated_at, **figures)
 
 
 def _figures(money: Money, *, notes: tuple[Note, ...]) -> dict[str, Any]:
@@ -271,9 +269,12 @@ def move(operation: Operation, to: Move, **changes: Any) -> Operation:
     return changed(operation, **{**cleared, **changes}, **fixed)
 
 
+def appended(history: tuple[Entry, ...], *entries: Entry) -> tuple[Entry, ...]:
+    """The timeline with *entries*; when it is full, the oldest after the first eight go."""
+    longer = history + entries
+    return longer if len(longer) <= HISTORY_MAX else longer[:HISTORY_HEAD] + longer[HISTORY_HEAD - HISTORY_MAX :]
+
+
 def remember(operation: Operation, *entries: Entry) -> Operation:
-    """Append to the timeline; when it is full, the oldest entries after the first eight go."""
-    history = operation.history + entries
-    if len(history) > HISTORY_MAX:
-        history = history[:HISTORY_HEAD] + history[HISTORY_HEAD - HISTORY_MAX :]
-    return changed(operation, history=history)
+    """The record with *entries* in its timeline."""
+    return changed(operation, history=appended(operation.history, *entries))

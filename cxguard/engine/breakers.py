@@ -50,9 +50,14 @@ ANSWERED = frozenset({"not_found", "processing"})  # unknown to us, but said by 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The call must not be made. Nothing was sent."""
+    """The call must not be made. Nothing was sent.
+
+    Attributes:
+        by_ramp: the gateway works, and is only given its calls back gently: the next turn is a moment away.
+    """
 
     retry_after_seconds: float
+    by_ramp: bool = False
 
 
 class Ticket:
@@ -214,7 +219,7 @@ class Breakers:
         if cell.ramp is None or not (queued or cell.recovering):
             return Ticket(self, cell, cell.state.revision)
         cell.ramp, allowed = allow(cell.ramp, now, queued=queued)
-        return Ticket(self, cell, cell.state.revision, ramped=True) if allowed else Rejected(RAMP_ASK_AGAIN_SECONDS)
+        return Ticket(self, cell, cell.state.revision, ramped=True) if allowed else Rejected(RAMP_ASK_AGAIN_SECONDS, by_ramp=True)
 
     def _ended(
         self, cell: _Cell, revision: int, probe_id: str, heard: Heard | None, retry_after_seconds: float | None, *, ramped: bool

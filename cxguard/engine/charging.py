@@ -32,6 +32,7 @@ class Work:
     lease: HeldLease
     deadline: float  # monotonic
     queued: bool = False  # it comes from the queue, so it may be a breaker's probe
+    turned_away: bool = False  # only by the ramp after an outage: its turn comes in a moment
 
     def remaining(self, engine: Engine) -> float:
         """Seconds until the caller must have an answer."""
@@ -79,6 +80,7 @@ def _worth_repeating(outcome: Outcome) -> bool:
 async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str, step: str) -> Outcome:
     ticket = engine.breakers.admit(gateway.name, "charge", queued=work.queued, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
+        work.turned_away = ticket.by_ramp
         return NotCharged(why=GATEWAY_DOWN, retry_after_seconds=ticket.retry_after_seconds)
     started = engine.clock.monotonic()
     try:

@@ -12,6 +12,7 @@ from cxguard.core.reading import HandlerAnswer
 from cxguard.gateways.base import Charge
 from cxguard.seal import Seal
 
+_HEAD = json.JSONEncoder(separators=(",", ":"))
 RESULT_BYTES_MAX = 65_536  # a kept result is what the next step needs, not a document store
 
 
@@ -90,7 +91,7 @@ def _pack(answer: StoredAnswer) -> bytes:
     match answer:
         case HandlerAnswer():
             headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in answer.headers]
-            return json.dumps(["http", answer.status, headers], separators=(",", ":")).encode() + b"\n" + answer.body
+            return _HEAD.encode(["http", answer.status, headers]).encode() + b"\n" + answer.body
         case KeptResult():
             return b'["result"]\n' + result_bytes(answer.value)
         case Tombstone():

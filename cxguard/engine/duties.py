@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cxguard.clock import Clock
+from cxguard.engine.handle import TURN_SECONDS
 from cxguard.engine.queue import TAKE_AT_ONCE, FallbackQueue
 from cxguard.errors import StoreError
 from cxguard.events import Bus, Event
@@ -17,6 +18,7 @@ from cxguard.stores.base import Store
 _log = get_logger("duties")
 
 LOOK_SECONDS = 0.5  # between two looks at an empty queue
+RAMP_MEMORY_SECONDS = 2.0  # after the last order that was turned away: others may be in the middle of their pause
 UPKEEP_SECONDS = 60.0  # between two rounds of forgetting what is past its time
 PRUNE_AT_ONCE = 200  # records of one round's step, so that no write waits behind it
 STOP_SECONDS = 30.0  # how long a stop waits for what is in hand
@@ -24,10 +26,10 @@ STOP_SECONDS = 30.0  # how long a stop waits for what is in hand
 
 @dataclass(slots=True)
 class Duty:
-    """One duty: `run_once` returns how much it did; after a round that did something it runs again at once."""
+    """One duty: `run_once` returns after how many seconds it wants to run again; after a failure it waits `pause_seconds`."""
 
     name: str
-    run_once: Callable[[], Awaitable[int]]
+    run_once: Callable[[], Awaitable[float]]
     pause_seconds: float
 
 
@@ -42,6 +44,7 @@ class Duties:
         self._clock = clock
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = asyncio.Event()
+        self._ramp_until = 0.0  # monotonic; until then some queued order waits for its turn after an outage
 
     def start(self) -> None:
         """Start every duty in the running loop."""
@@ -64,24 +67,30 @@ class Duties:
         """Wait until told to stop (for a process that does nothing else)."""
         await self._stopping.wait()
 
-    async def queue_once(self) -> int:
-        """One look at the queue. Returns how many records ended or moved on."""
+    async def queue_once(self) -> float:
+        """One look at the queue: the next comes at once while there is work, and soon while a ramp gives out turns."""
         counts = await self._queue.run_once(limit=TAKE_AT_ONCE)
-        return counts.taken
+        now = self._clock.monotonic()
+        if counts.turned_away:
+            self._ramp_until = now + RAMP_MEMORY_SECONDS
+        if counts.taken > counts.turned_away:
+            return 0.0
+        return TURN_SECONDS if now < self._ramp_until else LOOK_SECONDS
 
-    async def upkeep_once(self) -> int:
+    async def upkeep_once(self) -> float:
         """Forget what is past its time."""
-        return await self._store.prune(namespace=self._namespace, limit=PRUNE_AT_ONCE)
+        pruned = await self._store.prune(namespace=self._namespace, limit=PRUNE_AT_ONCE)
+        return 0.0 if pruned else UPKEEP_SECONDS
 
     async def _loop(self, duty: Duty) -> None:
         while not self._stopping.is_set():
-            done = await self._round(duty)
-            if done == 0:
-                await self._pause(duty.pause_seconds)
+            seconds = await self._round(duty)
+            if seconds > 0:
+                await self._pause(seconds)
             else:
                 await asyncio.sleep(0)
 
-    async def _round(self, duty: Duty) -> int:
+    async def _round(self, duty: Duty) -> float:
         try:
             return await duty.run_once()
         except StoreError as error:
@@ -90,7 +99,7 @@ class Duties:
             _log.exception("duty.failed", duty=duty.name)
             why = type(error).__name__
         self._bus.emit(Event("duty.failed", self._clock.now(), detail={"duty": duty.name, "why": why}))
-        return 0
+        return duty.pause_seconds
 
     async def _pause(self, seconds: float) -> None:
         try:

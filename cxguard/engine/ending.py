@@ -126,6 +126,7 @@ async def end_run(
             can_resolve=_can_resolve(engine, work.operation, tenor),
             has_steps=bool(work.operation.steps),
             raised_after=raised_after,
+            cancel_asked=work.operation.cancel_asked,
         )
     )
     _note_false_decline(engine, work, reading, conclusion)

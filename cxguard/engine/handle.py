@@ -28,6 +28,7 @@ from cxguard.gateways.base import Charge, Gateway
 
 T = TypeVar("T")
 
+TURN_SECONDS = 0.05  # how soon a queued order asks for its turn in the ramp again: a tenth of what a shopper waits
 STEPS_MAX = 64  # steps of one operation: more is a job queue's work
 
 
@@ -205,6 +206,8 @@ class OperationHandle:
             case NotCharged():
                 outage = outcome.retryable or outcome.retry_after_seconds is not None
                 untried = outcome.retry_after_seconds if outcome.why == GATEWAY_DOWN else None
+                if self._work.queued and self._work.turned_away:
+                    untried = TURN_SECONDS
                 self.deferral = Deferral(why=outcome.why, outage=outage, untried_seconds=untried)
             case Refunded():
                 self.deferral = Deferral(why="refunded")

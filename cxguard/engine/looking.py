@@ -9,7 +9,7 @@ from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import Charged, Outcome, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT
-from cxguard.engine.breakers import Rejected
+from cxguard.engine.breakers import ANSWERED, Rejected
 from cxguard.engine.charging import Work, checked_amount
 from cxguard.engine.engine import Engine
 from cxguard.gateways.base import Gateway
@@ -51,6 +51,14 @@ async def bounded(call: Callable[[], Awaitable[Outcome]], seconds: float) -> Out
         return Unknown(why=f"{type(error).__name__} while asking")
 
 
+SILENCE_EVENT = "payment.look_unanswered"  # not a look: while a gateway is away, no order goes to a person for it
+
+
+def was_answered(outcome: Outcome) -> bool:
+    """Whether the gateway said something about the payment, if only that it does not find it."""
+    return not isinstance(outcome, Unknown) or outcome.why in ANSWERED or outcome.why.startswith("asked for")
+
+
 async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, source: str) -> Outcome:
     """Append what was learned as a note, covering the sends made so far: it stays even if our lease is gone by now.
 
@@ -58,7 +66,8 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
     """
     outcome = _expected(work.operation, outcome)
     detail = {"source": source, "outcome": outcome_kind(outcome), "why": getattr(outcome, "why", "")}
-    operation = remember(work.operation, engine.operations.entry(LOOK_EVENT, **detail))
+    event = LOOK_EVENT if was_answered(outcome) else SILENCE_EVENT
+    operation = remember(work.operation, engine.operations.entry(event, **detail))
     if not isinstance(outcome, Unknown):
         through = max((send.number for send in operation.sends if send.key == key), default=0)
         event_id = f"{source}:{key}:{through}:{outcome_kind(outcome)}"

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from cxguard.core import names
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.fingerprint import fingerprint_of, same_request
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Operation, State, refolded
+from cxguard.core.operation import Operation, State, changed, refolded
 from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
 from cxguard.core.reading import Reading
 from cxguard.core.resolve import SHOP
@@ -208,7 +208,7 @@ class _Observation:
         key = f"{self._key}\x1f{self._life}" if self._life else self._key
         rule, naming = self._watched.rule, self._engine.naming
         id = names.operation_id(naming, namespace=self._namespace, purpose=rule.name, owner=self._owner, key=key)
-        return replace(self._blank, id=id, reference=names.reference_of(id))
+        return changed(self._blank, id=id, reference=names.reference_of(id))
 
     def _record(self) -> Operation:
         rule, asked, now = self._watched.rule, self._watched.asked, self._engine.clock.now()
@@ -255,7 +255,7 @@ class _Observation:
         rule, asked, naming = self._watched.rule, self._watched.asked, self._engine.naming
         if not asked.key.value:
             return (names.current_claim(naming, namespace=self._namespace, purpose=rule.name, owner=self._owner),)
-        claims = (self._key_claim,)
+        claims: tuple[str, ...] = (self._key_claim,)
         if asked.purchase:
             basket = names.purchase_claim(naming, namespace=self._namespace, purpose=rule.name, owner=self._owner, parts=asked.purchase)
             claims = (*claims, basket)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from cxguard.clock import Clock
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.money import Note
-from cxguard.core.operation import Entry, Move, Operation, State, changed, move, refolded, remember
+from cxguard.core.operation import Entry, Move, Operation, State, appended, changed, move, refolded
 from cxguard.engine.leases import HeldLease, Leases
 from cxguard.engine.waiting import Waiting
 from cxguard.errors import LeaseLost, StoreUnavailable
@@ -171,7 +171,7 @@ class Operations:
             self.waiting.ended(operation.id)
 
     async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
-        record = refolded(changed(operation, updated_at=self.clock.now()))
+        record = refolded(operation, updated_at=self.clock.now())
         try:
             return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
         except StoreUnavailable:
@@ -203,7 +203,8 @@ class Operations:
 
     def moved(self, operation: Operation, to: Move, event: str, *, detail: dict[str, Any] | None = None, **changes: Any) -> Operation:
         """The record after one legal move, with its line in the timeline. Emits nothing: that follows the save."""
-        return remember(move(operation, to, **changes), self.entry(event, **(detail or {})))
+        history = appended(operation.history, self.entry(event, **(detail or {})))
+        return move(operation, to, history=history, **changes)
 
     def emit(self, name: str, operation: Operation, **detail: Any) -> None:
         """Tell the listeners a fact about an operation."""

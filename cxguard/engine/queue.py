@@ -46,6 +46,7 @@ class Counts:
     waiting: int = 0
     held: int = 0
     failed: int = 0
+    turned_away: int = 0  # of the waiting ones: by the ramp after an outage, so their turn comes in a moment
 
 
 class FallbackQueue:
@@ -93,6 +94,7 @@ class FallbackQueue:
             waiting=ends.count(State.QUEUED),
             held=ends.count(State.HELD),
             failed=ends.count(None),
+            turned_away=sum(work.turned_away for work in works),
         )
 
     def _room(self) -> int:
@@ -179,8 +181,9 @@ class FallbackQueue:
             handle = OperationHandle(self._engine, work)
             await ask_shop(self._engine, work, lambda: ask(handle), key=duty.key)
             return
-        gateway = self._rulings.gateway_of(work.operation)
-        if gateway is not None:
+        named = next((send.gateway for send in work.operation.sends if send.key == duty.key), None)
+        gateway = self._engine.gateway(named) if named else self._rulings.gateway_of(work.operation)
+        if gateway is not None:  # only the account that was asked may say what became of a key
             await look(self._engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
 
     async def _resend(self, work: Work, send: Send) -> None:

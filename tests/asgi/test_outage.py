@@ -135,7 +135,7 @@ async def test_a_handler_that_swallows_the_deferral_and_says_thank_you_is_correc
     async def thankful(request: Request) -> Response:
         try:
             return await charging_handler(request)
-        except Exception:  # noqa: BLE001
+        except Exception:
             return JSONResponse({"thanks": True}, status_code=201)
 
     shop = await world(thankful, keeping())

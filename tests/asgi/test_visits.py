@@ -56,7 +56,7 @@ class Noting:
             await self.app(scope, receive, send)
         finally:
             names = [value.decode() for name, value in scope["headers"] if name == b"x-user" and SESSION_IN_SCOPE in scope]
-            self.visits.update({name: scope[SESSION_IN_SCOPE] for name in names})
+            self.visits.update(dict.fromkeys(names, scope[SESSION_IN_SCOPE]))
 
 
 async def followed(world: Worlds, handler: Any = charging_handler, *rules: Rule, **options: Any) -> World:

@@ -370,7 +370,7 @@ async def test_nobody_does_nothing(world: DeskWorld, action: Action) -> None:
     assert (await world.get(order.id)).revision == order.revision
 
 
-@pytest.mark.parametrize("action", ACTIONS.keys() - {Action.REMARK})
+@pytest.mark.parametrize("action", [action for action in ACTIONS if action is not Action.REMARK])
 async def test_order_that_moved_on_is_looked_at_again(world: DeskWorld, action: Action) -> None:
     """A decision made on what is no longer so is not carried out."""
     order = await world.unknown()
