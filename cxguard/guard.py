@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from cxguard.clock import Clock, SystemClock
 from cxguard.config import Secrets, Settings, load_secrets
+from cxguard.core import names
 from cxguard.core.answer import SPECS, AnswerSpec, Situation
 from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.honesty import check_honesty
@@ -279,7 +280,7 @@ class Guard:
         found = await self._find(gateway_key, reference)
         key = gateway_key or next((send.key for send in reversed(found.sends if found else ())), None)
         note = Note(event_id=event_id, kind=NoteKind.OUTCOME, at=self.clock.now(), source=source, gateway_key=key, outcome=outcome)
-        id = found.id if found else f"stub-{key}"
+        id = found.id if found else names.operation_id(self.engine.naming, namespace=self.namespace, purpose="stub", owner="", key=str(key))
         noted = await self.engine.operations.note(id, note)
         self.engine.operations.emit("payment.noted", noted, source=source, stub=found is None)
         return noted
