@@ -109,13 +109,13 @@ def file(tmp_path: Path) -> Path:
         (DISK, False, Health.OK),
         (DISK, True, Health.WARN),
         ("overlay / overlay rw 0 0\n", True, Health.FAIL),
-        ("tmpfs /tmp tmpfs rw 0 0\n" + DISK, False, Health.FAIL),
+        ("tmpfs FOLDER tmpfs rw 0 0\n" + DISK, False, Health.FAIL),
         ("", False, Health.OK),
     ],
 )
 def test_where_the_file_lies_matters(file: Path, mounts: str, in_container: bool, health: Health) -> None:
     """A container's own layer and memory lose every order; a volume has to be the same for all processes."""
-    mounts = mounts.replace("/tmp", str(file.parent))
+    mounts = mounts.replace("FOLDER", str(file.parent))
     assert told(examine_file(file, mounts=mounts, in_container=in_container))["disk"] is health
 
 
