@@ -13,6 +13,7 @@ from cxguard.core.cards import carries_card
 from cxguard.core.decide import Policy, Submit
 from cxguard.core.fingerprint import fingerprint_of, same_request
 from cxguard.core.operation import Operation, State, changed
+from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot, Wants
 from cxguard.engine.cold import seal_member
 from cxguard.engine.ending import Tenor
@@ -72,7 +73,8 @@ def _confirmed(snapshot: Snapshot) -> str | None:
 def submission_of(guard: Guard, identity: Identity) -> Submission:
     """Everything that entering needs."""
     engine, rule = guard.engine, identity.rule
-    fresh = _fresh(guard, engine, identity)
+    key = identity.asked.key.value or secrets.token_hex(16)  # a purchase without a key is found again by its claim
+    fresh = _record(guard, engine, identity, key)
 
     def submit_of(there: Operation) -> Submit:
         return Submit(
@@ -85,15 +87,12 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
             basket=fresh.basket,
         )
 
-    def again(there: Operation) -> Operation:
-        return _named(engine, changed(fresh, sends=()), _key_of(fresh, identity) + f"\x1fagain:{there.reference}")
-
     return Submission(
         fresh=fresh,
         terms=Terms(policy_of(rule), lease_seconds=rule.lease_seconds, run_seconds_max=rule.run_seconds_max),
         submit_of=submit_of,
-        again=again,
-        tenor=tenor_of(rule, may_keep=fresh.kept),
+        again=lambda there: _record(guard, engine, identity, f"{key}\x1fagain:{there.reference}"),
+        tenor=_tenor_of(rule, may_keep=fresh.kept),
         deadline=engine.clock.monotonic() + rule.deadline_seconds,
         gateway=rule.gateway,
         rerun_safe=rule.rerun_safe,
@@ -110,7 +109,7 @@ def policy_of(rule: Rule) -> Policy:
     )
 
 
-def tenor_of(rule: Rule, *, may_keep: bool) -> Tenor:
+def _tenor_of(rule: Rule, *, may_keep: bool) -> Tenor:
     """What the rule says about ending a run."""
     return Tenor(
         may_keep=may_keep,
@@ -121,42 +120,36 @@ def tenor_of(rule: Rule, *, may_keep: bool) -> Tenor:
     )
 
 
-def _fresh(guard: Guard, engine: Engine, identity: Identity) -> Operation:
-    rule, now = identity.rule, guard.clock.now()
-    owner = guard.owner_name(identity.asked.owner)
+def _record(guard: Guard, engine: Engine, identity: Identity, key: str) -> Operation:
+    """The record that this request would open under *key*, its contents sealed for it."""
+    rule, asked, snapshot, now = identity.rule, identity.asked, identity.snapshot, guard.clock.now()
+    owner = guard.owner_name(asked.owner)
+    id = names.operation_id(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner, key=key)
+    keepable = rule.later is not None and carries_card(snapshot) is None
     record = Operation(
-        id="",
+        id=id,
         namespace=guard.namespace,
         rule=rule.name,
         owner=owner,
-        reference="",
-        fingerprint=fingerprint_of(engine.naming, identity.snapshot, ignore=rule.ignore_fields),
+        reference=names.reference_of(id),
+        fingerprint=fingerprint_of(engine.naming, snapshot, ignore=rule.ignore_fields),
         state=State.RUNNING,
         created_at=now,
         updated_at=now,
         claims=_claims(guard, identity, owner),
         basket=_basket(guard, identity, owner),
-        client_key=identity.asked.key.chosen_by_client,
+        client_key=asked.key.chosen_by_client,
         charged_by=rule.charged_by,
-        kept=rule.later is not None and can_be_told(identity.telling) and carries_card(identity.snapshot) is None,
-        amount_minor=identity.asked.amount_minor,
-        currency=identity.asked.currency,
+        kept=keepable and can_be_told(identity.telling),
+        amount_minor=asked.amount_minor,
+        currency=asked.currency,
         session=visit_of(identity.arrival.scope),
-        locale=_locale(identity.snapshot),
+        locale=_locale(snapshot),
     )
-    named = _named(engine, record, _key_of(record, identity))
-    return _with_contents(guard, engine, named, identity)
-
-
-def _key_of(record: Operation, identity: Identity) -> str:
-    """The key's value; a purchase without one gets a random name, and is found again by its claim."""
-    return identity.asked.key.value or secrets.token_hex(16)
-
-
-def _named(engine: Engine, record: Operation, key: str) -> Operation:
-    id = names.operation_id(engine.naming, namespace=record.namespace, purpose=record.rule, owner=record.owner, key=key)
-    named = changed(record, id=id, reference=names.reference_of(id))
-    return changed(named, sends=shop_line(engine, named, named))
+    members = _contents(guard, engine, record, identity, keepable=keepable)
+    if rule.charged_by == SHOP:
+        members["sends"] = shop_line(engine, record, record)
+    return changed(record, **members) if members else record
 
 
 def _claims(guard: Guard, identity: Identity, owner: str) -> tuple[str, ...]:
@@ -179,15 +172,15 @@ def _basket(guard: Guard, identity: Identity, owner: str) -> str:
     return names.purchase_claim(guard.engine.naming, namespace=guard.namespace, purpose=purpose, owner=owner, parts=parts)
 
 
-def _with_contents(guard: Guard, engine: Engine, record: Operation, identity: Identity) -> Operation:
+def _contents(guard: Guard, engine: Engine, record: Operation, identity: Identity, *, keepable: bool) -> dict[str, Any]:
     """Seal what must be kept from the start: a process that dies in the middle leaves an order that can be completed."""
     members: dict[str, Any] = {}
-    if identity.rule.later is not None and carries_card(identity.snapshot) is None:
+    if keepable:
         members["request"] = seal_member(engine.seal, record, "request", identity.snapshot.to_bytes())
     if identity.asked.contact:
         members["contact"] = seal_member(engine.seal, record, "contact", identity.asked.contact.encode())
         members["contact_hash"] = names.contact_hash(engine.naming, namespace=guard.namespace, contact=identity.asked.contact)
-    return changed(record, **members) if members else record
+    return members
 
 
 def visit_of(scope: Mapping[str, Any]) -> str | None:

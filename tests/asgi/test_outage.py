@@ -270,3 +270,21 @@ async def test_charges_that_the_handler_makes_again_in_the_same_run_are_one(worl
     shop = await world(twice)
     assert (await shop.pay()).json() == {"same": True}
     assert len(shop.gateway.standing) == 1
+
+
+async def test_an_order_that_was_confirmed_as_a_second_one_can_be_kept_and_placed_too(world: Worlds) -> None:
+    """Its kept request is sealed for its own record, so that it opens when it is placed."""
+    from cxguard.rules import json_field
+
+    shop = await world(charging_handler, keeping(key=json_field("cart"), duplicate_window_seconds=60.0))
+    first = await shop.pay(**ASYNC)
+    assert first.status_code == 201
+    shop.clock.advance(120.0)
+    like = await shop.pay(**ASYNC)
+    assert like.json()["situation"] == "duplicate"
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    kept = await shop.pay(**ASYNC, **{"cxguard-confirm-duplicate": like.json()["reference"]})
+    assert kept.json()["situation"] == "kept"
+    shop.clock.advance(60.0)
+    await shop.rest()
+    assert len(shop.gateway.standing) == 2
