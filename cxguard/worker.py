@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from cxguard.engine.purchases import PurchaseListener
 from cxguard.errors import ConfigurationError, CxguardError, StoreError
 from cxguard.guard import Guard, Mode
 from cxguard.rules import replay
@@ -157,6 +158,7 @@ class Worker:
 
     def __init__(self, guard: Guard, *, app: Any = None, say: Say = lambda state, line: None) -> None:
         _check(guard, alone=app is None)
+        guard.bus.listen(PurchaseListener(guard.recorder))
         self._guard = guard
         self._lifespan = Lifespan(app) if app is not None else None
         self._say = say

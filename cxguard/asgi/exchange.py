@@ -10,13 +10,13 @@ from typing import Any
 from cxguard.asgi.bodies import ClientGone, Replayed, read_body
 from cxguard.asgi.capture import Capture, Phase, send_answer
 from cxguard.asgi.identify import Identity, identify, submission_of, telling_of
-from cxguard.asgi.telling import Teller
+from cxguard.asgi.telling import FINISHED_IN_SCOPE, Teller
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
-from cxguard.core.answer import Situation
+from cxguard.core.answer import Situation, Telling
 from cxguard.core.conclude import Say
 from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState, Note, NoteKind
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged, Declined, Refunded
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
@@ -44,6 +44,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._teller = Teller(guard, renderer, scope)
+        self._ran = False
+        self._said = False
 
     async def answer(self) -> None:
         """Read, enter, run or tell."""
@@ -58,10 +60,13 @@ class Exchange:
         except BadRequest as error:
             await self._refuse(snapshot, error)
             return
+        except Exception:  # noqa: BLE001 - the shop's own callables may raise anything; nothing was opened yet
+            await self._last_resort(snapshot, telling_of(self._rule, snapshot), Situation.STORE_AWAY)
+            return
         if identity is None:
             await self._unguarded(snapshot, counted=rule is not None)
         else:
-            await self._outliving(self._enter(identity))
+            await self._outliving(self._enter_safely(identity))
 
     async def _body(self) -> bytes:
         rule = self._rule
@@ -88,6 +93,18 @@ class Exchange:
         finally:
             CURRENT.reset(token)
 
+    async def _enter_safely(self, identity: Identity) -> None:
+        """Whatever breaks in here, nobody is shown a bare 500 about their money."""
+        try:
+            await self._enter(identity)
+        except Exception:  # noqa: BLE001 - the last one to hear of it
+            await self._last_resort(identity.snapshot, identity.telling, Situation.UNKNOWN if self._ran else Situation.STORE_AWAY)
+
+    async def _last_resort(self, snapshot: Snapshot, telling: Telling, situation: Situation) -> None:
+        _log.exception("exchange.failed", rule=self._rule.name)
+        if not self._said:
+            await self._say(self._teller.situation(situation, telling, snapshot))
+
     async def _enter(self, identity: Identity) -> None:
         try:
             submission = submission_of(self._guard, identity)
@@ -97,6 +114,7 @@ class Exchange:
             await self._say(self._teller.situation(Situation.STORE_AWAY, identity.telling, identity.snapshot))
             return
         if begun.handle is not None:
+            self._ran = True
             await _Running(self, identity, submission, begun.handle).run()
         else:
             await self._tell(identity, begun)
@@ -139,6 +157,7 @@ class Exchange:
         await self._say(answer)
 
     async def _say(self, answer: HandlerAnswer) -> None:
+        self._said = True
         await send_answer(self._send, answer, head_only=self._scope["method"] == "HEAD")
 
 
@@ -248,6 +267,8 @@ class _Running:
 
     async def _give(self, told: Told, answer: HandlerAnswer | None) -> None:
         """Send what was concluded, unless the answer has gone already."""
+        if told.conclusion.say is Say.HANDLER and told.operation.state is State.FINISHED:
+            self._exchange._scope[FINISHED_IN_SCOPE] = told.operation
         if self._capture.live:
             await self._capture.finish_live()
         elif told.conclusion.say is Say.HANDLER and answer is not None:

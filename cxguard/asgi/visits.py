@@ -19,7 +19,9 @@ from cxguard.asgi.telling import FINISHED_IN_SCOPE, TOLD_IN_SCOPE
 from cxguard.asgi.types import Receive, Scope, Send
 from cxguard.core.answer import Answer
 from cxguard.core.message import Message
+from cxguard.core.money import MoneyState
 from cxguard.core.names import keyed_hash
+from cxguard.core.operation import Operation
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.session import Basket, Bought, By, Cause, Exposed, Reached, Stage, visit_id
 from cxguard.core.snapshot import Snapshot
@@ -189,7 +191,9 @@ class _Passed:
         self._tee = tee
         scope = tee.scope_after
         self._told: Answer | None = scope.get(TOLD_IN_SCOPE)
-        self._finished = FINISHED_IN_SCOPE in scope
+        finished: Operation | None = scope.get(FINISHED_IN_SCOPE)
+        self._decided = finished is not None
+        self._paid = finished is not None and finished.money is MoneyState.CHARGED
         answer = tee.handler_answer()
         self._answer = answer if answer is not None else HandlerAnswer(500) if raised else None
         ended_at = tee.answered_at or visits.guard.clock.monotonic()
@@ -214,7 +218,7 @@ class _Passed:
                 await self._expose(self._visits.message_of(self._told), cause, By.OURS, reference=self._told.about.reference or "")
             return
         answer = self._answer
-        text = await _text_of(answer) if answer is not None and not self._finished else ""
+        text = await _text_of(answer) if answer is not None and not self._paid else ""
         message = shop_message(answer, text, self._tee.snapshot()) if answer is not None else None
         if message is not None and answer is not None:
             await self._expose(message, shop_cause(answer.status), By.SHOP, field_name=refused_field(answer))
@@ -227,7 +231,7 @@ class _Passed:
 
     def _bought(self, answer: HandlerAnswer) -> bool:
         """Whether a request that no guard decided about was a purchase. What the guard knows of comes from its events."""
-        if self._finished:
+        if self._decided:
             return False
         if self._rule is not None and read(answer, self._rule.cases) is Reading.SUCCEEDED:
             return True

@@ -16,6 +16,7 @@ from cxguard.asgi.identify import identify, policy_of
 from cxguard.asgi.tee import Tee
 from cxguard.asgi.types import App, Receive, Scope, Send
 from cxguard.core.cards import carries_card
+from cxguard.core.decide import Policy
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.handle import CURRENT, UnguardedOperation
@@ -131,7 +132,7 @@ class _Judging:
             asked=identity.asked,
             snapshot=snapshot,
             reading=reading,
-            policy=policy_of(rule),
+            policy=_policy_of(rule),
             arrived_at=self._arrived_at,
             confirmed=identity.confirmed,
         )
@@ -152,6 +153,12 @@ class _Judging:
             return await resolve_owner(rule, after) != asked.owner
         except OwnerMissing:
             return True
+
+
+def _policy_of(rule: Rule) -> Policy:
+    """The rule's own; without a key only a second press of the button counts: nobody watches the confirmation page."""
+    policy = policy_of(rule)
+    return replace(policy, current_seconds=policy.double_click_seconds) if policy.current_seconds is not None else policy
 
 
 def _after(arrival: Arrival, answer: HandlerAnswer | None, scope_after: Scope) -> Arrival | None:

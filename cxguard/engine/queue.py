@@ -243,7 +243,8 @@ class FallbackQueue:
             return  # it was held for the same reason before: nothing happened
         record = self._engine.operations.moved(work.operation, to, event, detail={"why": why}, why=why, **changes)
         work.operation = await self._engine.operations.end(record, work.lease)
-        self._engine.operations.emit(event, work.operation, why=why)
+        figures = {"money": work.operation.money, "amount_minor": work.operation.amount_minor, "currency": work.operation.currency}
+        self._engine.operations.emit(event, work.operation, why=why, **(figures if to is Move.FINISH else {}))
 
 
 def _agent() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from cxguard.asgi.shown import SLOW_SECONDS
 from cxguard.asgi.visits import SESSION_IN_SCOPE, Visits
+from cxguard.core.outcomes import Unknown
 from cxguard.core.session import By, Cause, Session, Stage
 from cxguard.engine.recorder import load_session
 from cxguard.engine.report import build_report
@@ -126,6 +127,26 @@ async def test_an_order_that_is_placed_later_is_its_visits_purchase(world: World
     assert session is not None
     assert session.bought is not None
     assert (session.bought.amount_minor, session.bought.reference) == (7, "R")
+
+
+@pytest.mark.asyncio
+async def test_a_charge_that_is_found_later_is_its_visits_purchase(world: Worlds) -> None:
+    """The shopper was told "we do not know yet"; what the gateway says afterwards is a purchase of that visit."""
+
+    async def later(op: Any) -> dict[str, bool]:
+        return {"written": True}
+
+    shop = await followed(world, charging_handler, rule(later=later, terms="1"))
+    shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+    shop.gateway.will_say("find", [Unknown("no answer")])
+    await shop.pay()
+    before = await session_of(shop)
+    shop.clock.advance(60)
+    await shop.rest()
+    after = await session_of(shop)
+    assert (before.bought, [shown.message.key for shown in before.shown]) == (None, ["unknown"])
+    assert after.bought is not None
+    assert (after.bought.amount_minor, after.recovered) == (1000, True)
 
 
 @pytest.mark.asyncio

@@ -20,7 +20,7 @@ from cxguard.asgi import GuardMiddleware
 from cxguard.core.reading import Reading
 from cxguard.engine.observing import MEANINGS, READINGS, Finding
 from cxguard.guard import Guard
-from cxguard.rules import Rule, cookie, form_field, header, json_field, redirects_to, scope_session
+from cxguard.rules import Rule, cookie, form_field, has_status, header, json_field, per_purchase, redirects_to, scope_session
 from cxguard.stores.base import Query
 
 PAN = "4242424242424242"
@@ -199,6 +199,18 @@ async def test_the_same_basket_may_be_bought_again_after_the_window(world: World
     with_guard.clock.advance(1_000)
     await with_guard.pay(key="k2")
     assert "purchases_again" not in await findings(with_guard)
+
+
+@pytest.mark.asyncio
+async def test_without_a_key_only_a_second_press_counts(world: Worlds) -> None:
+    """`per_purchase`: a submit some time later may be a new purchase, whose confirmation page nobody watched."""
+    key = per_purchase(done="GET /thanks")
+    with_guard = await watched(world, paid, rule(key=key, charged_by="shop", reads={Reading.SUCCEEDED: has_status(201)}))
+    for seconds in (0, 1, 60):
+        with_guard.clock.advance(seconds)
+        await with_guard.pay(key=None)
+        await settled(with_guard)
+    assert (await findings(with_guard))["duplicates"] == 1
 
 
 @pytest.mark.asyncio
