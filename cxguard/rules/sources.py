@@ -18,6 +18,8 @@ from cxguard.core.names import check_derived_key, parse_key
 from cxguard.core.snapshot import Snapshot
 from cxguard.errors import BadBody, ConfigurationError
 
+ASK_SECONDS_MAX = 5.0  # a look-up of the shop's that takes longer is down, and a shopper waits for it
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -230,16 +232,19 @@ async def read_part(part: Source | Ask, arrival: Arrival, *, in_thread: InThread
 
     Raises:
         BadRequest: the request cannot be read there.
+        TimeoutError: the shop's own callable took longer than `ASK_SECONDS_MAX`.
     """
     if isinstance(part, Source):
         return read_now(part, arrival)
+    async with asyncio.timeout(ASK_SECONDS_MAX):
+        return as_text(await _asked(part, arrival, in_thread), part=part)
+
+
+async def _asked(part: Ask, arrival: Arrival, in_thread: InThread) -> Any:
     if _is_async(part):
-        value = await part(arrival)
-    else:
-        value = await in_thread(part, arrival)
-        if inspect.isawaitable(value):
-            value = await value
-    return as_text(value, part=part)
+        return await part(arrival)
+    value = await in_thread(part, arrival)
+    return await value if inspect.isawaitable(value) else value
 
 
 async def resolve_source(source: AnySource, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> FoundKey | None:
