@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cxguard.core.desk import Action, Said
+from cxguard.core.message import message_of
 from cxguard.core.operation import Operation
 from cxguard.dashboard.door import actor_of
 from cxguard.dashboard.forms import SEEN_FIELD, TOKEN_FIELD, WHY_FIELD, form_token, read_form, token_fits
@@ -21,11 +22,13 @@ from cxguard.dashboard.reading import (
     list_mark,
     name_of,
     next_unknown,
+    read_costs,
     read_live,
     read_now,
     read_orders,
 )
 from cxguard.dashboard.rendering import asset, page, root_of
+from cxguard.dashboard.words import LOCALE
 from cxguard.engine.casefile import REASON_CHARS_MAX, Actor, Became, Word
 from cxguard.engine.desk import Desk
 from cxguard.errors import BadAmount
@@ -48,9 +51,10 @@ class Pages:
 
     async def now(self, request: Request) -> Response:
         """The first page: what needs a person."""
-        now = await read_now(self._guard)
-        values: dict[str, Any] = {"view": now, "mark": list_mark(now), "none_left": "none" in request.query_params}
-        return page(request, "now.html", **self._frame(request, "now"), **values)
+        now, costs = await read_now(self._guard), await read_costs(self._guard)
+        titles = {row["message"]: self._title(row["message"]) for row in costs.rows}
+        values: dict[str, Any] = {"view": now, "mark": list_mark(now), "costs": costs, "titles": titles}
+        return page(request, "now.html", **self._frame(request, "now"), **values, none_left="none" in request.query_params)
 
     async def live(self, request: Request) -> Response:
         """The counters of the first page, for its script."""
@@ -149,6 +153,12 @@ class Pages:
         actor = actor_of(request)
         token = form_token(self._guard.engine, actor)
         return {"shop": self._guard.shop, "actor": actor, "token": token, "here": here, "watching": self._guard.mode == "watch"}
+
+    def _title(self, label: str) -> str:
+        """What a message of ours says, by its label; nothing for the shop's own words, which are their own label."""
+        message = message_of(label)
+        known = self._renderer.voice.catalogue.messages[LOCALE].get(message.key)
+        return known.title if known else ""
 
     def _refused(self, request: Request, title: str, words: str, *, status: int = 403) -> Response:
         return page(request, "refused.html", status=status, shop=self._guard.shop, title=title, words=words)

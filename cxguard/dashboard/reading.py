@@ -14,7 +14,7 @@ from cxguard.core.operation import Operation, State, WaitingFor
 from cxguard.dashboard.rendering import ago
 from cxguard.dashboard.words import amount_words
 from cxguard.engine.breakers import BreakerView
-from cxguard.engine.report import Report, build_report, report_rows
+from cxguard.engine.report import build_report, report_rows
 from cxguard.guard import Guard
 from cxguard.stores.base import Query, Tally
 
@@ -58,8 +58,6 @@ class Now:
     held: tuple[Row, ...]
     unknown_open: tuple[Row, ...]
     gateways: tuple[GatewayLine, ...]
-    costs: tuple[Mapping[str, str], ...]
-    report: Report
     level: str
 
     @property
@@ -81,6 +79,14 @@ class Now:
     def count(self, state: State | None = None, money: MoneyState | None = None) -> int:
         """How many orders: the sum of the counters that match."""
         return count_of(self.tally, state, money)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What errors cost, as texts for a table; `dropped` facts about visits are missing in it."""
+
+    rows: tuple[Mapping[str, str], ...]
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +120,23 @@ class OrderList:
 
 
 async def read_now(guard: Guard) -> Now:
-    """Everything on the first page: a handful of small reads, none of which grows with the number of orders."""
-    store, namespace = guard.store, guard.namespace
-    at = await store.clock()
-    report = await build_report(store, namespace=namespace)
+    """The first page without its costs: a handful of small reads, none of which grows with the number of orders."""
+    at = await guard.store.clock()
     return Now(
         at=at,
-        tally=await store.tally(namespace),
+        tally=await guard.store.tally(guard.namespace),
         unknown_held=await _rows(guard, at, (State.HELD,), (MoneyState.UNKNOWN,)),
         held=await _rows(guard, at, (State.HELD,), _KNOWN),
         unknown_open=await _rows(guard, at, (State.RUNNING, State.QUEUED, *ENDED), (MoneyState.UNKNOWN,)),
         gateways=gateway_lines(guard, now=at),
-        costs=tuple(report_rows(report)[:COST_ROWS_MAX]),
-        report=report,
-        level=str(store.level),
+        level=str(guard.store.level),
     )
+
+
+async def read_costs(guard: Guard) -> Costs:
+    """What the errors cost: from counters, the dearest first."""
+    report = await build_report(guard.store, namespace=guard.namespace)
+    return Costs(tuple(report_rows(report)[:COST_ROWS_MAX]), report.dropped)
 
 
 async def read_live(guard: Guard) -> dict[str, object]:

@@ -14,9 +14,11 @@ from deskworld import ANNA, BORIS, RULE, SHOP_RULE, desk_world
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from cxguard.core.message import Message
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Entry, State, WaitingFor
 from cxguard.core.outcomes import Charged, Declined, Unknown
+from cxguard.core.session import By, Cause, Exposed, Stage
 from cxguard.dashboard import dashboard
 from cxguard.dashboard.reading import PAGE_ROWS
 from cxguard.stores.base import Seen
@@ -115,6 +117,19 @@ async def test_open_breaker_is_shown(desk: DeskClient) -> None:
     """A gateway that is not called any more stands on the first page, with the reason."""
     desk.world.guard.engine.breakers.admit("fake:test", "find")
     assert "fake:test" in (await desk.get("/")).text
+
+
+async def test_what_errors_cost_is_shown_with_the_messages_words(desk: DeskClient) -> None:
+    """A message of ours stands there as shoppers read it, with its label; the shop's own words stand as they are."""
+    recorder = desk.world.guard.recorder
+    for number, message in enumerate((Message(key="not_kept", version=1), Message(text="Sorry, try <b>later</b>"))):
+        shown = {"stage": Stage.PAY, "at": 1.0, "message": message, "cause": Cause.OUR_OUTAGE, "by": By.OURS}
+        recorder.put(Exposed(id=f"x{number}", session=f"s{number}", **shown))
+    await recorder.flush_once()
+    text = (await desk.get("/")).text
+    assert "We cannot take your order just now" in text
+    assert "not_kept@1" in text
+    assert "Sorry, try &lt;b&gt;later&lt;/b&gt;" in text
 
 
 # --- orders
