@@ -70,6 +70,8 @@ class Guard:
         funnel, visitor: which paths are stages of the shop's funnel, and whose visit a request belongs to.
         answers: rows of the answer table that the shop wants otherwise; lies are refused.
         messages: the shop's own texts, by locale, or a folder of them; see `cxguard.render.renderer.Renderer`.
+        settings, timeouts, breakers: the numbers of the whole guard, of calls to gateways, and of the breakers.
+        listeners: plain functions that hear every event, at once and in the caller's thread.
         duties: run the queue and the upkeep in this process; by default where the store is the embedded one.
 
     Raises:

@@ -32,9 +32,13 @@ class Purpose:
     """What a script does under a name, when a worker should go on with it after a crash or an outage.
 
     Attributes:
+        name: what `guard.run(purpose=...)` says.
         later: gets the operation and completes it; None: a person does.
+        lease_seconds: how long the work of a process that died waits for another.
+        run_seconds_max: a function that hangs longer loses its lease.
         wait_seconds: how long `guard.run` waits for the same operation elsewhere before it says "in flight".
         queue_seconds: the order's own end, when it is kept.
+        keep_seconds: how long a result can be given again.
     """
 
     name: str
