@@ -26,6 +26,7 @@ from cxguard.core.outcomes import Charged, NeedsShopper, Outcome
 SHOP = "shop"  # the gateway name of sends that the shop's own code makes
 LOOKS_MAX = 12  # looks at one unknown; at the schedule's pauses about half an hour
 LOOK_EVENT = "payment.looked_up"
+SILENCE_SECONDS_MAX = 3_600.0  # after the order's own end: a gateway that has said nothing until then will not
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,8 @@ def _unknown(operation: Operation, money: Money, ways: Ways, *, looked: frozense
         return Resend(send)
     if not ways.find and send is None:
         return Hold("charge_unknown", WaitingFor.AGENT)
+    if operation.give_up_at is not None and now >= operation.give_up_at + SILENCE_SECONDS_MAX:
+        return Hold("unknown_unresolved", WaitingFor.AGENT)
     return _wait_or_hold(operation, money.unknown_keys, ways, hold="unknown_unresolved", wait="charge_unknown", now=now)
 
 

@@ -16,7 +16,7 @@ def standing_outcome(operation: Operation, key: str) -> Outcome | None:
         return None
     match fold(sends, notes, generation=operation.generation).state:
         case MoneyState.CHARGED:
-            return _last(facts, Charged)
+            return _last(facts, Charged) or Unknown(why="only a refund tells of the charge")
         case MoneyState.REFUNDED:
             return _last(facts, Refunded)
         case MoneyState.DECLINED:

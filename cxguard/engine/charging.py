@@ -7,13 +7,14 @@ within the deadline, under the same key; everything else ends as an outcome, onc
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import tenacity
 
 from cxguard.core.money import NO_ANSWER, Send, SendKind
-from cxguard.core.operation import Operation, changed, remember
-from cxguard.core.outcomes import NotCharged, Outcome, Unknown, outcome_kind
+from cxguard.core.operation import Operation, changed, money_of, remember
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown, outcome_kind
+from cxguard.core.standing import standing_outcome
 from cxguard.engine.breakers import Rejected
 from cxguard.engine.cold import seal_charge
 from cxguard.engine.engine import Engine
@@ -26,13 +27,19 @@ SENDS_PER_CALL_MAX = 3  # one charge call; the shopper waits, and the queue will
 
 @dataclass(slots=True)
 class Work:
-    """An operation in hand: the record as we last knew it, our lease, and when the caller must have an answer."""
+    """An operation in hand: the record as we last knew it, our lease, and when the caller must have an answer.
+
+    Attributes:
+        deadline: monotonic.
+        turn: whoever changes `operation` has it: an early answer is stored while a background task may charge.
+    """
 
     operation: Operation
     lease: HeldLease
-    deadline: float  # monotonic
+    deadline: float
     queued: bool = False  # it comes from the queue, so it may be a breaker's probe
     turned_away: bool = False  # only by the ramp after an outage: its turn comes in a moment
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def remaining(self, engine: Engine) -> float:
         """Seconds until the caller must have an answer."""
@@ -82,11 +89,12 @@ async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gatew
     if isinstance(ticket, Rejected):
         work.turned_away = ticket.by_ramp
         return NotCharged(why=GATEWAY_DOWN, retry_after_seconds=ticket.retry_after_seconds)
-    started = engine.clock.monotonic()
+    started, claims = engine.clock.monotonic(), work.operation.claims
     try:
         send = await _write_line(engine, work, charge, gateway=gateway, key=key, step=step)
-        if work.operation.cancel_asked:
-            outcome: Outcome = NotCharged(why="cancel_asked")
+        stop = _why_not_now(work.operation, send, claims=claims)
+        if stop:
+            outcome: Outcome = NotCharged(why=stop)
             ticket.abandon()
         else:
             work.lease.check()
@@ -95,8 +103,22 @@ async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gatew
     except BaseException:
         ticket.abandon()
         raise
-    answered(engine, work, send, outcome, seconds=engine.clock.monotonic() - started)
+    await answered(engine, work, send, outcome, seconds=engine.clock.monotonic() - started)
     return outcome
+
+
+def _why_not_now(operation: Operation, send: Send, *, claims: tuple[str, ...]) -> str:
+    """What the save that wrote the line has brought to light: then nothing is sent after all."""
+    if operation.cancel_asked:
+        return "cancel_asked"
+    if set(claims) - set(operation.claims):
+        return "superseded"  # another operation has this purchase now
+    before = changed(operation, sends=tuple(line for line in operation.sends if line.number != send.number))
+    money = money_of(before)
+    others = {*money.charged_keys, *money.unknown_keys} - {send.key}
+    if others or isinstance(standing_outcome(before, send.key), Charged):
+        return "another_charge"
+    return ""
 
 
 async def _write_line(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str, step: str) -> Send:
@@ -121,8 +143,9 @@ async def write_send(engine: Engine, work: Work, send: Send) -> None:
     """Make the line durable, with the outcome `Unknown`, before the gateway hears of it."""
     detail = {"gateway": send.gateway, "kind": send.kind, "number": send.number, "amount_minor": send.amount_minor}
     entry = engine.operations.entry("payment.sent", **detail)
-    record = remember(changed(work.operation, sends=(*work.operation.sends, replace(send, outcome=NO_ANSWER))), entry)
-    work.operation = await engine.operations.write(record, work.lease)
+    async with work.turn:
+        record = remember(changed(work.operation, sends=(*work.operation.sends, replace(send, outcome=NO_ANSWER))), entry)
+        work.operation = await engine.operations.write(record, work.lease)
     engine.operations.emit(
         "payment.sent",
         work.operation,
@@ -152,10 +175,11 @@ def checked_amount(outcome: Outcome, *, amount_minor: int, currency: str) -> Out
     return Unknown(why=f"asked for {amount_minor} {currency}, told {told[0]} {told[1]}")
 
 
-def answered(engine: Engine, work: Work, send: Send, outcome: Outcome, *, seconds: float) -> None:
+async def answered(engine: Engine, work: Work, send: Send, outcome: Outcome, *, seconds: float) -> None:
     """Put the answer on its line, in hand; it becomes durable with the next save."""
-    sends = tuple(replace(line, outcome=outcome) if line.number == send.number else line for line in work.operation.sends)
     said = {"outcome": outcome_kind(outcome), "why": getattr(outcome, "why", "")}
     detail = {"gateway": send.gateway, "kind": send.kind, "number": send.number, **said}
-    work.operation = remember(changed(work.operation, sends=sends), engine.operations.entry("payment.answered", **detail))
+    async with work.turn:
+        sends = tuple(replace(line, outcome=outcome) if line.number == send.number else line for line in work.operation.sends)
+        work.operation = remember(changed(work.operation, sends=sends), engine.operations.entry("payment.answered", **detail))
     engine.operations.emit("payment.answered", work.operation, duration_seconds=seconds, **detail)

@@ -85,9 +85,10 @@ def doubtful(reading: Reading, status: int) -> bool:
 
 async def keep_answer(engine: Engine, work: Work, answer: StoredAnswer) -> None:
     """Store a good answer before it leaves, and go on holding the lease: the run has not ended yet."""
-    read_shop_charge(work, Reading.SUCCEEDED)
-    record = changed(work.operation, answer=seal_answer(engine.seal, work.operation, answer), answered_at=engine.clock.now())
-    work.operation = await engine.operations.write(record, work.lease)
+    async with work.turn:
+        read_shop_charge(work, Reading.SUCCEEDED)
+        record = changed(work.operation, answer=seal_answer(engine.seal, work.operation, answer), answered_at=engine.clock.now())
+        work.operation = await engine.operations.write(record, work.lease)
 
 
 async def end_run(
@@ -130,7 +131,12 @@ async def end_run(
         )
     )
     _note_false_decline(engine, work, reading, conclusion)
-    saved = await _write_end(engine, work, tenor, conclusion, answer=answer, untried_seconds=handle.deferral.untried_seconds)
+    good = answer if reading is Reading.SUCCEEDED and money.state is MoneyState.CHARGED else None
+    untried_seconds = handle.deferral.untried_seconds
+    async with work.turn:
+        saved = await _write_end(engine, work, tenor, conclusion, answer=answer, good=good, untried_seconds=untried_seconds)
+    if money_of(saved).state is not money.state:  # a fact came in with this very save: what was concluded is no longer true
+        conclusion = replace(conclusion, say=Say.UNKNOWN)  # which says what the record says
     return Told(saved, conclusion)
 
 
@@ -194,20 +200,26 @@ def _note_false_decline(engine: Engine, work: Work, reading: Reading | None, con
 
 
 async def _write_end(
-    engine: Engine, work: Work, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None, untried_seconds: float | None
+    engine: Engine,
+    work: Work,
+    tenor: Tenor,
+    conclusion: Conclusion,
+    *,
+    answer: StoredAnswer | None,
+    good: StoredAnswer | None,
+    untried_seconds: float | None,
 ) -> Operation:
+    """Args: answer: what the handler said; good: the same, if it may be shown to a shopper whose order is held."""
     operation = work.operation
-    stands = conclusion.say is Say.HANDLER or (operation.answer is None and conclusion.ending is Ending.HOLD)
-    kept_answer = answer if stands else None
     match conclusion.ending:
         case Ending.FINISH:
-            record = _finished(engine, operation, tenor, conclusion, answer=kept_answer)
+            record = _finished(engine, operation, tenor, conclusion, answer=answer if conclusion.say is Say.HANDLER else None)
         case Ending.RELEASE:
             return await _release(engine, work, tenor, conclusion)
         case Ending.DEFER:
             record = _deferred(engine, operation, tenor, conclusion, untried_seconds=untried_seconds)
         case Ending.HOLD:
-            record = _held(engine, operation, tenor, conclusion, answer=kept_answer)
+            record = _held(engine, operation, tenor, conclusion, answer=good if operation.answer is None else None)
     saved = await engine.operations.end(record, work.lease)
     _tell_listeners(engine, saved, conclusion)
     work.operation = saved
@@ -284,16 +296,24 @@ def _held(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclu
 
 
 async def _release(engine: Engine, work: Work, tenor: Tenor, conclusion: Conclusion) -> Operation:
-    """Nothing was charged: a first life goes; a later one goes back to the end that the life before it had."""
+    """Nothing was charged: a first life that nobody was told of goes; any other is kept as ended, with what was learned."""
     operation = work.operation
-    if operation.generation > 1 or operation.notes:
+    if _has_a_past(operation):
         back = move(operation, Move.CANCEL, why=RELEASED, keep_until=engine.clock.now() + tenor.keep_seconds, request=None)
         saved = await engine.operations.end(remember(back, engine.operations.entry("operation.released", why=conclusion.why)), work.lease)
     else:
         saved = await engine.operations.end(operation, work.lease, gone=True)
     engine.operations.emit("operation.released", saved, why=conclusion.why)
+    if operation.give_up_at is not None:  # it had been accepted
+        engine.operations.emit("order.cancelled", saved, why=conclusion.why)
     work.operation = saved
     return saved
+
+
+def _has_a_past(operation: Operation) -> bool:
+    """Whether somebody may ask for it later: it was accepted or answered before, or facts about money hang on it."""
+    told = operation.generation > 1 or operation.give_up_at is not None or operation.answer is not None
+    return told or bool(operation.notes) or not all(isinstance(send.outcome, NotCharged) for send in operation.sends)
 
 
 def _tell_listeners(engine: Engine, saved: Operation, conclusion: Conclusion) -> None:

@@ -142,10 +142,15 @@ class OperationHandle:
             LeaseLost: somebody else works on the operation now. Nothing was sent.
             StoreUnavailable: nothing could be written, so nothing was sent.
         """
-        async with self._turn:
+        async with self._my_turn():
             self._check_charge(charge, step)
             outcome = await self._outcome_of(charge, step)
             return self._told(outcome)
+
+    def _my_turn(self) -> asyncio.Lock:
+        """One charge or step after another; those that a step itself makes have a turn of their own inside it."""
+        inside = _INSIDE.get(None)
+        return inside[1] if inside is not None and inside[0] is self else self._turn
 
     def _check_charge(self, charge: Charge, step: str) -> None:
         if type(charge.amount_minor) is not int or charge.amount_minor < 1:
@@ -158,8 +163,8 @@ class OperationHandle:
         others_asked = {send.key for send in self._sends_of(step) if (send.amount_minor, send.currency) != asked}
         if any(standing_outcome(operation, key) is not None for key in others_asked):
             raise StepMismatch(f"{step!r} was sent with other figures before: give each charge a step name of its own")
-        others = {send.key for send in operation.sends if send.step != step}
-        if others & {*self.money.charged_keys, *self.money.unknown_keys}:
+        others = {*self.money.charged_keys, *self.money.unknown_keys} - {send.key for send in self._sends_of(step)}
+        if others:
             raise StepMismatch("another charge of this order stands or is unknown: one charge for one order")
 
     async def _outcome_of(self, charge: Charge, step: str) -> Outcome:
@@ -230,15 +235,19 @@ class OperationHandle:
             StepMismatch: the name was used with other arguments.
             TypeError: the result is not JSON or too large; it happened, and the operation is held.
         """
-        async with self._turn:
+        async with self._my_turn():
             arguments = names.arguments_hash(self._engine.naming, step=name, arguments=_shown((args, kwargs)))
             kept = self._kept_step(name, arguments, repeatable=repeatable)
             if kept is not None:
                 return cast(T, kept.value)
             await self._begin(name, arguments)
             self._work.lease.check()
-            result = call(*args, **kwargs)
-            value = await result if inspect.isawaitable(result) else result
+            token = _INSIDE.set((self, asyncio.Lock()))
+            try:
+                result = call(*args, **kwargs)
+                value = await result if inspect.isawaitable(result) else result
+            finally:
+                _INSIDE.reset(token)
             await self._finish_step(name, value)
             return value
 
@@ -259,20 +268,30 @@ class OperationHandle:
         return KeptResult(json.loads(open_member(self._engine.seal, self._work.operation, f"step:{name}", sealed)) if sealed else None)
 
     async def _begin(self, name: str, arguments: str) -> None:
-        operation = self._work.operation
-        if len(operation.steps) >= STEPS_MAX:
-            raise StepMismatch(f"an operation has at most {STEPS_MAX} steps: put the rest into operations of their own")
-        begun = Step(name=name, generation=operation.generation, arguments=arguments, began_at=self._engine.clock.now())
-        steps = (*(step for step in operation.steps if step.name != name), begun)
-        self._work.operation = await self._engine.operations.write(changed(operation, steps=steps), self._work.lease)
+        async with self._work.turn:
+            operation = self._work.operation
+            if len(operation.steps) >= STEPS_MAX:
+                raise StepMismatch(f"an operation has at most {STEPS_MAX} steps: put the rest into operations of their own")
+            begun = Step(name=name, generation=operation.generation, arguments=arguments, began_at=self._engine.clock.now())
+            steps = (*(step for step in operation.steps if step.name != name), begun)
+            self._work.operation = await self._engine.operations.write(changed(operation, steps=steps), self._work.lease)
 
     async def _finish_step(self, name: str, value: Any) -> None:
-        operation = self._work.operation
-        sealed = seal_member(self._engine.seal, operation, f"step:{name}", result_bytes(value))
+        sealed = seal_member(self._engine.seal, self._work.operation, f"step:{name}", self._kept_bytes(value))
         now = self._engine.clock.now()
-        steps = tuple(replace(step, ended_at=now, result=sealed) if step.name == name else step for step in operation.steps)
-        record = remember(changed(operation, steps=steps), self._engine.operations.entry("step.finished", name=name))
-        self._work.operation = await self._engine.operations.write(record, self._work.lease)
+        async with self._work.turn:
+            operation = self._work.operation
+            steps = tuple(replace(step, ended_at=now, result=sealed) if step.name == name else step for step in operation.steps)
+            record = remember(changed(operation, steps=steps), self._engine.operations.entry("step.finished", name=name))
+            self._work.operation = await self._engine.operations.write(record, self._work.lease)
+
+    def _kept_bytes(self, value: Any) -> bytes:
+        """The result as it is kept. One that cannot be: the call has happened all the same, so a person looks."""
+        try:
+            return result_bytes(value)
+        except TypeError:
+            self.deferral = Deferral(why="result_not_kept", hold=True)
+            raise
 
     @property
     def work(self) -> Work:
@@ -344,6 +363,7 @@ class UnguardedOperation:
         return cast(T, await result if inspect.isawaitable(result) else result)
 
 
+_INSIDE: ContextVar[tuple[OperationHandle, asyncio.Lock]] = ContextVar("cxguard_inside_step")
 CURRENT: ContextVar[OperationHandle | UnguardedOperation] = ContextVar("cxguard_current_operation")
 
 

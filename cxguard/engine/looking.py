@@ -67,16 +67,18 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
     outcome = _expected(work.operation, outcome)
     detail = {"source": source, "outcome": outcome_kind(outcome), "why": getattr(outcome, "why", "")}
     event = LOOK_EVENT if was_answered(outcome) else SILENCE_EVENT
-    operation = remember(work.operation, engine.operations.entry(event, **detail))
+    noted = None
     if not isinstance(outcome, Unknown):
-        through = max((send.number for send in operation.sends if send.key == key), default=0)
+        through = max((send.number for send in work.operation.sends if send.key == key), default=0)
         event_id = f"{source}:{key}:{through}:{outcome_kind(outcome)}"
         now = engine.clock.now()
         note = Note(event_id, NoteKind.OUTCOME, now, source=source, gateway_key=key, outcome=outcome, through=through)
-        noted = await engine.operations.note(operation.id, note)
-        operation = changed(operation, notes=noted.notes)
-        engine.operations.emit("payment.resolved", operation, gateway=source, outcome=outcome_kind(outcome), how=source)
-    work.operation = operation
+        noted = await engine.operations.note(work.operation.id, note)
+    async with work.turn:
+        known = changed(work.operation, notes=noted.notes) if noted is not None else work.operation
+        work.operation = remember(known, engine.operations.entry(event, **detail))
+    if noted is not None:
+        engine.operations.emit("payment.resolved", work.operation, gateway=source, outcome=outcome_kind(outcome), how=source)
     return outcome
 
 

@@ -80,7 +80,10 @@ class Operations:
             claim = opened.match is Match.CLAIM
             do = self._decide(opened, submit_of, terms)
             if do in SEIZING:
-                opened, asked_at = await self._seize(opened.operation, fresh, terms, superseding)
+                try:
+                    opened, asked_at = await self._seize(opened.operation, fresh, terms, superseding)
+                except KeyError:
+                    continue  # it was released between the look and the seize: its key is free
                 if opened.won:
                     return Entered(do, opened.operation, self._hold(opened.operation, terms, asked_at))
                 if opened.match is not Match.CLAIM:
@@ -135,7 +138,10 @@ class Operations:
     async def seize(self, seen: Operation, *, lease_seconds: float, run_seconds_max: float) -> tuple[Operation, HeldLease] | None:
         """Take the lease of a record as we saw it, or None when it has moved or somebody has it."""
         terms = Terms(_NO_POLICY, lease_seconds, run_seconds_max)
-        opened, asked_at = await self._seize(seen, changed(seen, claims=()), terms, ())
+        try:
+            opened, asked_at = await self._seize(seen, changed(seen, claims=()), terms, ())
+        except KeyError:
+            return None
         return (opened.operation, self._hold(opened.operation, terms, asked_at)) if opened.won else None
 
     def _hold(self, operation: Operation, terms: Terms, asked_at: float) -> HeldLease:

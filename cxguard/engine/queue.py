@@ -21,7 +21,7 @@ from cxguard.engine.ending import SHOPPER_LOOK_SECONDS, without_parcels
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.library import Purpose
-from cxguard.engine.looking import ask_shop, look
+from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_refund
 from cxguard.engine.rulings import Rulings
@@ -199,8 +199,12 @@ class FallbackQueue:
 
     async def _hold(self, work: Work, duty: Hold) -> None:
         shopper = duty.waiting_for is WaitingFor.SHOPPER
-        due_at = self._engine.clock.now() + SHOPPER_LOOK_SECONDS if shopper else None
-        await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, due_at=due_at)
+        now = self._engine.clock.now()
+        ends: dict[str, float | None] = {"due_at": None}
+        if shopper:  # nobody waits for a shopper for ever
+            give_up_at = work.operation.give_up_at or now + self._rulings.tenor(work.operation).queue_seconds
+            ends = {"due_at": now + SHOPPER_LOOK_SECONDS, "give_up_at": give_up_at}
+        await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, **ends)
 
     async def _place(self, work: Work) -> None:
         unpaid = money_of(work.operation).state is MoneyState.NONE
@@ -227,14 +231,15 @@ class FallbackQueue:
     async def _wait(self, work: Work, duty: Wait) -> None:
         """Back into the queue; looks come further apart with each."""
         operation = work.operation
-        looks = sum(entry.event == LOOK_EVENT for entry in operation.history)
+        looks = sum(entry.event in (LOOK_EVENT, SILENCE_EVENT) for entry in operation.history)
         due_at = max(duty.until or 0.0, self._engine.clock.now() + resolve_pause_seconds(looks, jitter=self._engine.jitter()))
         to = Move.HOLD if operation.state is State.HELD else Move.DEFER
         waiting = {"waiting_for": operation.waiting_for} if to is Move.HOLD else {}
         if operation.state in (State.FINISHED, State.CANCELLED):
             work.operation = await self._engine.operations.end(changed(operation, due_at=due_at), work.lease)
             return
-        await self._end(work, to, "order.queued", why=duty.why, due_at=due_at, give_up_at=operation.give_up_at, **waiting)
+        give_up_at = operation.give_up_at or self._engine.clock.now() + self._rulings.tenor(operation).queue_seconds
+        await self._end(work, to, "order.queued", why=duty.why, due_at=due_at, give_up_at=give_up_at, **waiting)
 
     async def _end(self, work: Work, to: Move, event: str, *, why: str, **changes: Any) -> None:
         """One legal move, written together with the end of the lease; then the listeners hear of it."""

@@ -57,7 +57,7 @@ async def send_refund(engine: Engine, work: Work, line: Send, *, gateway: Gatewa
     except BaseException:
         ticket.abandon()
         raise
-    answered(engine, work, send, outcome, seconds=engine.clock.monotonic() - started)
+    await answered(engine, work, send, outcome, seconds=engine.clock.monotonic() - started)
     if isinstance(outcome, Refunded):
         detail = {"gateway": gateway.name, "amount_minor": outcome.amount_minor, "currency": outcome.currency}
         engine.operations.emit("payment.refunded", work.operation, why=why, by="cxguard", **detail)
