@@ -1,13 +1,16 @@
 """The store for tests and for trying things out: fast, exact, and gone with the process.
 
-Every verb runs from start to end without giving way to another task: that is its atomic step.
+Every verb runs from start to end under a lock, without giving way to another task: that is its atomic step. The lock
+is for the other threads of the process: the heartbeat has one, and so has code that is not async.
 """
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from cxguard.clock import Clock
 from cxguard.core.money import Note
@@ -33,7 +36,21 @@ from cxguard.stores.record import (
     stub,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 OPERATIONS_MAX = 100_000  # records; about 300 MB of full ones: a test that needs more has lost its way
+
+
+def _verb(step: Callable[Concatenate[MemoryStore, P], T]) -> Callable[Concatenate[MemoryStore, P], Coroutine[Any, Any, T]]:
+    """Make a verb of one step that nobody can interrupt, from whichever thread or event loop it is asked."""
+
+    async def verb(self: MemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._lock:
+            return step(self, *args, **kwargs)
+
+    verb.__name__, verb.__qualname__ = step.__name__, step.__qualname__
+    return verb
 
 
 class MemoryStore:
@@ -47,6 +64,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock, operations_max: int = OPERATIONS_MAX) -> None:
         self.epoch = uuid.uuid4().hex
+        self._lock = threading.Lock()  # held for a step, never across an await
         self._clock = clock
         self._operations_max = operations_max
         self._index = MemoryIndex()
@@ -68,7 +86,8 @@ class MemoryStore:
     async def stop(self) -> None:
         """Nothing to close; what it holds stays readable."""
 
-    async def open(
+    @_verb
+    def open(
         self, operation: Operation, *, holder: str, attempt: str, lease_seconds: float | None, superseding: Sequence[Seen] = ()
     ) -> Opened:
         if lease_seconds is not None:
@@ -90,7 +109,8 @@ class MemoryStore:
         self._index.insert(Row(inserted, number=inserted.revision, attempt=attempt))
         return Opened(True, inserted, lease is not None, Match.NEW, now)
 
-    async def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
+    @_verb
+    def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
         row = self._index.rows.get(operation.id)
         if row is None or row.operation.lease is None or row.operation.lease.token != token:
             raise LeaseLost("somebody else holds this operation now: read it again and act on what you find")
@@ -116,13 +136,15 @@ class MemoryStore:
         self._index.replace(row, saved)
         return saved
 
-    async def take(self, *, namespace: str, rules: Sequence[str], holder: str, lease_seconds: float, limit: int) -> tuple[Operation, ...]:
+    @_verb
+    def take(self, *, namespace: str, rules: Sequence[str], holder: str, lease_seconds: float, limit: int) -> tuple[Operation, ...]:
         check_take(rules, lease_seconds=lease_seconds, limit=limit)
         now = self._clock.now()
         ripe = self._index.ripe(namespace, rules, now=now, limit=limit)
         return tuple(self._lease(row, holder=holder, attempt="", lease_seconds=lease_seconds, now=now) for row in ripe)
 
-    async def seize(
+    @_verb
+    def seize(
         self,
         seen: Seen,
         *,
@@ -152,7 +174,8 @@ class MemoryStore:
         won = self._lease(row, holder=holder, attempt=attempt, lease_seconds=lease_seconds, now=now)
         return Opened(True, won, True, Match.ID, now)
 
-    async def renew(self, tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
+    @_verb
+    def renew(self, tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
         check_lease_seconds(lease_seconds)
         now = self._clock.now()
         lost = set()
@@ -164,7 +187,8 @@ class MemoryStore:
                 self._renewed(row, now=now, lease_seconds=lease_seconds)
         return frozenset(lost)
 
-    async def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:
+    @_verb
+    def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:
         now = self._clock.now()
         row = self._index.rows.get(id)
         if row is None:
@@ -179,44 +203,52 @@ class MemoryStore:
         self._index.replace(row, noted)
         return noted
 
-    async def get(self, id: str) -> Operation | None:
+    @_verb
+    def get(self, id: str) -> Operation | None:
         row = self._index.rows.get(id)
         return row.operation if row is not None else None
 
-    async def search(self, query: Query) -> Page:
+    @_verb
+    def search(self, query: Query) -> Page:
         after = check_query(query)
         rows = self._index.listed(query, after=after)
         page = rows[: query.limit]
         more = len(rows) > len(page)
         return Page(tuple(row.operation for row in page), cursor_text(*page[-1].place(due=query.due)) if more else None)
 
-    async def tally(self, namespace: str) -> Tally:
+    @_verb
+    def tally(self, namespace: str) -> Tally:
         return self._index.tally(namespace)
 
-    async def prune(self, *, namespace: str, limit: int) -> int:
+    @_verb
+    def prune(self, *, namespace: str, limit: int) -> int:
         check_limit(limit, limit_max=PRUNE_MAX)
         due = self._index.prunable(namespace, now=self._clock.now(), limit=limit)
         for row in due:
             self._prune(row)
         return len(due)
 
-    async def load(self, key: str) -> Versioned:
+    @_verb
+    def load(self, key: str) -> Versioned:
         return self._small.get(key, Versioned(0, b""))
 
-    async def swap(self, key: str, *, revision: int, value: bytes) -> bool:
+    @_verb
+    def swap(self, key: str, *, revision: int, value: bytes) -> bool:
         if self._small.get(key, Versioned(0, b"")).revision != revision:
             return False
         self._small[key] = Versioned(revision + 1, value)
         return True
 
-    async def sessions(self, ids: Sequence[str]) -> Mapping[str, SessionRow]:
+    @_verb
+    def sessions(self, ids: Sequence[str]) -> Mapping[str, SessionRow]:
         return {id: self._sessions[id] for id in ids if id in self._sessions}
 
-    async def record(self, batch: SessionBatch) -> bool:
+    @_verb
+    def record(self, batch: SessionBatch) -> bool:
         now = self._clock.now()
         if batch.id in self._batches:
             return True
-        known = await self.sessions([row.id for row in batch.rows])
+        known = self._sessions
         if any(row.revision != (known[row.id].revision if row.id in known else 0) for row in batch.rows):
             return False
         for row in batch.rows:
@@ -226,7 +258,8 @@ class MemoryStore:
         self._batches = {id: at for id, at in self._batches.items() if at > now - BATCH_IDS_KEPT_SECONDS} | {batch.id: now}
         return True
 
-    async def counters(self, prefix: str) -> Mapping[str, float]:
+    @_verb
+    def counters(self, prefix: str) -> Mapping[str, float]:
         return {name: amount for name, amount in self._counters.items() if name.startswith(prefix)}
 
     async def clock(self) -> float:

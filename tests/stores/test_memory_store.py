@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
 
-from cxguard.core.operation import State
+from cxguard.core.operation import Operation, State
 from cxguard.errors import StoreUnavailable
 from cxguard.stores.base import Level
 from cxguard.stores.memory import MemoryStore
@@ -58,6 +60,35 @@ async def test_queue_stays_small_when_nobody_takes() -> None:
         await store.save(replace(each, state=State.FINISHED), token=token_of(each), keep_lease=False)
     clock.advance(LEASE_SECONDS * 2)
     assert await take(store) == ()
+
+
+def test_threads_do_not_come_between_the_lines_of_a_verb() -> None:
+    """A heartbeat that renews from its own thread never undoes what a request saves at the same moment."""
+    store = MemoryStore(clock=ManualClock())
+    names = [f"n{n}" for n in range(300)]
+    opened = asyncio.run(_open_all(store, names))
+    ended = threading.Event()
+
+    def heartbeat() -> None:
+        tokens = {each.id: token_of(each) for each in opened}
+        while not ended.is_set():
+            asyncio.run(store.renew(tokens, lease_seconds=LEASE_SECONDS))
+
+    thread = threading.Thread(target=heartbeat)
+    thread.start()
+    asyncio.run(_finish_all(store, opened))
+    ended.set()
+    thread.join()
+    assert asyncio.run(store.tally(SHOP)).operations == {("finished", "none"): len(names)}
+
+
+async def _open_all(store: MemoryStore, names: list[str]) -> list[Operation]:
+    return [await open_leased(store, sample(name)) for name in names]
+
+
+async def _finish_all(store: MemoryStore, opened: list[Operation]) -> None:
+    for each in opened:
+        await store.save(replace(each, state=State.FINISHED), token=token_of(each), keep_lease=False)
 
 
 def test_no_part_of_the_suite_hides_a_test_of_another() -> None:

@@ -86,6 +86,31 @@ asyncio.run(store.stop())
 print(codes)
 """
 
+FORK_AND_HAMMER = """
+import asyncio, os, signal, sys
+from cxguard.clock import SystemClock
+from cxguard.stores.sqlite import SQLiteStore
+from cxguard.testing.contract.base import put, sample
+
+async def tick():
+    while True:
+        print("at work", flush=True)
+        await asyncio.sleep(0)
+
+async def main(path, me):
+    store = SQLiteStore(path, clock=SystemClock())
+    await store.start()
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    print(child, flush=True)
+    ticking = asyncio.create_task(tick())
+    for n in range(1000):
+        await asyncio.gather(*(put(store, sample(f"{me} {n} {each}", request=bytes(500_000))) for each in range(20)))
+
+asyncio.run(main(sys.argv[1], sys.argv[2]))
+"""
+
 
 @contextmanager
 def hammering(path: Path, name: str) -> Iterator[subprocess.Popen[str]]:
@@ -184,6 +209,32 @@ async def test_forked_children_open_the_file_anew(tmp_path: Path) -> None:
     assert there == [True] * 120
     assert (await store.tally(SHOP)).operations == {("running", "none"): 120}
     await store.stop()
+
+
+@pytest.mark.asyncio
+async def test_turn_of_a_killed_parent_ends_with_it(tmp_path: Path) -> None:
+    """A parent that is killed while it writes leaves its forked children alive: they do not hold its turn for it."""
+    path = tmp_path / "shop.db"
+
+    def fork_and_kill(turn: int) -> int:
+        process = subprocess.Popen([sys.executable, "-c", FORK_AND_HAMMER, str(path), str(turn)], stdout=subprocess.PIPE, text=True)
+        lines = read_until(process, 500)
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+        return int(lines[0])
+
+    for turn in range(4):
+        child = await asyncio.to_thread(fork_and_kill, turn)
+        try:
+            store = SQLiteStore(path, clock=SystemClock())
+            async with asyncio.timeout(10):
+                await store.start()
+                await put(store, sample(f"after {turn}"))
+                await store.stop()
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.asyncio

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import apsw
 
@@ -52,6 +53,7 @@ class Writer:
         check_place(self._path)
         try:
             self._lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            _writers.add(self)
             with self._turn():
                 self._connection = connect(self._path, busy_seconds=self._busy_seconds)
                 epoch = prepare(self._connection, self._path)
@@ -59,6 +61,8 @@ class Writer:
             self._connection.set_wal_hook(self._log_grew)
         except apsw.Error as error:
             raise told(error, self._path) from error
+        except OSError as error:
+            raise StoreUnavailable(f"cannot write beside {self._path} ({error}): give this user the right, or free some space") from error
         self._file = _identity(self._path)
         return epoch
 
@@ -67,6 +71,10 @@ class Writer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the lock file. A forked child does so at once: while it has it open, the parent's turn outlives the parent."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -156,3 +164,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _let_go_after_fork() -> None:
+    for writer in tuple(_writers):
+        writer.let_go()
+
+
+_writers: WeakSet[Writer] = WeakSet()
+os.register_at_fork(after_in_child=_let_go_after_fork)
