@@ -150,7 +150,10 @@ class SessionBatch:
 
 
 class Store(Protocol):
-    """Every store. See the module's text for what holds for all verbs."""
+    """Every store. See the module's text for what holds for all verbs.
+
+    Verbs may be asked from several threads at once, each with an event loop of its own: the heartbeat has one.
+    """
 
     @property
     def level(self) -> Level:
@@ -167,6 +170,7 @@ class Store(Protocol):
 
         Raises:
             ConfigurationError: it can never work as it is (no such folder, not a database, newer schema, ...).
+            StoreUnfit: it is damaged, or set up so that it may lose what it acknowledged.
             StoreUnavailable: it does not answer now.
         """
         ...
