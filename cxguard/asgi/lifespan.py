@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
-from cxguard.errors import StoreError
+from cxguard.errors import ConfigurationError, StoreError
 from cxguard.guard import Guard
 from cxguard.logs import get_logger
 
@@ -15,6 +17,7 @@ class Lifespan:
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
+        self._starting: asyncio.Task[None] | None = None
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the lifespan through. Wrong settings fail the start; a store that is away does not."""
@@ -25,13 +28,18 @@ class Lifespan:
             if watched.stopping:
                 await self._guard.stop()
 
+    def start_beside(self) -> None:
+        """Start while a request that needs no guard passes: kept orders must not wait for the next shopper who pays."""
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self.start_late(), name="cxguard-start")
+
     async def start_late(self) -> None:
-        """Start at a request: there was no lifespan (Django), or the store was away until now."""
+        """Start at a request: there was no lifespan (Django), or the store was away until now. Until it has, ruled paths say 503."""
         if not self._guard.started:
             try:
                 await self._guard.start()
-            except StoreError as error:
-                _log.warning("guard.not_started", why=str(error))
+            except (StoreError, ConfigurationError) as error:
+                _log.error("guard.not_started", why=str(error))
 
 
 class _Watched:

@@ -40,6 +40,8 @@ class GuardMiddleware:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
+        if not self.guard.started:
+            self._lifespan.start_beside()
         path = full_path(scope)
         rule = self.guard.matcher.find(scope["method"], path)
         if rule is not None and OPERATION_IN_SCOPE in scope:
@@ -48,7 +50,7 @@ class GuardMiddleware:
             await self._visits.follow(self._guarded, rule, path, scope, receive, send)
         elif rule is not None:
             await self._guarded(rule, path, scope, receive, send)
-        elif path.startswith(self.guard.prefix) and self._pages.serves(path):
+        elif self.guard.prefix in path and self._pages.serves(scope, path):
             await self._pages(scope, receive, send)
         elif self._confirmations:
             await self._unruled(path, scope, receive, send)
@@ -83,8 +85,11 @@ class GuardMiddleware:
             await self.app(scope, receive, send)
 
     def _remember_outermost(self, scope: Scope) -> None:
-        """A kept request must run through everything that a live one runs through. Starlette names its app in the scope."""
-        if self._outermost is self:
+        """A kept request must run through everything that a live one runs through. Starlette names its app in the scope.
+
+        Where the guard itself is what is mounted, that app would look for the mount below the mount: then it begins here.
+        """
+        if self._outermost is self and scope.get("endpoint") is not self:
             self._outermost = scope.get("app") or self
 
     async def _run_kept(self, handle: OperationHandle, kept: Snapshot) -> HandlerAnswer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from cxguard.asgi.bodies import Replayed
 from cxguard.asgi.capture import Capture
@@ -43,16 +44,22 @@ def _scope_of(kept: Snapshot, handle: OperationHandle) -> dict[str, Any]:
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": kept.method,
-        "scheme": "https",
+        "scheme": kept.scheme,
         "path": kept.path,
-        "raw_path": kept.path.encode("utf-8"),
-        "root_path": "",
+        "raw_path": quote(kept.path).encode("ascii"),
+        "root_path": kept.root_path,
         "query_string": kept.query.encode("latin-1"),
         "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.headers],
         "client": ("127.0.0.1", 0),
-        "server": (kept.header("host") or "localhost", 443),
+        "server": _server(kept),
         OPERATION_IN_SCOPE: handle,
     }
+
+
+def _server(kept: Snapshot) -> tuple[str, int]:
+    host = next(iter(kept.header_all("host")), "localhost")
+    name, _, port = host.rpartition(":")
+    return (name, int(port[:5])) if name and port.isdecimal() else (host, 80 if kept.scheme == "http" else 443)
 
 
 async def _nowhere(message: Message) -> None:

@@ -36,14 +36,17 @@ class StatusPages:
         self._guard = guard
         self._renderer = renderer
 
-    def serves(self, path: str) -> bool:
+    def serves(self, scope: Scope, path: str) -> bool:
         """Whether *path* is one of ours; other paths under the prefix are the app's."""
-        rest = path.removeprefix(self._guard.prefix)
-        return rest.startswith(("/orders/", "/assets/"))
+        return self._below(scope, path).startswith(("/orders/", "/assets/"))
+
+    def _below(self, scope: Scope, path: str) -> str:
+        """What follows our prefix; empty where *path* has it not. The prefix stands below the mount, as in our links."""
+        start = f"{scope.get('root_path') or ''}{self._guard.prefix}"
+        return path.removeprefix(start) if path.startswith(start) else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = full_path(scope)
-        kind, _, rest = path.removeprefix(self._guard.prefix).lstrip("/").partition("/")
+        kind, _, rest = self._below(scope, full_path(scope)).lstrip("/").partition("/")
         try:
             snapshot = await self._snapshot(scope, receive)
             rendered = self._renderer.asset(rest) if kind == "assets" else await self._order(scope, snapshot, rest)

@@ -42,6 +42,8 @@ class Snapshot:
         path: decoded, with the mount in front: what the guard's rules are matched against.
         query: as it came, without the question mark.
         headers: names in lower case, both parts latin-1, in the order in which they came.
+        scheme, root_path: how it came to the app, for running it again: frameworks route below the one, and check the
+            origin of a form by the other.
     """
 
     method: str
@@ -49,13 +51,16 @@ class Snapshot:
     query: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    scheme: str = "https"
+    root_path: str = ""
     _parsed: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any], *, body: bytes) -> Snapshot:
         """Take the request out of an ASGI scope. *body* is the whole body."""
         headers = tuple([(_header_name(name), value.decode("latin-1")) for name, value in scope["headers"]])
-        return cls(scope["method"], full_path(scope), scope.get("query_string", b"").decode("latin-1"), headers, body)
+        query = scope.get("query_string", b"").decode("latin-1")
+        return cls(scope["method"], full_path(scope), query, headers, body, scope.get("scheme", "http"), scope.get("root_path") or "")
 
     def header_all(self, name: str) -> list[str]:
         """Every value of a header, by its lower-case name."""
@@ -155,7 +160,7 @@ class Snapshot:
 
     def to_bytes(self) -> bytes:
         """For sealing and keeping; `from_bytes` reads it back, byte for byte."""
-        head = json.dumps([self.method, self.path, self.query, self.headers]).encode("ascii")
+        head = json.dumps([self.method, self.path, self.query, self.headers, self.scheme, self.root_path]).encode("ascii")
         return _HEAD.pack(SNAPSHOT_VERSION, len(head)) + head + self.body
 
     @classmethod
@@ -168,9 +173,9 @@ class Snapshot:
         version, length = _HEAD.unpack_from(kept) if len(kept) >= _HEAD.size else (0, 0)
         if version != SNAPSHOT_VERSION or len(kept) < _HEAD.size + length:
             raise ValueError(f"a snapshot of version {version} cannot be read here: run the cxguard that wrote it")
-        method, path, query, headers = json.loads(kept[_HEAD.size : _HEAD.size + length])
+        method, path, query, headers, scheme, root_path = json.loads(kept[_HEAD.size : _HEAD.size + length])
         pairs = tuple((name, value) for name, value in headers)
-        return cls(method, path, query, pairs, kept[_HEAD.size + length :])
+        return cls(method, path, query, pairs, kept[_HEAD.size + length :], scheme, root_path)
 
 
 @lru_cache(maxsize=1024)  # clients send the same few dozen names all day

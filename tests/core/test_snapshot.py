@@ -33,7 +33,7 @@ def part(name: str, content: str, *, filename: str = "", end: bool = False) -> b
 def test_scope_becomes_values() -> None:
     """Method, path, query and headers are taken from the scope, names in lower case, latin-1 kept."""
     scope = {"method": "POST", "path": "/pay", "query_string": b"a=1", "headers": [(b"X-Name", b"J\xfcrgen")], "root_path": "/shop"}
-    assert Snapshot.from_scope(scope, body=b"x") == Snapshot("POST", "/shop/pay", "a=1", (("x-name", "Jürgen"),), b"x")
+    assert Snapshot.from_scope(scope, body=b"x") == Snapshot("POST", "/shop/pay", "a=1", (("x-name", "Jürgen"),), b"x", "http", "/shop")
 
 
 @pytest.mark.parametrize(
@@ -299,10 +299,10 @@ def test_prefer_respond_async(headers: list[str], prefers: bool) -> None:
 texts = st.text(max_size=20)
 
 
-@given(texts, texts, texts, st.lists(st.tuples(texts, texts), max_size=4), st.binary(max_size=60))
-def test_kept_request_comes_back(method: str, path: str, query: str, headers: list[tuple[str, str]], body: bytes) -> None:
+@given(texts, texts, texts, st.lists(st.tuples(texts, texts), max_size=4), st.binary(max_size=60), texts)
+def test_kept_request_comes_back(method: str, path: str, query: str, headers: list[tuple[str, str]], body: bytes, root: str) -> None:
     """Whatever a request holds, it comes back byte for byte."""
-    snapshot = Snapshot(method, path, query, tuple(headers), body)
+    snapshot = Snapshot(method, path, query, tuple(headers), body, "http", root)
     assert Snapshot.from_bytes(snapshot.to_bytes()) == snapshot
 
 

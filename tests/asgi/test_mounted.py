@@ -1,0 +1,83 @@
+"""An app below a mount: its rules, its status pages, and the kept requests that run again."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+from shopworld import Worlds, charging_handler, rule
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from cxguard.rules import Rule, header, json_field, replay
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+ORDER = {"amount": 1000, "currency": "EUR", "cart": "c1"}
+HEADERS = {"x-user": "ann", "idempotency-key": "k1", "prefer": "respond-async"}
+SEEN = ("scheme", "path", "root_path", "server", "query_string", "headers", "method")
+
+
+def mounted_rule() -> Rule:
+    """The rule of the other tests, at its full path."""
+    known = rule()
+    return Rule(
+        "POST /shop/pay",
+        owner=header("x-user"),
+        key=known.key,
+        amount_minor=json_field("amount"),
+        currency=json_field("currency"),
+        later=replay,
+        terms="1",
+    )
+
+
+async def test_a_kept_request_runs_again_as_it_came(world: Worlds) -> None:
+    """Scheme, host, port and mount are those of the shopper's request: a framework's CSRF check and routing depend on them."""
+    seen: list[dict[str, Any]] = []
+
+    async def handler(request: Request) -> Response:
+        seen.append({name: request.scope[name] for name in SEEN})
+        return await charging_handler(request)
+
+    shop = await world(handler, mounted_rule())
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    async with AsyncExitStack() as stack:
+        transport = httpx.ASGITransport(shop.app, root_path="/shop", raise_app_exceptions=False)
+        client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://shop.example:8080"))
+        kept = await client.post("/shop/pay?a=%C3%BC", json=ORDER, headers=HEADERS)
+        assert kept.json()["situation"] == "kept"
+        page = await client.get(kept.json()["status_url"], headers={"accept": "application/json"})
+        assert page.json()["situation"] == "kept"
+    shop.clock.advance(60.0)
+    await shop.rest()
+    live, again = seen
+    assert again == live
+    assert len(shop.gateway.standing) == 1
+
+
+async def test_a_guard_that_is_mounted_runs_its_kept_requests_itself(world: Worlds) -> None:
+    """The app around it would look for the mount a second time."""
+    inner = Starlette(routes=[Route("/pay", charging_handler, methods=["POST"])])
+    shop = await world(charging_handler, mounted_rule(), app=inner)
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    async with AsyncExitStack() as stack:
+        transport = httpx.ASGITransport(Starlette(routes=[Mount("/shop", app=shop.app)]), raise_app_exceptions=False)
+        client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://shop.example"))
+        assert (await client.post("/shop/pay", json=ORDER, headers=HEADERS)).status_code == 202
+        shop.clock.advance(60.0)
+        await shop.rest()
+        paid = await client.post("/shop/pay", json=ORDER, headers=HEADERS)
+    assert (paid.status_code, paid.headers["idempotency-replayed"]) == (201, "true")
+    assert len(shop.gateway.standing) == 1
+
+
+async def test_paths_that_only_look_like_ours_are_the_apps(world: Worlds) -> None:
+    """The prefix counts at the beginning of the path, below the mount."""
+    shop = await world()
+    for path in ("/_cxguard/other", "/a/_cxguard/orders/x", "/_cxguardian/orders/x"):
+        assert (await shop.client.get(path)).text == "Not Found"
