@@ -21,6 +21,7 @@ import httpx
 import pytest
 from itsdangerous import TimestampSigner
 from servers import ROOT, Process, Serve, Spawn
+from stripe_stand_in import CardError, StripeStandIn
 
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Unknown
 from cxguard.gateways.base import Charge
@@ -176,44 +177,11 @@ async def test_spa_in_a_browser_takes_another_card_after_a_decline(serve: Serve,
 # --- FastAPI and Stripe
 
 
-class FakeStripe:
-    """The few calls of the official SDK that the example makes, with Stripe's own manners: keys, statuses, `CardError`."""
-
-    class CardError(Exception):
-        pass
-
-    def __init__(self) -> None:
-        self.intents: dict[str, SimpleNamespace] = {}
-        self.status = "succeeded"
-        self.then: list[Exception] = []
-        everything = SimpleNamespace(auto_paging_iter=lambda: iter(reversed(self.intents.values())))
-        self.PaymentIntent = SimpleNamespace(create=self._create, list=lambda *, limit: everything)
-
-    def _create(self, *, amount: int, currency: str, idempotency_key: str, metadata: dict[str, str], **asked: Any) -> SimpleNamespace:
-        known = self.intents.get(idempotency_key)
-        if known is None:
-            error = SimpleNamespace(code="card_declined") if self.status == "requires_payment_method" else None
-            known = SimpleNamespace(
-                id=f"pi_{len(self.intents) + 1}",
-                status=self.status,
-                amount=amount,
-                currency=currency,
-                last_payment_error=error,
-                metadata=metadata,
-            )
-            self.intents[idempotency_key] = known
-        if self.then:
-            raise self.then.pop()
-        if known.last_payment_error is not None:
-            raise self.CardError("card_declined")
-        return known
-
-
 ORDER = {"cart_id": "c1", "amount": 4999, "currency": "EUR", "payment_method": "pm_card_visa"}
 
 
 @asynccontextmanager
-async def stripe_shop(monkeypatch: pytest.MonkeyPatch, stripe: FakeStripe) -> Any:
+async def stripe_shop(monkeypatch: pytest.MonkeyPatch, stripe: StripeStandIn) -> Any:
     monkeypatch.setitem(sys.modules, "stripe", stripe)
     module = load("fastapi_stripe/app.py")
     session = TimestampSigner(module.SESSION_SECRET).sign(base64.b64encode(b'{"visitor_id": "ann"}')).decode()
@@ -225,7 +193,7 @@ async def stripe_shop(monkeypatch: pytest.MonkeyPatch, stripe: FakeStripe) -> An
 @pytest.mark.asyncio
 async def test_fastapi_stripe_charges_once_and_replays(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second submit gets the first one's answer."""
-    stripe = FakeStripe()
+    stripe = StripeStandIn()
     async with stripe_shop(monkeypatch, stripe) as client:
         first, second = [await client.post("/checkout/pay", json=ORDER, headers={"idempotency-key": "k1"}) for _ in range(2)]
     assert (first.status_code, first.json()) == (second.status_code, second.json()) == (201, {"order": "c1", "payment": "pi_1"})
@@ -236,7 +204,7 @@ async def test_fastapi_stripe_charges_once_and_replays(monkeypatch: pytest.Monke
 @pytest.mark.asyncio
 async def test_fastapi_stripe_a_silent_gateway_is_asked_what_became_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stripe charged and the connection broke: the shopper hears "paid", not an error, and the retry charges nothing."""
-    stripe = FakeStripe()
+    stripe = StripeStandIn()
     stripe.then = [ConnectionError("read timed out")]
     async with stripe_shop(monkeypatch, stripe) as client:
         answers = [await client.post("/checkout/pay", json=ORDER, headers={"idempotency-key": "k1"}) for _ in range(2)]
@@ -247,7 +215,7 @@ async def test_fastapi_stripe_a_silent_gateway_is_asked_what_became_of_it(monkey
 @pytest.mark.asyncio
 async def test_fastapi_stripe_a_decline_is_told_in_the_shops_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hook agrees that the issuer said no: the handler's own answer stands."""
-    stripe = FakeStripe()
+    stripe = StripeStandIn()
     stripe.status = "requires_payment_method"
     async with stripe_shop(monkeypatch, stripe) as client:
         answer = await client.post("/checkout/pay", json=ORDER, headers={"idempotency-key": "k1"})
@@ -257,8 +225,8 @@ async def test_fastapi_stripe_a_decline_is_told_in_the_shops_own_words(monkeypat
 @pytest.mark.asyncio
 async def test_fastapi_stripe_a_decline_that_the_ledger_contradicts_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The handler says declined over a payment that succeeded: the shopper hears that it is paid."""
-    stripe = FakeStripe()
-    stripe.then = [FakeStripe.CardError("raised by mistake")]
+    stripe = StripeStandIn()
+    stripe.then = [CardError("raised by mistake")]
     async with stripe_shop(monkeypatch, stripe) as client:
         answer = await client.post("/checkout/pay", json=ORDER, headers={"idempotency-key": "k1"})
     assert answer.json()["money"] == "charged"

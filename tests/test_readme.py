@@ -12,7 +12,6 @@ import textwrap
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,6 +26,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from stripe_stand_in import StripeStandIn
 
 from cxguard import Guard, Shop, current_operation
 from cxguard.asgi import GuardMiddleware
@@ -138,33 +138,13 @@ async def test_the_first_lines_watch_and_then_guard(stack: AsyncExitStack) -> No
     assert (first.content, second.headers["idempotency-replayed"]) == (second.content, "true")
 
 
-class FakeStripe(SimpleNamespace):
-    """The calls of the official SDK that the README makes."""
-
-    class CardError(Exception):
-        pass
-
-    def __init__(self) -> None:
-        self.intents: dict[str, Any] = {}
-        self.silent = False
-        payment_intent = SimpleNamespace(create=self._create, list=lambda limit: list(self.intents.values()))
-        super().__init__(PaymentIntent=payment_intent)
-
-    def _create(self, *, amount: int, currency: str, idempotency_key: str, metadata: dict[str, str], **rest: Any) -> Any:
-        made = SimpleNamespace(id=f"pi_{len(self.intents) + 1}", status="succeeded", amount=amount, currency=currency, metadata=metadata)
-        intent = self.intents.setdefault(idempotency_key, made)
-        if self.silent:
-            raise ConnectionError("read timed out")
-        return intent
-
-
 @pytest.mark.asyncio
 @pytest.mark.parametrize("silent", [False, True])
 async def test_fastapi_and_stripe_charge_once(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch, silent: bool) -> None:
     """Two submits, one payment; when Stripe charged and said nothing, the shopper hears that it is paid."""
-    stripe = FakeStripe()
-    stripe.silent = silent
-    monkeypatch.setitem(sys.modules, "stripe", stripe)  # type: ignore[arg-type]
+    stripe = StripeStandIn()
+    stripe.then = [ConnectionError("read timed out")] if silent else []
+    monkeypatch.setitem(sys.modules, "stripe", stripe)
     space = await run(FASTAPI)
     client = await client_of(stack, space["app"], space["guard"])
     order = {"cart_id": "c1", "amount": 4999, "currency": "EUR", "payment_method": "pm_1"}
@@ -174,6 +154,19 @@ async def test_fastapi_and_stripe_charge_once(stack: AsyncExitStack, monkeypatch
         assert [answer.json()["money"] for answer in answers] == ["charged", "charged"]
     else:
         assert [answer.json() for answer in answers] == [{"order": "c1", "payment": "pi_1"}] * 2
+
+
+@pytest.mark.asyncio
+async def test_fastapi_and_stripe_tell_a_decline_as_one(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hook finds the refused payment, so the handler's own words go out."""
+    stripe = StripeStandIn()
+    stripe.status = "requires_payment_method"
+    monkeypatch.setitem(sys.modules, "stripe", stripe)
+    space = await run(FASTAPI)
+    client = await client_of(stack, space["app"], space["guard"])
+    order = {"cart_id": "c1", "amount": 4999, "currency": "EUR", "payment_method": "pm_1"}
+    answer = await client.post("/checkout/pay", json=order, headers={"idempotency-key": "k1"})
+    assert (answer.status_code, answer.json()) == (402, {"message": "Your bank did not approve the payment."})
 
 
 @pytest.mark.asyncio
@@ -207,7 +200,6 @@ async def test_the_desk_is_closed_to_visitors(stack: AsyncExitStack) -> None:
 
 DJANGO_SHOP = """
 import django, sys
-from types import SimpleNamespace
 from django.conf import settings
 from django.urls import path
 settings.configure(SECRET_KEY="s" * 50, ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__)
