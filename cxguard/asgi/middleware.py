@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cxguard.asgi.cors import warn_if_cors_inside
 from cxguard.asgi.exchange import Exchange
 from cxguard.asgi.lifespan import Lifespan
 from cxguard.asgi.rerun import OPERATION_IN_SCOPE, run_inside, run_kept
@@ -80,6 +81,7 @@ class GuardMiddleware:
         """Lifespan and websockets. The guard starts and stops with the app, and never keeps it from doing either."""
         self._remember_outermost(scope)
         if scope["type"] == "lifespan":
+            warn_if_cors_inside(self.app)
             await self._lifespan.run(self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from cxguard import Guard, Shop
+from cxguard.asgi import GuardMiddleware
 from cxguard.asgi.cors import EXPOSED_HEADERS, REQUEST_HEADERS, SWAP_ADDED, SWAP_WRAPPED, cors_inside, cors_options, warn_if_cors_inside
 
 ORIGIN = "https://shop.example"
@@ -104,3 +107,24 @@ def test_warning_has_the_lines_to_write(caplog: pytest.LogCaptureFixture) -> Non
         warn_if_cors_inside(cors_app())
     (record,) = caplog.records
     assert json.loads(record.getMessage())["write"] == list(SWAP_WRAPPED)
+
+
+@pytest.mark.asyncio
+async def test_the_start_of_an_app_with_cors_inside_warns(caplog: pytest.LogCaptureFixture) -> None:
+    """The middleware itself looks, once, when the lifespan begins."""
+    guard = Guard("memory://", shop=Shop(name="Fern & Co", email="help@fern.example"), secret=bytes(range(32)), keys=[bytes(range(1, 33))])
+    app = GuardMiddleware(cors_app(), guard=guard)
+    sent: list[str] = []
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    logging.getLogger("cxguard").propagate = True
+    with caplog.at_level(logging.WARNING, logger="cxguard"):
+        await app({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert any("cors.inside" in record.getMessage() for record in caplog.records)
