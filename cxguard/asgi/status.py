@@ -10,7 +10,7 @@ from cxguard.asgi.bodies import ClientGone, read_body
 from cxguard.asgi.capture import send_answer
 from cxguard.asgi.telling import STATUS_PURPOSE, accept_language, as_answer, next_update_at
 from cxguard.asgi.types import Receive, Scope, Send
-from cxguard.core.answer import Medium
+from cxguard.core.answer import CANCELLABLE, Medium, situation_of_operation
 from cxguard.core.cards import redact
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation
@@ -155,7 +155,12 @@ class StatusPages:
         return stored if same and isinstance(stored, HandlerAnswer) else None
 
     async def _cancel(self, operation: Operation) -> None:
-        """Put the wish on record; then, if nobody has the order in hand, carry it out at once."""
+        """Put the wish on record; then, if nobody has the order in hand, carry it out at once.
+
+        Only what the page offers: an order that is paid and placed is on its way, whatever an old tab still shows.
+        """
+        if situation_of_operation(operation, at_work=await self._at_work(operation)) not in CANCELLABLE:
+            return
         note = Note(
             event_id=f"cancel:{operation.generation}",
             kind=NoteKind.CANCEL,

@@ -49,6 +49,7 @@ class Submit:
         same_request: its fingerprint is that of the record found.
         basket: keyed hash of what is bought, when the rule names it.
         confirmed: the reference that the shopper confirmed to buy again, if any.
+        may_keep: this request may be kept for later: its client can be told, and it holds no card.
     """
 
     owner: str
@@ -58,6 +59,7 @@ class Submit:
     currency: str | None = None
     confirmed: str | None = None
     basket: str = ""
+    may_keep: bool = True
 
 
 class Do(StrEnum):
@@ -141,7 +143,7 @@ def _queued(operation: Operation, submit: Submit, policy: Policy, *, money: Mone
         return Do.TELL
     if not operation.kept:
         return Do.RERUN
-    return Do.TELL if submit.same_request else Do.REPLACE
+    return Do.REPLACE if submit.may_keep and not submit.same_request else Do.TELL
 
 
 def _finished(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:

@@ -162,6 +162,11 @@ def test_an_unknown_that_nobody_can_be_asked_about_is_told(same_request: bool) -
     assert done(record(Q, UNKNOWN), submit(client_key=False, same_request=same_request), policy) is Do.TELL
 
 
+def test_a_request_that_may_not_be_kept_takes_no_kept_ones_place() -> None:
+    """One with a card number in it, or from a client that would take "kept" for "paid": the order that waits stays as it is."""
+    assert done(record(Q, NONE), submit(client_key=False, same_request=False, may_keep=False)) is Do.TELL
+
+
 QUEUED_UNKEPT = {NONE: Do.RERUN, UNKNOWN: Do.RESOLVE, CHARGED: Do.TELL, DECLINED: Do.TELL, REFUNDED: Do.TELL}
 
 
