@@ -206,7 +206,7 @@ def _bought(session: Session, fact: Bought) -> Session:
 
 def _purchase_rank(fact: Bought) -> tuple[float, str, int, str]:
     """The first purchase; of two tellings at one time the one with a reference."""
-    return (fact.at, fact.reference or "\uffff", fact.amount_minor or 0, fact.currency)
+    return (fact.at, fact.reference or "\uffff", -1 if fact.amount_minor is None else fact.amount_minor, fact.currency)
 
 
 def _exposed(session: Session, fact: Exposed) -> Session:
@@ -251,7 +251,7 @@ def _about(session: Session, fact: Reached | Exposed) -> Session:
 
 def _basket_rank(basket: Basket, at: float) -> tuple[bool, float, int, str, int]:
     """A known amount before an unknown one, then the newest."""
-    return (basket.amount_minor is not None, at, basket.amount_minor or 0, basket.currency, basket.items or 0)
+    return (basket.amount_minor is not None, at, basket.amount_minor or 0, basket.currency, -1 if basket.items is None else basket.items)
 
 
 def _settled(known: str, told: str) -> str:

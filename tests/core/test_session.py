@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxguard.core.census import CENSUS_PREFIX, Counts, Told, census, counter_deltas, read_census
@@ -84,6 +84,7 @@ facts_of_s: st.SearchStrategy[Fact] = st.one_of(
 
 
 @given(st.lists(facts_of_s, min_size=1, max_size=12), st.randoms(use_true_random=False))
+@settings(max_examples=400)
 def test_order_and_repetition_of_facts_do_not_matter(facts: list[Fact], random: object) -> None:
     """The same facts, shuffled and some of them twice, give the same session."""
     shuffled = facts + facts[:5]
