@@ -15,15 +15,15 @@ from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.core.answer import Situation, Telling
 from cxguard.core.conclude import Say
 from cxguard.core.decide import Do
-from cxguard.core.money import MoneyState, Note, NoteKind
-from cxguard.core.operation import Operation, State
-from cxguard.core.outcomes import Charged, Declined, Refunded
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import State
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, replayable
 from cxguard.engine.ending import Told, end_run, keep_answer, read_shop_charge
 from cxguard.engine.entering import Begun, Submission, begin
 from cxguard.engine.handle import CURRENT, OperationHandle, UnguardedOperation
+from cxguard.engine.late import note_late_answers
 from cxguard.errors import BadRequest, LeaseLost, StoreError
 from cxguard.guard import Guard
 from cxguard.logs import get_logger
@@ -180,7 +180,11 @@ class _Running:
         CURRENT.set(self._handle)  # this task is the run's own, so there is nothing to reset
         left = self._submission.deadline - self._guard.clock.monotonic()
         deadline = asyncio.get_running_loop().call_later(max(left, 0.0), self._soon, self._answer_at_deadline)
-        raised = await self._run_app()
+        try:
+            raised = await self._run_app()
+        except BaseException:  # the program ends: whoever comes next must not wait for a run that is no more
+            self._guard.engine.operations.leases.drop(self._handle.work.lease)
+            raise
         deadline.cancel()
         if self._settling is not None:
             self._settling.cancel()
@@ -194,6 +198,11 @@ class _Running:
         try:
             async with asyncio.timeout(self._identity.rule.run_seconds_max):
                 await self._exchange._app(self._exchange._scope, receive, self._capture)
+        except asyncio.CancelledError:
+            if _is_being_cancelled():
+                raise
+            _log.warning("handler.raised", error="CancelledError", reference=self._handle.reference)
+            return True  # the app cancelled itself: that leaves a charge as unknown as any other failure
         except Exception as error:  # noqa: BLE001 - whatever it was, the record decides what the shopper hears
             _log.warning("handler.raised", error=type(error).__name__, reference=self._handle.reference)
             return True
@@ -294,7 +303,7 @@ class _Running:
         work = self._handle.work
         if work.operation.charged_by == "shop":
             read_shop_charge(work, reading)
-        there = await self._note_and_look(work.operation)
+        there = await note_late_answers(self._guard.engine, work.operation)
         if self._capture.live:
             await self._capture.finish_live()
         elif there is None and answer is not None and reading is Reading.SUCCEEDED and self._handle.money.state is MoneyState.CHARGED:
@@ -303,30 +312,10 @@ class _Running:
             identity = self._identity
             await self._give_once(self._exchange._teller.uncertain(there or work.operation, identity.telling, identity.snapshot))
 
-    async def _note_and_look(self, operation: Operation) -> Operation | None:
-        """Append the answers that our refused save carried; the record as it is now, or None while the store is away."""
-        engine = self._guard.engine
-        try:
-            there: Operation | None = None
-            for send in operation.sends:
-                if isinstance(send.outcome, Charged | Declined | Refunded):  # "not charged" speaks for its own send only
-                    note = _late_answer(engine.clock.now(), send.key, send.outcome, send.number)
-                    there = await engine.operations.note(operation.id, note)
-            return there or await engine.operations.store.get(operation.id)
-        except StoreError:
-            return None
 
-
-def _late_answer(now: float, key: str, outcome: Any, number: int) -> Note:
-    return Note(
-        event_id=f"late:{key}:{number}",
-        kind=NoteKind.OUTCOME,
-        at=now,
-        source="late answer",
-        gateway_key=key,
-        outcome=outcome,
-        through=number,
-    )
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -75,6 +75,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
     engine, rule = guard.engine, identity.rule
     key = identity.asked.key.value or secrets.token_hex(16)  # a purchase without a key is found again by its claim
     fresh = _record(guard, engine, identity, key)
+    may_keep = _may_keep(identity)
 
     def submit_of(there: Operation) -> Submit:
         return Submit(
@@ -92,7 +93,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
         terms=Terms(policy_of(rule), lease_seconds=rule.lease_seconds, run_seconds_max=rule.run_seconds_max),
         submit_of=submit_of,
         again=lambda there: _record(guard, engine, identity, f"{key}\x1fagain:{there.reference}"),
-        tenor=_tenor_of(rule, may_keep=fresh.kept),
+        tenor=_tenor_of(rule, may_keep=may_keep),
         deadline=engine.clock.monotonic() + rule.deadline_seconds,
         gateway=rule.gateway,
         rerun_safe=rule.rerun_safe,
@@ -120,12 +121,22 @@ def _tenor_of(rule: Rule, *, may_keep: bool) -> Tenor:
     )
 
 
+def _may_keep(identity: Identity) -> bool:
+    """Whether this order may be kept for later. It is kept only once that is told: a record begins as not kept, so that a
+    process which dies, or a store which goes away, before the shopper has heard anything leaves nothing that is charged."""
+    return _holds_nothing_forbidden(identity.rule, identity.snapshot) and can_be_told(identity.telling)
+
+
+def _holds_nothing_forbidden(rule: Rule, snapshot: Snapshot) -> bool:
+    return rule.later is not None and carries_card(snapshot) is None
+
+
 def _record(guard: Guard, engine: Engine, identity: Identity, key: str) -> Operation:
     """The record that this request would open under *key*, its contents sealed for it."""
     rule, asked, snapshot, now = identity.rule, identity.asked, identity.snapshot, guard.clock.now()
     owner = guard.owner_name(asked.owner)
     id = names.operation_id(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner, key=key)
-    keepable = rule.later is not None and carries_card(snapshot) is None
+    keepable = _holds_nothing_forbidden(rule, snapshot)
     record = Operation(
         id=id,
         namespace=guard.namespace,
@@ -140,7 +151,6 @@ def _record(guard: Guard, engine: Engine, identity: Identity, key: str) -> Opera
         basket=_basket(guard, identity, owner),
         client_key=asked.key.chosen_by_client,
         charged_by=rule.charged_by,
-        kept=keepable and can_be_told(identity.telling),
         amount_minor=asked.amount_minor,
         currency=asked.currency,
         session=visit_of(identity.arrival.scope),

@@ -252,7 +252,7 @@ def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Co
     untried = untried_seconds is not None and operation.attempts > 0  # the breaker stood in the way: that was no try
     # who was told "not kept", or the handler's own no, is never charged later: only the kept steps wait for the next submit
     waits = conclusion.say in (Say.NOT_KEPT, Say.HANDLER)
-    kept = conclusion.say is Say.KEPT or (operation.kept and not waits)
+    kept = not waits and (operation.kept or tenor.may_keep)
     give_up_at = operation.give_up_at or now + tenor.queue_seconds
     due_at = give_up_at if waits else min(now + _pause_seconds(engine, operation, conclusion, untried_seconds), give_up_at)
     return engine.operations.moved(
@@ -290,6 +290,7 @@ def _held(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclu
         detail={"why": conclusion.why, "waiting_for": waiting_for, "money": money_of(operation).state},
         why=conclusion.why,
         waiting_for=waiting_for,
+        kept=operation.kept or tenor.may_keep,
         answer=seal_answer(engine.seal, operation, answer) if answer is not None else operation.answer,
         **ends,
     )

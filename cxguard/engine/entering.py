@@ -11,13 +11,18 @@ from cxguard.core.conclude import Say
 from cxguard.core.decide import Do, Submit
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Move, Operation, State, changed, money_of, move, remember
+from cxguard.core.outcomes import NotCharged
 from cxguard.core.resolve import SHOP
 from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.charging import GATEWAY_DOWN, Work
+from cxguard.engine.cold import open_member, seal_member
 from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import Deferral, OperationHandle
 from cxguard.engine.operations import SEIZING, Entered, Terms
+from cxguard.errors import LeaseLost
+
+LOST_MAX = 3  # times that the record is taken from us while we begin, before we say "in flight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,15 @@ async def begin(engine: Engine, submission: Submission) -> Begun:
     Raises:
         StoreUnavailable: nothing is known; nothing may be run.
     """
+    for _ in range(LOST_MAX):
+        try:
+            return await _begin(engine, submission)
+        except LeaseLost:
+            continue  # somebody else has it now: look again what they made of it
+    return Begun(Do.WAIT, submission.fresh)
+
+
+async def _begin(engine: Engine, submission: Submission) -> Begun:
     ticket = _admitted(engine, submission)
     if isinstance(ticket, Rejected):
         submission = replace(submission, fresh=changed(submission.fresh, sends=()), blocked=ticket)
@@ -91,10 +105,14 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
         return Begun(entered.do, entered.operation, claim=entered.claim)
     work = Work(operation=entered.operation, lease=entered.lease, deadline=submission.deadline)
     handle = OperationHandle(engine, work, gateway=submission.gateway)
-    if entered.do is not Do.RUN:
-        return await _take_up(engine, submission, entered, handle)
-    if submission.blocked is not None:
-        return await _keep_or_refuse(engine, submission, handle)
+    try:
+        if entered.do is not Do.RUN:
+            return await _take_up(engine, submission, entered, handle)
+        if submission.blocked is not None:
+            return await _keep_or_refuse(engine, submission, handle)
+    except BaseException:
+        engine.operations.leases.drop(entered.lease)  # nothing runs, so it may lapse
+        raise
     return Begun(Do.RUN, work.operation, handle)
 
 
@@ -125,6 +143,10 @@ async def _resolve_first(engine: Engine, submission: Submission, entered: Entere
     work = handle.work
     engine.operations.emit("lease.rescued", work.operation, state=work.operation.state, money=work.operation.money)
     await ask_everyone(engine, handle, submission.tenor.ask)
+    if work.operation.answer is not None:  # it went out before its process died: whether the rest happened is for a person to say
+        handle.deferral = Deferral(why="answered_not_confirmed", hold=True)
+        told = await end_run(engine, handle, submission.tenor, reading=None, answer=None)
+        return Begun(Do.TELL, told.operation)
     money = money_of(work.operation).state
     shop = work.operation.charged_by == SHOP
     rerun = money is MoneyState.NONE or (money is MoneyState.UNKNOWN and shop and submission.rerun_safe)
@@ -132,7 +154,7 @@ async def _resolve_first(engine: Engine, submission: Submission, entered: Entere
         return await _run_again(engine, submission, handle, None if work.operation.state is State.RUNNING else Move.START)
     if money is MoneyState.NONE:  # kept, or on its way out: the queue goes on with it
         handle.deferral = Deferral(why=work.operation.why or "charge_unknown", outage=True)
-    tenor = replace(submission.tenor, may_keep=True)
+    tenor = replace(submission.tenor, may_keep=submission.tenor.may_keep or money is MoneyState.NONE)
     told = await end_run(engine, handle, tenor, reading=None, answer=None)
     return Begun(Do.TELL, told.operation)
 
@@ -148,15 +170,16 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
     """The next life (or the next try of this one) takes over what this request carries."""
     work, fresh = handle.work, submission.fresh
     operation = move(work.operation, to) if to else work.operation
+    accepted = to is not Move.REOPEN and operation.kept and operation.give_up_at is not None
     operation = changed(
         operation,
         fingerprint=fresh.fingerprint,
         basket=fresh.basket,
-        request=fresh.request or operation.request,
+        request=_request_for(engine, operation, fresh) or operation.request,
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,
-        kept=fresh.kept,
-        give_up_at=None,
+        kept=accepted or fresh.kept,
+        give_up_at=operation.give_up_at if accepted else None,
         answer=None,
         answered_at=None,
         attempts=operation.attempts + 1,
@@ -167,8 +190,20 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         return await _keep_or_refuse(engine, submission, handle)
     record = remember(operation, engine.operations.entry("operation.opened", generation=operation.generation))
     work.operation = await engine.operations.write(record, work.lease)
+    if work.operation.charged_by == SHOP and work.operation.cancel_asked:  # it came with the save that wrote the line
+        work.operation = unsent(work.operation)
+        handle.deferral = Deferral(why="cancel_asked", outage=True)
+        told = await end_run(engine, handle, replace(submission.tenor, may_keep=True), reading=None, answer=None)
+        return Begun(Do.TELL, told.operation)
     engine.operations.emit("operation.opened", work.operation, generation=operation.generation)
     return Begun(Do.RUN, work.operation, handle)
+
+
+def _request_for(engine: Engine, operation: Operation, fresh: Operation) -> bytes | None:
+    """What *fresh* kept of the request, sealed for *operation*: found by a claim, it has another id."""
+    if fresh.request is None or fresh.id == operation.id:
+        return fresh.request
+    return seal_member(engine.seal, operation, "request", open_member(engine.seal, fresh, "request", fresh.request))
 
 
 async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> Begun:
@@ -182,7 +217,7 @@ async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> B
         why=WHY_REPLACED,
         due_at=kept.due_at or engine.clock.now(),
         fingerprint=fresh.fingerprint,
-        request=fresh.request,
+        request=_request_for(engine, kept, fresh),
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,
     )
@@ -207,3 +242,9 @@ def shop_line(engine: Engine, operation: Operation, fresh: Operation) -> tuple[S
         keyed=False,  # we do not see whether the handler passes the key on
     )
     return (line,)
+
+
+def unsent(operation: Operation) -> Operation:
+    """The newest line never left: nothing was run under it."""
+    *before, last = operation.sends
+    return changed(operation, sends=(*before, replace(last, outcome=NotCharged(why="cancel_asked"))))

@@ -18,8 +18,9 @@ from cxguard.engine.ending import Tenor, end_run
 from cxguard.engine.engine import Engine
 from cxguard.engine.entering import Begun, Submission, begin
 from cxguard.engine.handle import CURRENT, OperationHandle
+from cxguard.engine.late import note_late_answers
 from cxguard.engine.operations import Terms
-from cxguard.errors import KeyMismatch, OperationHeld, OperationInFlight, PaymentDeclined
+from cxguard.errors import KeyMismatch, LeaseLost, OperationHeld, OperationInFlight, PaymentDeclined, StoreError
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -73,7 +74,12 @@ class LibraryOperation(OperationHandle):
         return self._finished
 
     def keep(self, result: Any) -> None:
-        """Keep *result* as the answer, when the operation finishes."""
+        """Keep *result* as the answer, when the operation finishes.
+
+        Raises:
+            TypeError: it cannot be kept as JSON.
+        """
+        self._kept_bytes(result)
         self.result = result
 
     @property
@@ -140,7 +146,11 @@ class OperationScope:
         answer = KeptResult(op.result) if error is None or isinstance(error, PaymentDeclined) else None
         declined = isinstance(error, PaymentDeclined) or (error is None and op.money.state is MoneyState.DECLINED)
         reading = Reading.DECLINED if declined else Reading.SUCCEEDED if error is None else None
-        await end_run(self._guard.engine, op, _tenor(self._purpose), reading=reading, answer=answer)
+        try:
+            await end_run(self._guard.engine, op, _tenor(self._purpose), reading=reading, answer=answer)
+        except (LeaseLost, StoreError):
+            await note_late_answers(self._guard.engine, op.work.operation)
+            raise
 
     def _submission(self, engine: Engine) -> Submission:
         fresh = self._fresh(engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from cxguard.core.money import Note, NoteKind
+from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import Charged, Outcome, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT
@@ -64,7 +64,7 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
 
     An `Unknown` teaches nothing and is only remembered in the timeline.
     """
-    outcome = _expected(work.operation, outcome)
+    outcome = expected(work.operation, outcome, key)
     detail = {"source": source, "outcome": outcome_kind(outcome), "why": getattr(outcome, "why", "")}
     event = LOOK_EVENT if was_answered(outcome) else SILENCE_EVENT
     noted = None
@@ -82,8 +82,10 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
     return outcome
 
 
-def _expected(operation: Operation, outcome: Outcome) -> Outcome:
-    """Only a charge of the accepted amount is taken as this order's charge."""
-    if isinstance(outcome, Charged) and operation.amount_minor is not None and operation.currency is not None:
-        return checked_amount(outcome, amount_minor=operation.amount_minor, currency=operation.currency)
+def expected(operation: Operation, outcome: Outcome, key: str | None) -> Outcome:
+    """Only a charge of the amount that was asked for (or else accepted) is taken as this order's charge."""
+    asked = [(send.amount_minor, send.currency) for send in operation.sends if send.key == key and send.kind is SendKind.CHARGE]
+    amount_minor, currency = asked[-1] if asked else (operation.amount_minor, operation.currency)
+    if isinstance(outcome, Charged) and amount_minor is not None and currency is not None:
+        return checked_amount(outcome, amount_minor=amount_minor, currency=currency)
     return outcome

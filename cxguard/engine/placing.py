@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Move, State, changed, money_of, move
@@ -13,10 +13,10 @@ from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.charging import Work
-from cxguard.engine.cold import KeptResult, StoredAnswer, replayable
+from cxguard.engine.cold import KeptResult, StoredAnswer, replayable, result_bytes
 from cxguard.engine.ending import end_run
 from cxguard.engine.engine import Engine
-from cxguard.engine.entering import shop_line
+from cxguard.engine.entering import shop_line, unsent
 from cxguard.engine.handle import CURRENT, Deferral, OperationHandle
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StoreError
@@ -49,15 +49,24 @@ class Placing:
         """Place a kept (or complete a paid) order, as the rule's `later` says; conclude like any run."""
         await self._start(work)
         handle = OperationHandle(self.engine, work, gateway=self.rulings.gateway_name(work.operation))
-        token = CURRENT.set(handle)
-        try:
-            reading, answer = await self._run_later(handle)
-        finally:
-            CURRENT.reset(token)
+        reading, answer = await self._unless_cancelled(handle)
         told = await end_run(self.engine, handle, self.rulings.tenor(work.operation), reading=reading, answer=answer)
         if told.operation.state is State.FINISHED and told.operation.money is MoneyState.CHARGED:
             detail = {"amount_minor": told.operation.amount_minor, "currency": told.operation.currency}
             self.engine.operations.emit("order.placed", told.operation, attempts=told.operation.attempts, **detail)
+
+    async def _unless_cancelled(self, handle: OperationHandle) -> tuple[Reading | None, StoredAnswer | None]:
+        """Run it. Where the shop's own code charges, a wish to cancel that came with the line's save stops it here."""
+        work = handle.work
+        if work.operation.charged_by == SHOP and work.operation.cancel_asked:
+            work.operation = unsent(work.operation)
+            handle.deferral = Deferral(why="cancel_asked", outage=True)
+            return None, None
+        token = CURRENT.set(handle)
+        try:
+            return await self._run_later(handle)
+        finally:
+            CURRENT.reset(token)
 
     async def _start(self, work: Work) -> None:
         operation = work.operation
@@ -77,7 +86,7 @@ class Placing:
             async with asyncio.timeout(self.seconds):
                 if later is replay:
                     return await self._replay(handle, rule)
-                return Reading.SUCCEEDED, KeptResult(await later(handle))
+                return self._kept(handle, await later(handle))
         except PaymentDeclined:
             return Reading.DECLINED, None
         except PaymentDeferred:
@@ -89,6 +98,16 @@ class Placing:
             _log.warning("order.later_raised", reference=operation.reference, error=type(error).__name__)
             handle.deferral = handle.deferral if handle.deferral.hold else Deferral(why="later_failed", outage=True)
             return Reading.FAILED, None
+
+    def _kept(self, handle: OperationHandle, result: Any) -> tuple[Reading, StoredAnswer | None]:
+        """What `later` returned. Placed is placed: one whose result cannot be kept is looked at, and not run again."""
+        try:
+            result_bytes(result)
+        except TypeError as error:
+            _log.error("order.result_not_kept", reference=handle.reference, why=str(error)[:200])
+            handle.deferral = Deferral(why="result_not_kept", hold=True)
+            return Reading.FAILED, None
+        return Reading.SUCCEEDED, KeptResult(result)
 
     def _hold_unless_outage(self, handle: OperationHandle) -> None:
         """A kept order whose charge the gateway refuses as such waits for a person: trying again would not help."""

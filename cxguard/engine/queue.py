@@ -20,12 +20,13 @@ from cxguard.engine.cold import open_charge
 from cxguard.engine.ending import SHOPPER_LOOK_SECONDS, without_parcels
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
+from cxguard.engine.late import note_late_answers
 from cxguard.engine.library import Purpose
 from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_refund
 from cxguard.engine.rulings import Rulings
-from cxguard.errors import LeaseLost, StoreError
+from cxguard.errors import CxguardError, LeaseLost, StoreError
 from cxguard.logs import get_logger
 from cxguard.rules import Rule
 
@@ -123,18 +124,26 @@ class FallbackQueue:
         """One record must not keep the others from their turn. What failed lapses, and comes again."""
         try:
             await self.attend(work)
-        except LeaseLost:
-            return None
-        except StoreError as error:
+        except (LeaseLost, StoreError) as error:
             _log.warning("order.not_attended", reference=work.operation.reference, why=str(error)[:200])
+            await note_late_answers(self._engine, work.operation)
             return None
         except Exception as error:  # noqa: BLE001 - a hook of the shop may raise anything
             _log.exception("order.not_attended", reference=work.operation.reference)
             self._engine.operations.emit("duty.failed", work.operation, duty="attend", why=type(error).__name__)
-            return None
+            await self._give_up(work)
         finally:
             self._engine.operations.leases.drop(work.lease)
         return work.operation.state
+
+    async def _give_up(self, work: Work) -> None:
+        """What nobody foresaw would come again and again: a person looks at it. An ended order stays as it is."""
+        if work.operation.state in (State.FINISHED, State.CANCELLED):
+            return
+        try:
+            await self._end(work, Move.HOLD, "order.held", why="attend_failed", **_agent())
+        except CxguardError as error:  # then it lapses, and comes again
+            _log.warning("order.not_held", reference=work.operation.reference, why=str(error)[:200])
 
     async def attend(self, work: Work) -> Operation:
         """Do one duty after another until the lease is given back."""

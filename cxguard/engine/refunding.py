@@ -23,7 +23,7 @@ async def refund(engine: Engine, work: Work, duty: Refund) -> None:
     gateway = engine.gateway(charged.gateway)
     if gateway is None:
         return
-    step = f"refund:{charged.step}:{charged.generation}"
+    step = f"refund:{charged.key}"  # one refund for one charge: two charges of a step must not share its key
     line = Send(
         number=0,
         gateway=gateway.name,
