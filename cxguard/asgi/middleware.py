@@ -13,7 +13,7 @@ from cxguard.asgi.visits import Visits
 from cxguard.asgi.watch import watch
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot, full_path
-from cxguard.engine.handle import OperationHandle
+from cxguard.engine.handle import CURRENT, OperationHandle, UnguardedOperation
 from cxguard.guard import Guard, Mode
 from cxguard.render.renderer import Renderer
 from cxguard.rules import Rule
@@ -74,8 +74,19 @@ class GuardMiddleware:
         await self._lifespan.start_late()
         if self.guard.mode is Mode.WATCH:
             await watch(self.guard, self.app, rule, scope, receive, send)
+        elif rule.optional_header and all(name != rule.optional_header for name, _ in scope["headers"]):
+            await self._keyless(rule, scope, receive, send)  # seen without reading the body
         else:
             await Exchange(self.guard, self._renderer, self.app, rule, scope, receive, send).answer()
+
+    async def _keyless(self, rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
+        """The rule lets a request without a key pass: as if there were no guard, but counted."""
+        self.guard.emit("key.missing", method=scope["method"], path=rule.match, guarded=False)
+        token = CURRENT.set(UnguardedOperation(tuple(self.guard.gateways.values())))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            CURRENT.reset(token)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lifespan and websockets. The guard starts and stops with the app, and never keeps it from doing either."""

@@ -14,7 +14,7 @@ from cxguard.rules.checks import check_rule, tuple_of
 from cxguard.rules.limits import limit
 from cxguard.rules.match import Pattern, parse_pattern
 from cxguard.rules.reads import cases_of
-from cxguard.rules.sources import AnySource, PerPurchase, header, parts_of
+from cxguard.rules.sources import AnySource, PerPurchase, Source, header, parts_of
 
 
 class Replay(Enum):
@@ -100,6 +100,7 @@ class Rule:
     cases: tuple[Case, ...] = field(init=False, repr=False, compare=False)
     per_purchase: PerPurchase | None = field(init=False, repr=False, compare=False)
     done: Pattern | None = field(init=False, repr=False, compare=False)
+    optional_header: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._set(pattern=parse_pattern(self.match, write='Rule("{}", ...)'))
@@ -112,11 +113,18 @@ class Rule:
             cases=cases_of(self.reads),
             per_purchase=per_purchase,
             done=parse_pattern(per_purchase.done, write='per_purchase(done="{}")') if per_purchase else None,
+            optional_header=self._optional_header(),
         )
 
     def params(self, path: str) -> Mapping[str, str]:
         """The named parts of a path that this rule matches."""
         return self.pattern.params(path)
+
+    def _optional_header(self) -> bytes:
+        """The one header without which a request passes unguarded, as ASGI spells it; empty: more has to be read to know."""
+        if self.key_required or self.graphql_mutation or not isinstance(self.key, Source) or self.key.kind != "header":
+            return b""
+        return self.key.member.lower().encode("latin-1")
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():

@@ -11,7 +11,7 @@ from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cxguard.core.operation import State
+from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Charged
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
@@ -156,6 +156,23 @@ async def test_a_handler_that_says_402_over_a_charge_is_not_let_through(world: W
     assert (answer.status_code, answer.json()["money"]) == (202, "charged")
 
 
+async def test_a_paid_order_whose_request_could_not_be_kept_is_a_persons_work(world: Worlds) -> None:
+    """Card data is never kept, so nothing can place such an order again: it goes to the desk, and the shopper hears that."""
+
+    async def failing(request: Request) -> Response:
+        await charging_handler(request)
+        raise RuntimeError("no order could be written")
+
+    shop = await world(failing, keeping())
+    body = {"amount": 1000, "currency": "EUR", "cart": "c1", "note": "4242 4242 4242 4242"}
+    paid = await shop.client.post("/pay", json=body, headers={"x-user": "ann", "idempotency-key": "k1", **ASYNC})
+    assert (paid.status_code, paid.json()["situation"], paid.json()["money"]) == (202, "paid_unfinished", "charged")
+    shop.clock.advance(60.0)
+    await shop.rest()
+    order = await only(shop)
+    assert (order.state, order.why, order.waiting_for) == (State.HELD, "order_missing", WaitingFor.AGENT)
+
+
 async def test_a_kept_order_that_is_cancelled_is_never_charged_and_says_so(world: Worlds) -> None:
     """A POST on the status page; done at once, because nobody has the order in hand."""
     shop = await world(charging_handler, keeping())
@@ -288,3 +305,16 @@ async def test_an_order_that_was_confirmed_as_a_second_one_can_be_kept_and_place
     shop.clock.advance(60.0)
     await shop.rest()
     assert len(shop.gateway.standing) == 2
+
+
+async def test_without_the_optional_header_a_request_passes_as_if_there_were_no_guard(world: Worlds) -> None:
+    """Not even its body is read; with the header it is guarded."""
+    heard: list[str] = []
+    shop = await world(charging_handler, rule(key_required=False), listeners=[lambda event: heard.append(event.name)])
+    first, second = await shop.pay(key=None), await shop.pay(key=None)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert len(shop.gateway.standing) == 2
+    assert heard == ["key.missing", "key.missing"]
+    await shop.pay(key="k1")
+    await shop.pay(key="k1")
+    assert len(shop.gateway.standing) == 3
