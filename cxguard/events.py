@@ -39,7 +39,7 @@ EVENTS: Mapping[str, EventKind] = {
     "operation.duplicate": _kind("the same purchase came under another key and was not run again", "state", "money"),
     "operation.finished": _kind(
         "the work has ended and its answer is stored",
-        *("reading", "status", "money", "amount_minor", "currency", "generation", "duration_seconds"),
+        *("reading", "status", "money", "amount_minor", "currency", "generation", "duration_seconds", "why"),
     ),
     "operation.released": _kind("nothing was sent, so the key is free again", "reading", "status", "why"),
     "operation.flagged": _kind("the handler failed after a good answer; a person should look", "why", "status"),
