@@ -1,7 +1,9 @@
 """Card numbers and security codes: found, so that they are never kept, and blotted out, so that they are never shown.
 
 Found by the name of the field first, by the value second: 13 to 19 digits of a known scheme and length that pass Luhn.
-Luhn alone would hit one in ten of all long numbers. Digits may be grouped, or of another script.
+Luhn alone would hit one in ten of all long numbers. Digits may be grouped, or of another script. Long runs of digits
+also come up by chance in random tokens (one in a thousand 64-digit hex tokens holds a "card number"): what stands inside
+a word that changes between letters and digits again and again is part of a token.
 
 Source: PCI DSS 4.0, 3.3.1 and 3.5.1. ISO/IEC 7812-1 (Luhn, issuer ranges).
 """
@@ -19,6 +21,8 @@ from cxguard.errors import BadRequest
 CARD_MARK = "[card]"
 EMAIL_MARK = "[email]"
 VALUES_MAX = 10_000  # of one body; what is longer than that counts as carrying a card, since nobody can say that it does not
+TOKEN_CHANGES_MIN = 8  # between letters and digits in one word: more than "visa4242424242424242exp1229cvv123" has
+TOKEN_CHARS_MAX = 256  # looked at on each side of a run
 GROUPS_MAX = 400  # of digits in one run; a longer run is not looked through but counts as card data from end to end
 
 # Names in lower case without anything but letters and digits.
@@ -52,6 +56,8 @@ _DOUBLED = str.maketrans("0123456789", "0246813579")  # twice the digit, its own
 _BETWEEN = r"(?:[ \-\u00a0\u2009\u202f\u2010-\u2015+]|%20)"
 _RUN = re.compile(rf"(?<!\d)\d(?:{_BETWEEN}{{0,2}}\d){{12,}}")
 _GROUP = re.compile(r"\d+")
+_WORD_BEFORE, _WORD_AFTER = re.compile(r"[A-Za-z0-9_\-]*\Z"), re.compile(r"[A-Za-z0-9_\-]*")
+_CHANGE = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 _HINTS = (b"card", b"karte", b"carte", b"account", b"cc", b"cv", b"csc", b"pan", b"code", b"value", b"pruef")  # one in each field above
 _DIGITS = re.compile(rb"\d(?:\D{0,3}\d){12}")
 _EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}(?:@|%40)[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}")
@@ -146,7 +152,15 @@ def _why(name: str, value: str) -> str | None:
 
 
 def _has_card(text: str) -> bool:
-    return any(next(_cards(run[0]), None) is not None for run in _RUN.finditer(text))
+    return any(next(_cards(run[0]), None) is not None and not _in_token(text, *run.span()) for run in _RUN.finditer(text))
+
+
+def _in_token(text: str, start: int, end: int) -> bool:
+    """Whether the digits from *start* to *end* stand inside a random token."""
+    before = _WORD_BEFORE.search(text[max(0, start - TOKEN_CHARS_MAX) : start])
+    after = _WORD_AFTER.match(text[end : end + TOKEN_CHARS_MAX])
+    word = (before[0] if before else "") + text[start:end] + (after[0] if after else "")
+    return sum(1 for _ in _CHANGE.finditer(word)) >= TOKEN_CHANGES_MIN
 
 
 def _blotted(run: str) -> str:

@@ -41,13 +41,17 @@ class Rulings:
         )
 
     def _may_place(self, operation: Operation) -> bool:
-        """A shop's own charging code runs again only while nothing is charged, or where the rule says that it may."""
+        """A shop's own charging code runs again only while nothing is charged, or where the rule says that it may.
+
+        Without the request there is nothing to place an order from (it held card data, and so was not kept): a person does it.
+        """
         rule = self.rules.get(operation.rule)
         if rule is None:
             purpose = self.purposes.get(operation.rule)
             return purpose is not None and purpose.later is not None
         unpaid = money_of(operation).state is MoneyState.NONE
-        return rule.later is not None and (rule.charged_by == "guard" or rule.rerun_safe or unpaid)
+        keepable = operation.kept or operation.request is not None
+        return rule.later is not None and keepable and (rule.charged_by == "guard" or rule.rerun_safe or unpaid)
 
     def gateway_of(self, operation: Operation) -> Gateway | None:
         """The gateway of the sends in question: of that very name, or none. Before any send: the rule's."""

@@ -143,6 +143,32 @@ def test_honest_requests_are_let_be(body: object) -> None:
     assert carries_card(request(json.dumps(body))) is None
 
 
+TOKENS = [
+    "c0mutZZLTCI.3c13389bb25befed34827ae771f5950c5390f2616030839004677bed0fb6bbff",
+    "i5o1gfaarPo.2edd4ad5d0bf5be3943e302073928873761534b9c84ee91740ceb3547b9301f9",
+    "8e03978e-40d5-43dd-bc93-6894a57f9324-4242424242424242",
+]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_digits_inside_a_random_token_are_no_card(token: str) -> None:
+    """A form token that happens to hold sixteen fitting digits must not keep its order from being kept."""
+    assert carries_card(request(f"csrf_token={token}&basket_id=b_1", FORM)) is None
+    assert carries_card(request(json.dumps({"token": token}))) is None
+
+
+@pytest.mark.parametrize("text", ["visa4242424242424242exp1229cvv123", "no_4242-4242-4242-4242_x", f"{TOKENS[0]} 4242424242424242"])
+def test_number_glued_to_words_is_a_card(text: str) -> None:
+    """Letters before or after a number do not hide it, and neither does a token beside it."""
+    assert carries_card(request(json.dumps({"note": text}))) == "a value of the field note"
+
+
+def test_random_tokens_are_let_be() -> None:
+    """Of twenty thousand hex tokens none is taken for a card; without looking at the word around, a dozen would be."""
+    chance = random.Random(11)
+    assert not any(carries_card(request(f"csrf_token={chance.randbytes(32).hex()}", FORM)) for _ in range(20_000))
+
+
 def test_empty_body_has_no_card() -> None:
     """A request without a body carries no card."""
     assert carries_card(request("")) is None
