@@ -152,6 +152,9 @@ async def _resolve_first(engine: Engine, submission: Submission, entered: Entere
     rerun = money is MoneyState.NONE or (money is MoneyState.UNKNOWN and shop and submission.rerun_safe)
     if rerun and not work.operation.cancel_asked and not (work.operation.kept and work.operation.state is State.QUEUED):
         return await _run_again(engine, submission, handle, None if work.operation.state is State.RUNNING else Move.START)
+    if entered.do is Do.RESOLVE and work.operation.notes == entered.operation.notes:
+        # nothing was learned: pressing again neither puts the queue's own turn off nor uses up its looks
+        return Begun(Do.TELL, await engine.operations.end(entered.operation, work.lease))
     if money is MoneyState.NONE:  # kept, or on its way out: the queue goes on with it
         handle.deferral = Deferral(why=work.operation.why or "charge_unknown", outage=True)
     tenor = replace(submission.tenor, may_keep=submission.tenor.may_keep or money is MoneyState.NONE)

@@ -19,6 +19,7 @@ from cxguard.stores.base import Match, Opened, Seen, Store
 
 T = TypeVar("T")
 
+LOOK_AGAIN_SECONDS = 1.0  # whoever presses again sooner hears the same: a gateway's books do not change that fast
 ENTER_TURNS_MAX = 12  # looks at one record before we say "in flight": each turn means that somebody else moved it
 SEIZING = frozenset({Do.RESCUE, Do.RESOLVE, Do.RERUN, Do.REOPEN, Do.REPLACE})
 
@@ -102,7 +103,10 @@ class Operations:
     def _decide(self, opened: Opened, submit_of: Callable[[Operation], Submit], terms: Terms) -> Do:
         operation = opened.operation
         claim = opened.match is Match.CLAIM
-        return decide(operation, submit_of(operation), terms.policy, leased=opened.leased, claim=claim, now=self.clock.now())
+        now = self.clock.now()
+        do = decide(operation, submit_of(operation), terms.policy, leased=opened.leased, claim=claim, now=now)
+        asked_lately = 0 <= now - operation.updated_at < LOOK_AGAIN_SECONDS
+        return Do.TELL if do is Do.RESOLVE and asked_lately else do
 
     async def _open(self, fresh: Operation, terms: Terms, superseding: tuple[Seen, ...]) -> tuple[Opened, float]:
         attempt = secrets.token_hex(8)
