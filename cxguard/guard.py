@@ -20,12 +20,13 @@ from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.honesty import check_honesty
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Outcome
+from cxguard.core.outcomes import Charged, Outcome, Refunded
 from cxguard.engine.breakers import Breakers
 from cxguard.engine.duties import Duties
 from cxguard.engine.engine import Engine, Timeouts
 from cxguard.engine.leases import Leases
 from cxguard.engine.library import OperationScope, Purpose, owner_pseudonym
+from cxguard.engine.looking import expected
 from cxguard.engine.operations import Operations
 from cxguard.engine.placing import Rerun
 from cxguard.engine.queue import FallbackQueue
@@ -281,7 +282,12 @@ class Guard:
         """
         found = await self._find(gateway_key, reference)
         key = gateway_key or next((send.key for send in reversed(found.sends if found else ())), None)
-        note = Note(event_id=event_id, kind=NoteKind.OUTCOME, at=self.clock.now(), source=source, gateway_key=key, outcome=outcome)
+        at, through = self.clock.now(), None
+        if found is not None:
+            outcome = expected(found, outcome, key)
+            if not isinstance(outcome, Charged | Refunded):  # a "no" is about what was sent until now, never about a later send
+                through = max((send.number for send in found.sends if send.key == key), default=None)
+        note = Note(event_id, NoteKind.OUTCOME, at, source=source, gateway_key=key, outcome=outcome, through=through)
         id = found.id if found else names.operation_id(self.engine.naming, namespace=self.namespace, purpose="stub", owner="", key=str(key))
         noted = await self.engine.operations.note(id, note)
         self.engine.operations.emit("payment.noted", noted, source=source, stub=found is None)

@@ -86,6 +86,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
             currency=fresh.currency,
             confirmed=identity.confirmed,
             basket=fresh.basket,
+            may_keep=may_keep,
         )
 
     return Submission(

@@ -10,10 +10,10 @@ from cxguard.asgi.bodies import ClientGone, read_body
 from cxguard.asgi.capture import send_answer
 from cxguard.asgi.telling import STATUS_PURPOSE, accept_language, as_answer, next_update_at
 from cxguard.asgi.types import Receive, Scope, Send
-from cxguard.core.answer import CANCELLABLE, Medium, situation_of_operation
+from cxguard.core.answer import CANCELLABLE, Medium, Situation, Telling, answer_for, situation_of_operation
 from cxguard.core.cards import redact
 from cxguard.core.money import Note, NoteKind
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import NeedsShopper
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot, Wants, full_path
@@ -52,8 +52,10 @@ class StatusPages:
             rendered = self._renderer.asset(rest) if kind == "assets" else await self._order(scope, snapshot, rest)
         except ClientGone:
             return
-        except (BadRequest, StoreError):
+        except BadRequest:
             rendered = None
+        except StoreError:  # the order is where it was: nobody is told that there is none
+            rendered = self._away(scope)
         answer = rendered if isinstance(rendered, HandlerAnswer) else as_answer(rendered or self._nothing(scope))
         await send_answer(send, answer, head_only=scope["method"] == "HEAD")
 
@@ -64,11 +66,18 @@ class StatusPages:
         return Snapshot.from_scope(scope, body=body)
 
     def _nothing(self, scope: Scope) -> Rendered:
-        """The same answer for an unknown, an expired, a forged link, and a store that does not answer."""
+        """The same answer for an unknown, an expired and a forged link."""
         snapshot = Snapshot.from_scope(scope, body=b"")
         language = accept_language(snapshot)
         root = scope.get("root_path", "")
         return self._renderer.no_such_order(medium=_medium(snapshot), accept_language=language, now=self._guard.clock.now(), root=root)
+
+    def _away(self, scope: Scope) -> Rendered:
+        snapshot = Snapshot.from_scope(scope, body=b"")
+        answer = answer_for(Situation.STORE_AWAY, specs=self._guard.specs)
+        language, root = accept_language(snapshot), scope.get("root_path", "")
+        now = self._guard.clock.now()
+        return self._renderer.render(answer, Telling(_medium(snapshot)), accept_language=language, now=now, root=root)
 
     async def _order(self, scope: Scope, snapshot: Snapshot, rest: str) -> Rendered | HandlerAnswer | None:
         token, _, action = rest.partition("/")
@@ -142,9 +151,9 @@ class StatusPages:
         return replace(stored, headers=(*stored.headers, (b"cache-control", b"no-store")))
 
     async def _stored(self, scope: Scope, snapshot: Snapshot, operation: Operation) -> HandlerAnswer | None:
-        """The shop's own answer, for its owner only: whoever else holds the link sees the status, not the page."""
+        """The shop's own answer, for its owner only, and only while the money is as it was when that was said."""
         rule = self._guard.matcher.by_name(operation.rule)
-        if rule is None or operation.answer is None:
+        if rule is None or operation.answer is None or money_of(operation).state is not operation.money:
             return None
         try:
             owner = await resolve_owner(rule, Arrival(snapshot, scope))
@@ -186,7 +195,8 @@ def _medium(snapshot: Snapshot) -> Medium:
 
 
 def _resume_url(operation: Operation) -> str | None:
-    waiting = [send.outcome for send in operation.sends if isinstance(send.outcome, NeedsShopper)]
+    told = [send.outcome for send in operation.sends] + [note.outcome for note in operation.notes]
+    waiting = [outcome for outcome in told if isinstance(outcome, NeedsShopper)]
     return waiting[-1].resume_url or None if waiting else None
 
 

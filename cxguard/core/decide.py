@@ -96,6 +96,8 @@ def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool
         now: wall clock, seconds since the epoch.
     """
     money = money_of(operation)
+    if not operation.owner:
+        return Do.TELL  # a fact came before its record, or after it was lost: the name alone says that it is this one's
     if operation.owner != submit.owner:
         return Do.FOREIGN
     if claim and policy.current_seconds is not None and _is_over(operation, submit, money=money, seconds=policy.current_seconds, now=now):
