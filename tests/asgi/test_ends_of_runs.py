@@ -15,6 +15,7 @@ from cxguard.core.outcomes import NotCharged
 from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined
 from cxguard.gateways.base import Charge
+from cxguard.rules import json_field
 from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does
 
@@ -54,6 +55,34 @@ async def test_a_key_that_was_freed_after_a_look_up_can_be_used_again(world: Wor
     assert (first.status_code, first.json()["safe_to_retry"]) == (503, True)
     second = await shop.pay()
     assert second.status_code == 201
+    assert len(shop.gateway.standing) == 1
+
+
+@pytest.mark.parametrize("kind", ["a card number", "a client that is not told"])
+async def test_a_changed_basket_that_may_not_be_kept_leaves_the_kept_one_alone(world: Worlds, kind: str) -> None:
+    """It is told about the order that waits, which is placed as it was."""
+    shop = await world(charging_handler, rule(later=place, terms="2026-01", key=json_field("cart")))
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    await shop.pay(key=None, amount=1000, **ASYNC)
+    card = {"card_number": "4242424242424242"} if kind == "a card number" else {}
+    headers = {"x-user": "ann", **(ASYNC if card else {})}
+    told = await shop.client.post("/pay", json={"amount": 700, "currency": "EUR", "cart": "c1", **card}, headers=headers)
+    assert told.json()["situation"] == "kept"
+    shop.clock.advance(600.0)
+    await shop.rest()
+    assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [1000]
+
+
+async def test_an_order_that_is_placed_is_not_paid_back_by_an_old_tab(world: Worlds) -> None:
+    """The page of a kept order still shows its button after the order was placed: pressing it gives back nothing."""
+    shop = await world(charging_handler, rule(later=place, terms="2026-01"))
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    kept = await shop.pay(**ASYNC)
+    shop.clock.advance(600.0)
+    await shop.rest()
+    told = await shop.client.post(f"{kept.json()['status_url']}/cancel", headers={"accept": "application/json"})
+    assert (told.json()["situation"], told.json()["money"]) == ("placed", "charged")
+    await shop.rest()
     assert len(shop.gateway.standing) == 1
 
 
