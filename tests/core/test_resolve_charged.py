@@ -1,0 +1,179 @@
+"""What to do next with a paid order and with refunds under way: every row of the rules."""
+
+from __future__ import annotations
+
+import pytest
+from resolve_orders import (
+    AGENT,
+    ALL,
+    CHARGED,
+    ENDED,
+    NEEDS,
+    NO_FIND,
+    NO_LATER,
+    NOT_CHARGED,
+    NOW,
+    OVER,
+    REFUND_CANCELLED,
+    SECOND,
+    TWO,
+    UNKNOWN,
+    C,
+    F,
+    H,
+    Q,
+    R,
+    back,
+    duty,
+    fact,
+    looked,
+    order,
+    send,
+    wish,
+)
+
+from cxguard.core.money import SendKind
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Charged, Declined, Refunded, Unknown
+from cxguard.core.resolve import SHOP, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, Ways
+
+CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
+    ("complete the order", order(Q, send(CHARGED)), ALL, (), Place()),
+    ("of a dead process, too", order(R, send(CHARGED)), ALL, (), Place()),
+    ("even when its time is over: it is paid", order(Q, send(CHARGED), **OVER), ALL, (), Place()),
+    ("a person completes what nobody else can", order(Q, send(CHARGED)), NO_LATER, (), Hold("order_missing", AGENT)),
+    ("answered, and the process died", order(R, send(CHARGED), answer=b"sealed"), ALL, (), Hold("answered_not_confirmed", AGENT)),
+    ("proof leads out of doubt", order(H, send(UNKNOWN), why="unknown_unresolved", notes=(fact(CHARGED),)), ALL, (), Place()),
+    ("and from the shopper's step", order(H, send(NEEDS), why="needs_shopper", notes=(fact(CHARGED),)), ALL, (), Place()),
+    (
+        "out of doubt to a person",
+        order(H, send(UNKNOWN), why="charge_unknown", notes=(fact(CHARGED),)),
+        NO_LATER,
+        (),
+        Hold("order_missing", AGENT),
+    ),
+    (
+        "a webhook runs nothing that a person looks at",
+        order(H, send(CHARGED), why="answered_not_confirmed", notes=(fact(CHARGED),)),
+        ALL,
+        (),
+        Hold("answered_not_confirmed", AGENT),
+    ),
+    ("a stub stays on the desk", order(H, why="unknown_operation", notes=(fact(CHARGED),)), ALL, (), Hold("unknown_operation", AGENT)),
+    ("finished and paid", order(F, send(CHARGED), **ENDED), ALL, (), Finish("paid")),
+    ("a webhook that says so again", order(F, send(CHARGED), notes=(fact(CHARGED),), **ENDED), ALL, (), Finish("paid")),
+    (
+        "a charge after the shopper was told of none",
+        order(F, send(Declined()), notes=(fact(CHARGED),), **ENDED),
+        ALL,
+        (),
+        Hold("charged_after_end", AGENT),
+    ),
+    (
+        "which a person has seen",
+        order(F, send(Declined()), notes=(fact(CHARGED),), notes_seen=1, **ENDED),
+        ALL,
+        (),
+        Finish("paid"),
+    ),
+    ("cancel asked: give it back", order(Q, send(CHARGED), notes=(wish(),)), ALL, (), REFUND_CANCELLED),
+    ("cancel asked in flight", order(R, send(CHARGED), notes=(wish(),)), ALL, (), REFUND_CANCELLED),
+    ("cancel asked while held", order(H, send(CHARGED), why="order_missing", notes=(wish(),)), ALL, (), REFUND_CANCELLED),
+    ("surfaced on a cancelled order", order(C, send(NOT_CHARGED), notes=(fact(CHARGED),)), ALL, (), REFUND_CANCELLED),
+    ("cancel asked before it finished", order(F, send(CHARGED), notes=(wish(at=NOW - 60),), **ENDED), ALL, (), REFUND_CANCELLED),
+    ("cancel asked after it finished", order(F, send(CHARGED), notes=(wish(),), **ENDED), ALL, (), Hold("cancel_asked", AGENT)),
+    (
+        "which a person has seen, too",
+        order(F, send(CHARGED), notes=(wish(),), notes_seen=1, **ENDED),
+        ALL,
+        (),
+        Finish("paid"),
+    ),
+    ("a second charge goes back", order(Q, *TWO), ALL, (), SECOND),
+    ("a second charge on a finished order", order(F, *TWO, **ENDED), ALL, (), SECOND),
+    ("a second charge on a held order", order(H, *TWO, why="order_missing"), ALL, (), SECOND),
+    (
+        "a second charge that only a webhook told of",
+        order(F, send(CHARGED), notes=(fact(CHARGED, key="elsewhere"),), **ENDED),
+        ALL,
+        (),
+        Hold("refund_due", AGENT),
+    ),
+    (
+        "the second went back by a person's hand: as before",
+        order(H, *TWO, why="refund_due", notes=(fact(Refunded(4999, "EUR"), key="key-2"),), **ENDED),
+        ALL,
+        (),
+        Finish("paid"),
+    ),
+    (
+        "only the rest goes back",
+        order(C, send(CHARGED), notes=(fact(Refunded(999, "EUR")),)),
+        ALL,
+        (),
+        Refund("key-1", 4000, "EUR", "pay_1", "cancelled"),
+    ),
+    ("the shop's own charge is given back by the shop", order(C, send(CHARGED, gateway=SHOP)), ALL, (), Hold("refund_due", AGENT)),
+    ("without the gateway's own name of it: a person", order(C, send(Charged(4999, "EUR"))), ALL, (), Hold("refund_due", AGENT)),
+    (
+        "the name may come from a webhook",
+        order(C, send(Charged(4999, "EUR")), notes=(fact(CHARGED),)),
+        ALL,
+        (),
+        REFUND_CANCELLED,
+    ),
+    ("of an unknown amount: a person", order(C, send(Charged(0, "", "pay_1"))), ALL, (), Hold("refund_due", AGENT)),
+    ("refused just now: again later", order(C, send(CHARGED)), ALL, ("refund:key-1",), Wait(NOW, "refund_due")),
+    (
+        "refused often enough: a person",
+        order(C, send(CHARGED), history=looked(3)),
+        ALL,
+        ("refund:key-1",),
+        Hold("refund_due", AGENT),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "operation", "ways", "done", "expected"), CHARGED_ROWS, ids=[row[0] for row in CHARGED_ROWS])
+def test_charged(name: str, operation: Operation, ways: Ways, done: tuple[str, ...], expected: Duty) -> None:
+    """A paid order is completed once; what should not stand goes back; a person's case stays a person's."""
+    assert duty(operation, ways, *done) == expected
+
+
+# Refunds under way.
+
+OLD = {"sent_at": NOW - 86_400.0}
+REFUND_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
+    ("the very same again", order(C, send(CHARGED), back(UNKNOWN)), ALL, (), Resend(back(UNKNOWN))),
+    ("then a look", order(C, send(CHARGED), back(UNKNOWN)), ALL, ("resend:back-1",), Find("back-1")),
+    ("then later", order(C, send(CHARGED), back(UNKNOWN)), ALL, ("resend:back-1", "back-1"), Wait(NOW, "refund_unknown")),
+    ("before the charge is looked at", order(Q, send(UNKNOWN), back(UNKNOWN)), ALL, (), Resend(back(UNKNOWN))),
+    ("never blindly: forgotten key", order(C, send(CHARGED), back(UNKNOWN, **OLD)), ALL, (), Find("back-1")),
+    ("never blindly: no keys", order(C, send(CHARGED), back(UNKNOWN, keyed=False)), ALL, (), Find("back-1")),
+    ("a void is looked up", order(C, send(CHARGED), back(UNKNOWN, kind=SendKind.VOID)), ALL, (), Find("back-1")),
+    ("no way: a person", order(C, send(CHARGED), back(UNKNOWN, keyed=False)), NO_FIND, (), Hold("refund_unknown", AGENT)),
+    (
+        "often enough: a person",
+        order(C, send(CHARGED), back(UNKNOWN), history=looked(3)),
+        ALL,
+        ("resend:back-1", "back-1"),
+        Hold("refund_unknown", AGENT),
+    ),
+    (
+        "a webhook says that it is under way",
+        order(C, send(CHARGED), back(NOT_CHARGED), notes=(fact(Unknown("processing"), key="back-1"),)),
+        ALL,
+        (),
+        Resend(back(NOT_CHARGED)),
+    ),
+    ("refused: another try", order(C, send(CHARGED), back(NOT_CHARGED)), ALL, (), REFUND_CANCELLED),
+    ("done: the order ends", order(Q, send(CHARGED), back(Refunded(4999, "EUR"))), ALL, (), Cancel("refunded")),
+    ("done on a cancelled one", order(C, send(CHARGED), back(Refunded(4999, "EUR"))), ALL, (), Cancel("refunded")),
+    ("done on a finished one", order(F, send(CHARGED), back(Refunded(4999, "EUR")), **ENDED), ALL, (), Finish("refunded")),
+]
+
+
+@pytest.mark.parametrize(("name", "operation", "ways", "done", "expected"), REFUND_ROWS, ids=[row[0] for row in REFUND_ROWS])
+def test_refunds(name: str, operation: Operation, ways: Ways, done: tuple[str, ...], expected: Duty) -> None:
+    """A refund without an answer is found out before anything else, and never sent blindly."""
+    assert duty(operation, ways, *done) == expected
