@@ -107,8 +107,15 @@ def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool
     if submit.client_key and not submit.same_request:
         return Do.MISMATCH
     if leased:
-        return Do.WAIT if operation.state is State.RUNNING else Do.TELL
+        return _at_work(operation, money)
     return _free(operation, submit, policy, money=money, now=now)
+
+
+def _at_work(operation: Operation, money: Money) -> Do:
+    """Somebody holds it. An answer that has gone out already (while background work goes on) is given again at once."""
+    if operation.state is not State.RUNNING:
+        return Do.TELL
+    return Do.REPLAY if operation.answer is not None and money.state is MoneyState.CHARGED else Do.WAIT
 
 
 def _is_over(operation: Operation, submit: Submit, *, money: Money, seconds: float, now: float) -> bool:

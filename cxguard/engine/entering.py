@@ -10,7 +10,7 @@ from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.conclude import Say
 from cxguard.core.decide import Do, Submit
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Move, Operation, State, changed, money_of, move, remember
+from cxguard.core.operation import Move, Operation, State, Step, changed, money_of, move, remember
 from cxguard.core.outcomes import NotCharged
 from cxguard.core.resolve import SHOP
 from cxguard.engine.breakers import Rejected, Ticket
@@ -187,6 +187,7 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         answered_at=None,
         attempts=operation.attempts + 1,
         sends=operation.sends + (() if submission.blocked else shop_line(engine, operation, fresh)),
+        steps=_steps_for(submission, work.operation),
     )
     if submission.blocked:
         work.operation = operation
@@ -207,6 +208,13 @@ def _request_for(engine: Engine, operation: Operation, fresh: Operation) -> byte
     if fresh.request is None or fresh.id == operation.id:
         return fresh.request
     return seal_member(engine.seal, operation, "request", open_member(engine.seal, fresh, "request", fresh.request))
+
+
+def _steps_for(submission: Submission, there: Operation) -> tuple[Step, ...]:
+    """Finished steps belong to the request that they were made for; one without an end stays, so that a person looks."""
+    if submission.submit_of(there).same_request:
+        return there.steps
+    return tuple(step for step in there.steps if step.ended_at is None)
 
 
 async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> Begun:
