@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -111,9 +111,7 @@ class _Show:
         _print_verdicts(result.unguarded, result.guarded)
         await self._print_report()
         if self._stays:
-            for name, url in _addresses(addresses):
-                click.echo(f"{name:<22}{url}")
-            click.echo("Ctrl-C ends it.")
+            _print_addresses(addresses)
             await asyncio.Event().wait()
 
     async def _print_report(self) -> None:
@@ -130,7 +128,9 @@ def _print_verdicts(unguarded: Verdict, guarded: Verdict) -> None:
     print_table("What became of the same shoppers in the same outage", columns, rows, right=columns[1:])
 
 
-def _addresses(addresses: Any) -> list[tuple[str, str]]:
-    """Where to look, in the order in which one would."""
-    named = {"shop": "the shop", "desk": "the desk", "gateway_control": "break the gateway"}
-    return [(words, getattr(addresses, name)) for name, words in named.items() if getattr(addresses, name, "")]
+def _print_addresses(addresses: Addresses) -> None:
+    """Where to look, in the order in which one would. The password was made for this run, and ends with it."""
+    click.echo(f"the shop              {addresses.shop}/")
+    click.echo(f"the desk              {addresses.desk}   name {addresses.desk_name}, password {addresses.desk_password}")
+    click.echo(f"break the gateway     {addresses.gateway_control}/control")
+    click.echo("Ctrl-C ends it.")

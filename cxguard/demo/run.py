@@ -6,23 +6,26 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from cxguard.clock import SystemClock
+from cxguard.demo.crowd.closing import QUIET_SECONDS_MAX, Closing
 from cxguard.demo.crowd.crowd import run_crowd
 from cxguard.demo.crowd.plans import Plan, plan_crowd
 from cxguard.demo.crowd.words import Transcript
 from cxguard.demo.judge import Verdict, judge
 from cxguard.demo.processes import Child, running
 from cxguard.demo.shop.books import all_orders
+from cxguard.demo.shop.placing import NAIVE_TIMEOUT_SECONDS
 
-OUTAGE = "healthy 2.5s, time_out_after 2.5s, refuse 3s, 500 1s, healthy"
-CLOSING_SECONDS = 30.0  # 21 after the outage: each kept order can be placed and told, though charges begin with one a second
-JUDGE_SECONDS_MAX = 3.0  # the judge comes when nothing is lost or open any more, and at the latest then
+OUTAGE = "healthy 2.5s, time_out_after 2.5s, refuse 2s, 500 0.5s, healthy"
+CLOSING_SECONDS_MAX = 120.0  # on a machine that does much else; alone, all have left after 25
+JUDGE_SECONDS_MAX = 60.0  # for orders of shoppers who have gone; the judge comes when nothing changes any more
+_UNGUARDED_QUIET_SECONDS = NAIVE_TIMEOUT_SECONDS + 0.5  # the last request is over by then, and nobody works on without one
 _JUDGE_LOOK_SECONDS = 0.5
 BAD_ENDS_MIN = 10  # an outage that did the unguarded shop no harm proves nothing
 PAID_SHARE_MIN = 0.8
@@ -39,10 +42,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the demo answers while it stays open. The desk is part of the guarded shop."""
+    """Where the demo answers while it stays open. The desk is part of the guarded shop; the unguarded one has none."""
 
     shop: str
     gateway_control: str
+    desk: str = ""
+    desk_name: str = ""
+    desk_password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +124,11 @@ async def run_side(
         def left(count: int) -> None:
             progress(Progress(guarded, count, len(plans)))
 
-        transcripts = await run_crowd(plans, shop.url, seconds=CLOSING_SECONDS, left=left)
-        verdict = await _judged(gateway, transcripts, orders=folder / "shop.db")
-        yield verdict, Addresses(shop=shop.url, gateway_control=gateway.facts["control_url"])
+        transcripts = await run_crowd(plans, shop.url, seconds=CLOSING_SECONDS_MAX, left=left)
+        quiet_seconds = QUIET_SECONDS_MAX if guarded else _UNGUARDED_QUIET_SECONDS
+        verdict = await _judged(gateway, transcripts, orders=folder / "shop.db", quiet_seconds=quiet_seconds)
+        desk = {name: shop.facts.get(name, "") for name in ("desk", "desk_name", "desk_password")}
+        yield verdict, Addresses(shop=shop.url, gateway_control=gateway.facts["control_url"], **desk)
 
 
 def _make(folder: Path) -> None:
@@ -144,15 +152,18 @@ async def shop_process(gateway: Child, *, guarded: bool, folder: Path) -> AsyncI
         yield child
 
 
-async def _judged(gateway: Child, transcripts: Sequence[Transcript], *, orders: Path) -> Verdict:
-    """The verdict as soon as nothing is lost or open, and at the latest after JUDGE_SECONDS_MAX."""
-    clock = SystemClock()
-    until = clock.monotonic() + JUDGE_SECONDS_MAX
+async def _judged(gateway: Child, transcripts: Sequence[Transcript], *, orders: Path, quiet_seconds: float) -> Verdict:
+    """The verdict as soon as nothing is lost or open, or when it has not changed for *quiet_seconds*."""
+    closing = Closing(SystemClock(), seconds_max=JUDGE_SECONDS_MAX, quiet_seconds=quiet_seconds)
+    last: Verdict | None = None
     while True:
         paid = {order.payment_id for order in all_orders(orders)}
         verdict = judge(await read_ledger(gateway), transcripts, order_payments=paid)
-        if not (verdict.lost or verdict.open) or clock.monotonic() >= until:
+        if verdict != last:
+            closing.news()
+        if not (verdict.lost or verdict.open) or closing.is_over:
             return verdict
+        last = verdict
         await asyncio.sleep(_JUDGE_LOOK_SECONDS)
 
 

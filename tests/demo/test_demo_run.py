@@ -99,6 +99,32 @@ async def test_closed_tab_leaves_the_charge_with_the_gateway(tmp_path: Path) -> 
 
 @pytest.mark.server
 @pytest.mark.asyncio
+async def test_guarded_shop_has_a_desk_behind_a_password_of_its_own(tmp_path: Path) -> None:
+    """The desk is closed to visitors and opens with the name and password that the shop's process said when it was ready."""
+    async with (
+        run.gateway_process(tmp_path) as gateway,
+        run.shop_process(gateway, guarded=True, folder=tmp_path) as shop,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        closed = await client.get(shop.facts["desk"])
+        opened = await client.get(shop.facts["desk"], auth=(shop.facts["desk_name"], shop.facts["desk_password"]))
+    assert (closed.status_code, opened.status_code) == (401, 200)
+    assert shop.facts["desk"].startswith(shop.url)
+
+
+@pytest.mark.server
+@pytest.mark.asyncio
+async def test_who_read_that_the_order_is_saved_comes_back_to_its_page(tmp_path: Path) -> None:
+    """Who closes the tab with a promise in hand looks at it again, and hears how it ended."""
+    async with run.gateway_process(tmp_path) as gateway, run.shop_process(gateway, guarded=True, folder=tmp_path) as shop:
+        await run.set_control(gateway, {"script": "refuse 2s, healthy"})
+        patient = replace(plan(1, Habit.CLOSED_TAB, Channel.PAGES), gap_seconds=1.5)
+        transcripts = await run_crowd([patient], shop.url, seconds=60.0)
+    assert [told.word for told in transcripts[0].told][:: len(transcripts[0].told) - 1] == [Word.KEPT, Word.PAID]
+
+
+@pytest.mark.server
+@pytest.mark.asyncio
 async def test_processes_end_when_the_run_is_cancelled(tmp_path: Path) -> None:
     """Ctrl-C in the middle leaves no process behind."""
     started: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -11,7 +11,7 @@ from cxguard.demo.shop.catalogue import SHELF
 
 Choice = TypeVar("Choice")
 
-ARRIVAL_SECONDS = 10.5  # the whole crowd comes within this time, evenly
+ARRIVAL_SECONDS = 9.5  # the whole crowd comes within this time, evenly
 
 
 class Habit(StrEnum):
@@ -21,7 +21,7 @@ class Habit(StrEnum):
     DOUBLE_CLICK = "double_click"
     RELOAD = "reload"  # loads the checkout again while it works, and pays there: new form token, or new key
     IMPATIENT = "impatient"  # waits 2 to 3 seconds, then presses again
-    CLOSED_TAB = "closed_tab"  # presses and is gone
+    CLOSED_TAB = "closed_tab"  # presses and is gone; comes back if she could read that her order is saved
     CANCELS = "cancels"  # cancels when told that the order is kept for later
 
 

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 import httpx
 
-from cxguard.clock import Clock
+from cxguard.demo.crowd.closing import Closing
 from cxguard.demo.crowd.plans import Channel, Habit, Plan
 from cxguard.demo.crowd.tills import Till
 from cxguard.demo.crowd.understanding import NO_ANSWER, Heard
@@ -23,22 +23,21 @@ _TRY_AGAIN = frozenset({Word.DECLINED, Word.NOT_CHARGED, Word.NOTHING})
 
 @dataclass(slots=True)
 class Shopper:
-    """Wants exactly one order, and follows it until its end or closing time. *until* is on the monotonic clock."""
+    """Wants exactly one order, and follows it until its end or closing time."""
 
     plan: Plan
     till: Till
-    clock: Clock
-    until: float
+    closing: Closing
 
     async def shop(self) -> None:
         """Fill the basket, pay as the habit has it, follow what was promised, try again after an error."""
         await self._enter()
         if self.plan.habit is Habit.CLOSED_TAB:
-            await self._press_and_leave()
+            await self._follow(await self._press_and_leave())
             return
         heard = await self._follow(await self._first_try())
         for _ in range(self.plan.persistence):
-            if heard.word not in _TRY_AGAIN or self._is_late():
+            if heard.word not in _TRY_AGAIN or self.closing.is_over:
                 return
             await asyncio.sleep(self.plan.think_seconds)
             await self.till.reload()
@@ -65,13 +64,16 @@ class Shopper:
             case _:
                 assert_never(self.plan.habit)
 
-    async def _press_and_leave(self) -> None:
-        """The request is on its way when the tab closes."""
+    async def _press_and_leave(self) -> Heard:
+        """The request is the shop's when the tab closes. Who had read by then that the order is saved comes back to its page."""
         paying = asyncio.create_task(self.till.pay())
         sent = asyncio.create_task(self.till.sent.wait())
         await asyncio.wait({paying, sent}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.sleep(self.plan.gap_seconds)
+        await self.till.arrive()
+        await asyncio.wait({paying}, timeout=self.plan.gap_seconds)
+        heard = paying.result() if paying.done() else NO_ANSWER
         await _abandon(paying, sent)
+        return heard
 
     async def _press_twice(self) -> Heard:
         """In a browser the second press replaces the first on the screen; an app hears both answers."""
@@ -111,13 +113,16 @@ class Shopper:
     async def _follow(self, heard: Heard) -> Heard:
         """Look again and again at an order that is on its way."""
         wants_out = self.plan.habit is Habit.CANCELS
-        while heard.word in ON_ITS_WAY and not self._is_late():
+        while heard.word in ON_ITS_WAY and not self.closing.is_over:
+            before = heard.word
             if wants_out and heard.word is Word.KEPT:
                 wants_out = False
                 heard = await self.till.cancel(heard)
-                continue
-            await asyncio.sleep(LOOK_SECONDS)
-            heard = await self._look_or_pay(heard)
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
+                heard = await self._look_or_pay(heard)
+            if heard.word is not before:
+                self.closing.news()
         return heard
 
     async def _look_or_pay(self, heard: Heard) -> Heard:
@@ -125,9 +130,6 @@ class Shopper:
             return await self.till.pay()
         looked = await self.till.look(heard)
         return heard if looked.word is Word.NOTHING else looked
-
-    def _is_late(self) -> bool:
-        return self.clock.monotonic() >= self.until
 
 
 async def _abandon(*tasks: asyncio.Task[Any]) -> None:

@@ -33,6 +33,10 @@ class Till(Protocol):
 
     async def pay(self) -> Heard: ...
 
+    async def arrive(self) -> None:
+        """Return when what was sent so far has reached the shop."""
+        ...
+
     async def look(self, heard: Heard) -> Heard: ...
 
     async def cancel(self, heard: Heard) -> Heard: ...
@@ -54,6 +58,16 @@ class _Visit:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    async def arrive(self) -> None:
+        """A shop that takes its requests one after another has read ours when it answers a later one.
+
+        A server that hears of a request and of the end of its connection in the same moment drops it unread.
+        """
+        try:
+            await self._client.get("/shop.css")
+        except httpx.HTTPError:
+            return
 
     async def _hear(self, ask: Callable[[], Awaitable[Heard]]) -> Heard:
         """Ask, and write down what was said. A broken connection says nothing; a shopper who leaves hears nothing."""

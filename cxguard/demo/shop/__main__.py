@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import click
 import uvicorn
 
 from cxguard.demo.serving import BACKLOG, end_with_parent, listen, say_ready, url_of
-from cxguard.demo.shop.app import make_shop
+from cxguard.demo.shop.app import DESK_PATH, make_shop
+
+STAFF = "desk"  # the one name that may sign in at the desk
+PASSWORD_BYTES = 12
 
 
 @click.command()
@@ -20,7 +24,8 @@ from cxguard.demo.shop.app import make_shop
 @click.option("--with-parent", is_flag=True, help="End when standard input closes.")
 def main(gateway: str, database: Path, guarded: bool, port: int, with_parent: bool) -> None:
     """Fern & Co, on the loopback interface only."""
-    app = make_shop(gateway, database, guarded=guarded)
+    password = secrets.token_urlsafe(PASSWORD_BYTES)  # made anew each time, and said only to whoever started this process
+    app = make_shop(gateway, database, guarded=guarded, staff=_staff(password) if guarded else None)
     config = uvicorn.Config(
         app, lifespan="on", access_log=False, log_level="warning", ws="none", timeout_graceful_shutdown=2, backlog=BACKLOG
     )
@@ -28,8 +33,16 @@ def main(gateway: str, database: Path, guarded: bool, port: int, with_parent: bo
     listener = listen("127.0.0.1", port)
     if with_parent:
         end_with_parent(server)
-    say_ready({"url": url_of(listener), "pid": os.getpid()})
+    url = url_of(listener)
+    desk = {"desk": f"{url}{DESK_PATH}/", "desk_name": STAFF, "desk_password": password} if guarded else {}
+    say_ready({"url": url, "pid": os.getpid(), **desk})
     server.run(sockets=[listener])
+
+
+def _staff(password: str) -> dict[str, str]:
+    from cxguard.dashboard import password_hash
+
+    return {STAFF: password_hash(password)}
 
 
 if __name__ == "__main__":

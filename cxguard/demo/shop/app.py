@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.routing import BaseRoute, Mount
 
 from cxguard.demo.shop.api import api_routes
 from cxguard.demo.shop.books import Books
@@ -17,16 +19,23 @@ from cxguard.demo.shop.placing import Place, unguarded_place
 from cxguard.gateways.base import Gateway
 from cxguard.gateways.http import HttpGateway
 
+if TYPE_CHECKING:
+    from cxguard.guard import Guard
+
+DESK_PATH = "/desk"
 SESSION_SECRET = "fern-and-co-demo-only"  # a demo on the loopback interface; a shop's own comes from its environment
 
 
-def make_shop(gateway: str | Gateway, database: Path, *, guarded: bool, guard_store: str | None = None) -> Starlette:
+def make_shop(
+    gateway: str | Gateway, database: Path, *, guarded: bool, guard_store: str | None = None, staff: Mapping[str, str] | None = None
+) -> Starlette:
     """Fern & Co as an ASGI app.
 
     Args:
         gateway: the address of the payment gateway, or an adapter.
         database: SQLite file of the shop's own orders.
         guard_store: the guard's store; default: a SQLite file beside *database*.
+        staff: who may sign in at the desk of the guarded shop: name -> what `password_hash` made of the password.
     """
     charging = HttpGateway("http:fern-co:demo", gateway) if isinstance(gateway, str) else gateway
     books = Books(database)
@@ -39,12 +48,29 @@ def make_shop(gateway: str | Gateway, database: Path, *, guarded: bool, guard_st
 
     guard = make_guard(charging, books, store=guard_store or beside(database), session_secret=SESSION_SECRET)
     middleware = [Middleware(GuardMiddleware, guard=guard)]
-    return _app(books, guarded_place(books), note="This shop is guarded.", terms=TERMS_TEXT, middleware=middleware, life=life)
+    desk = [_desk(guard, staff)] if staff else []
+    note = "This shop is guarded."
+    return _app(books, guarded_place(books), note=note, terms=TERMS_TEXT, middleware=middleware, life=life, more=desk)
 
 
-def _app(books: Books, place: Place, *, note: str, middleware: list[Middleware], life: _Life, terms: str = "") -> Starlette:
+def _desk(guard: Guard, staff: Mapping[str, str]) -> BaseRoute:
+    from cxguard.dashboard import BasicAuth, dashboard
+
+    return Mount(DESK_PATH, app=dashboard(guard, auth=BasicAuth(staff)))
+
+
+def _app(
+    books: Books,
+    place: Place,
+    *,
+    note: str,
+    middleware: list[Middleware],
+    life: _Life,
+    terms: str = "",
+    more: Sequence[BaseRoute] = (),
+) -> Starlette:
     return Starlette(
-        routes=[*page_routes(books, place, secret=SESSION_SECRET, note=note, terms=terms), *api_routes(books, place)],
+        routes=[*page_routes(books, place, secret=SESSION_SECRET, note=note, terms=terms), *api_routes(books, place), *more],
         middleware=[*middleware, Middleware(SessionMiddleware, secret_key=SESSION_SECRET)],
         lifespan=life,
     )
