@@ -1,16 +1,28 @@
-"""Amounts for people: minor units with the currency's own number of decimals (ISO 4217)."""
+"""The currencies that there are, with the decimals of each, and amounts for people.
+
+Source: ISO 4217 (list one).
+"""
 
 from __future__ import annotations
 
-_DECIMALS = {
-    **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"), 0),
-    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+_CODES = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    2: (
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP CRC CUP CVE "
+        "CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD "
+        "KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR "
+        "PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU "
+        "UZS VED VES WST XCD XCG YER ZAR ZMW ZWG"
+    ),
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
 }
+DECIMALS = {code: places for places, codes in _CODES.items() for code in codes.split()}
 
 
 def decimals(currency: str) -> int:
-    """How many decimals the currency has: 2 unless the table says otherwise."""
-    return _DECIMALS.get(currency.upper(), 2)
+    """How many decimals the currency has: 2 for one that is not in the list."""
+    return DECIMALS.get(currency.upper(), 2)
 
 
 def major(amount_minor: int, currency: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
 
-from cxguard.rules.amounts import EXPONENTS
+from cxguard.core.currency import decimals
 
 _SYMBOLS = {"EUR": "€", "GBP": "£", "USD": "$", "JPY": "¥"}
 _SYMBOL_FIRST = frozenset({"en"})  # others write it behind the amount
@@ -23,9 +23,9 @@ def format_amount(amount_minor: int, currency: str, *, locale: str) -> str:
     """
     language = locale.partition("-")[0]
     thousands, point = _SEPARATORS.get(language, (" ", "."))
-    exponent = EXPONENTS.get(currency, 2)
-    whole, part = divmod(abs(amount_minor), 10**exponent)
-    number = f"{whole:,}".replace(",", thousands) + (f"{point}{part:0{exponent}}" if exponent else "")
+    places = decimals(currency)
+    whole, part = divmod(abs(amount_minor), 10**places)
+    number = f"{whole:,}".replace(",", thousands) + (f"{point}{part:0{places}}" if places else "")
     sign = "-" if amount_minor < 0 else ""
     symbol = _SYMBOLS.get(currency)
     if symbol and language in _SYMBOL_FIRST:

@@ -1,7 +1,6 @@
 """What is to be paid, read from a request: minor units, or major ones checked against the currency's decimals.
 
-Source: ISO 4217 (list one) for the decimals. Amounts are text or whole numbers all the way: a float never decides
-what somebody pays.
+Amounts are text or whole numbers all the way: a float never decides what somebody pays.
 """
 
 from __future__ import annotations
@@ -11,25 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from cxguard.core.currency import DECIMALS
 from cxguard.errors import BadAmount
 from cxguard.rules.sources import AnySource, Arrival, InThread, Source, read_now, resolve_source
 
 AMOUNT_MINOR_MAX = 10**15 - 1  # far above any basket, in any currency, and exact in JSON
-
-# Currencies by their decimals.
-_CODES = {
-    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
-    2: (
-        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP CRC CUP CVE "
-        "CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD "
-        "KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR "
-        "PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU "
-        "UZS VED VES WST XCD XCG YER ZAR ZMW ZWG"
-    ),
-    3: "BHD IQD JOD KWD LYD OMR TND",
-    4: "CLF UYW",
-}
-EXPONENTS = {code: exponent for exponent, codes in _CODES.items() for code in codes.split()}
 
 _WHOLE = re.compile(r"[0-9]{1,16}")
 _MAJOR = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,8}))?")
@@ -84,7 +69,7 @@ def check_currency(code: str) -> str:
         BadAmount: it has not.
     """
     upper = code.upper()
-    if upper not in EXPONENTS:
+    if upper not in DECIMALS:
         raise BadAmount(f"{code[:8]!r} is no currency: send a code of ISO 4217, for instance EUR")
     return upper
 
@@ -106,14 +91,14 @@ def minor_of_major(text: str, *, currency: str) -> int:
     Raises:
         BadAmount: not a plain number, negative, or with more decimals than the currency has.
     """
-    exponent = EXPONENTS[currency]
+    places = DECIMALS[currency]
     number = _MAJOR.fullmatch(text)
     if number is None:
         raise BadAmount(f"the amount {text[:24]!r} is not a plain number: send it like 49.99, without sign, comma or exponent")
     whole, decimals = number[1], number[2] or ""
-    if len(decimals) > max(exponent, 2) or decimals[exponent:].strip("0"):
-        raise BadAmount(f"the amount {text[:24]!r} has more than the {exponent} decimals of {currency}: send the exact amount")
-    return _bounded(int(whole + decimals[:exponent].ljust(exponent, "0")))
+    if len(decimals) > max(places, 2) or decimals[places:].strip("0"):
+        raise BadAmount(f"the amount {text[:24]!r} has more than the {places} decimals of {currency}: send the exact amount")
+    return _bounded(int(whole + decimals[:places].ljust(places, "0")))
 
 
 def _bounded(amount_minor: int) -> int:

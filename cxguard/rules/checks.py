@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from cxguard.core.currency import DECIMALS
 from cxguard.errors import ConfigurationError
-from cxguard.rules.amounts import EXPONENTS, Major
+from cxguard.rules.amounts import Major
 from cxguard.rules.limits import breaches
 from cxguard.rules.sources import Chain, PerPurchase, Source, name_of, parts_of
 
@@ -84,7 +85,7 @@ def _amount(rule: Rule) -> _Wrong:
     if (rule.amount_minor is None) is not (rule.currency is None):
         missing, given = ("currency", "amount_minor") if rule.currency is None else ("amount_minor", "currency")
         yield f"{given} without {missing} is no amount", f'{missing}=json_field("{missing.removesuffix("_minor")}")'
-    if isinstance(rule.currency, str) and rule.currency not in EXPONENTS:
+    if isinstance(rule.currency, str) and rule.currency not in DECIMALS:
         yield f"currency={rule.currency!r} is no code of ISO 4217, in capitals", 'currency="EUR"'
     elif isinstance(rule.currency, PerPurchase | Major):
         yield "currency cannot be read from that", 'currency="EUR"'
