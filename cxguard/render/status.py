@@ -38,7 +38,7 @@ class Mark(StrEnum):
 
     DONE = "done"
     NOW = "now"
-    TODO = "todo"
+    COMING = "coming"
     STOPPED = "stopped"
 
 
@@ -193,13 +193,13 @@ _MARKS: Mapping[Situation, tuple[Mark, str, Mark]] = {
     _S.PLACED_RESERVED: (Mark.DONE, "step_order", Mark.DONE),
     _S.PAID_UNFINISHED: (Mark.DONE, "step_order", Mark.NOW),
     _S.RESERVED_UNFINISHED: (Mark.DONE, "step_order", Mark.NOW),
-    _S.NEEDS_SHOPPER: (Mark.NOW, "step_order", Mark.TODO),
-    _S.KEPT: (Mark.TODO, "step_order", Mark.TODO),
-    _S.REPLACED: (Mark.TODO, "step_order", Mark.TODO),
-    _S.SPOOLED: (Mark.TODO, "step_order", Mark.TODO),
-    _S.UNKNOWN: (Mark.NOW, "step_order", Mark.TODO),
-    _S.HELD: (Mark.NOW, "step_order", Mark.TODO),
-    _S.IN_FLIGHT: (Mark.NOW, "step_order", Mark.TODO),
+    _S.NEEDS_SHOPPER: (Mark.NOW, "step_order", Mark.COMING),
+    _S.KEPT: (Mark.COMING, "step_order", Mark.COMING),
+    _S.REPLACED: (Mark.COMING, "step_order", Mark.COMING),
+    _S.SPOOLED: (Mark.COMING, "step_order", Mark.COMING),
+    _S.UNKNOWN: (Mark.NOW, "step_order", Mark.COMING),
+    _S.HELD: (Mark.NOW, "step_order", Mark.COMING),
+    _S.IN_FLIGHT: (Mark.NOW, "step_order", Mark.COMING),
     _S.CANCEL_ASKED: (Mark.NOW, "step_cancelled", Mark.NOW),
     _S.REFUND_DUE: (Mark.DONE, "step_cancelled", Mark.NOW),
     _S.DECLINED: (Mark.STOPPED, "step_order", Mark.STOPPED),

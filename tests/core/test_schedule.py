@@ -221,14 +221,14 @@ def drive(seed: int, *, latency: Callable[[random.Random], float], seconds: floa
     ramp, arrivals = begin_ramp(NOW), []
     asks = sorted(NOW + chance.uniform(0, seconds) for _ in range(int(400 * seconds)))
     answers: list[float] = []
-    for now in asks:
-        while answers and answers[0] <= now:
+    for at in asks:
+        while answers and answers[0] <= at:
             ramp = went_well(ramp, heapq.heappop(answers))
-        ramp, allowed = take(ramp, now, 1, queued=chance.random() < 0.5)
+        ramp, allowed = take(ramp, at, 1, queued=chance.random() < 0.5)
         if allowed:
             took = latency(chance)
-            arrivals.append(now + min(took / 10, 0.02))  # on the way there; the rest is the gateway's own time
-            heapq.heappush(answers, now + took)
+            arrivals.append(at + min(took / 10, 0.02))  # on the way there; the rest is the gateway's own time
+            heapq.heappush(answers, at + took)
     return sorted(arrivals)
 
 

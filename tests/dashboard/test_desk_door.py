@@ -285,11 +285,17 @@ async def test_basic_sign_in(headers: dict[str, str], status: int) -> None:
     assert first.headers.get("www-authenticate", "").startswith("Basic") is (status == 401)
 
 
-@pytest.mark.parametrize(("name", "stored"), [("anna", "correct horse"), ("", password_hash("x")), ("a:b", password_hash("x"))])
-def test_passwords_never_stand_in_settings(name: str, stored: str) -> None:
-    """A plain password, or a name that HTTP cannot carry, is refused with the line to write."""
+def test_passwords_never_stand_in_settings() -> None:
+    """A plain password is refused with the line to write."""
     with pytest.raises(ConfigurationError, match="password_hash"):
-        BasicAuth({name: stored})
+        BasicAuth({"anna": "correct horse"})
+
+
+@pytest.mark.parametrize("name", ["", "a:b"])
+def test_names_that_http_cannot_carry(name: str) -> None:
+    """An empty name, or one with a colon, is refused with the line to write."""
+    with pytest.raises(ConfigurationError, match="password_hash"):
+        BasicAuth({name: password_hash("x")})
 
 
 def test_same_password_has_another_hash_each_time() -> None:

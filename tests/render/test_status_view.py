@@ -57,8 +57,8 @@ def test_the_view_agrees_with_itself(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "marks"),
     [
-        ("kept", [Mark.DONE, Mark.TODO, Mark.TODO]),
-        ("unknown", [Mark.DONE, Mark.NOW, Mark.TODO]),
+        ("kept", [Mark.DONE, Mark.COMING, Mark.COMING]),
+        ("unknown", [Mark.DONE, Mark.NOW, Mark.COMING]),
         ("unfinished", [Mark.DONE, Mark.DONE, Mark.NOW]),
         ("placed", [Mark.DONE, Mark.DONE, Mark.DONE]),
         ("cancelled", [Mark.DONE, Mark.STOPPED, Mark.DONE]),
