@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from cxguard.core.answer import Situation
-from cxguard.core.message import Message, clean_label, clean_text
+from cxguard.core.message import TYPED_MAX, Message, clean_label, clean_text
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.session import Cause, Stage
 from cxguard.core.snapshot import Snapshot
@@ -18,7 +19,6 @@ SLOW_SECONDS: Mapping[Stage, float] = {Stage.CART: 4.0, Stage.CHECKOUT: 4.0, Sta
 """A longer wait is an error of its own: about where shoppers reload a page, and press a button again."""
 
 SLOW = Message(key="slow", version=1)
-TYPED_DEPTH_MAX = 6  # of values in a JSON body that are cut out of messages
 
 _O, _V, _U = Cause.OUR_OUTAGE, Cause.VALIDATION, Cause.UNKNOWN
 
@@ -78,28 +78,36 @@ def shop_cause(status: int) -> Cause:
 
 def shop_message(answer: HandlerAnswer, text: str, snapshot: Snapshot) -> Message | None:
     """The shop's own message, without what the shopper typed; its status where it said nothing. None: no error was shown."""
-    words = clean_text(text, typed_values(snapshot)) if text else ""
+    typed = typed_values(snapshot) if text else ()
+    words = clean_text(text, typed) if typed is not None else ""
     if words:
         return Message(text=words)
     return Message(key=f"http_{answer.status}") if answer.status >= 400 else None
 
 
-def typed_values(snapshot: Snapshot) -> list[str]:
-    """What the shopper sent: a message may quote it."""
+def typed_values(snapshot: Snapshot) -> list[str] | None:
+    """What the shopper sent: a message may quote it. None: nobody can say what that was, so no words are kept."""
     try:
+        typed = [value for _, value in parse_qsl(snapshot.query)]
         if snapshot.is_form:
-            return [value for _, value in snapshot.form().fields]
-        return list(_texts(snapshot.json(), depth=0)) if snapshot.is_json and snapshot.body else []
+            typed += [value for _, value in snapshot.form().fields]
+        elif snapshot.body and not snapshot.is_json:
+            return None
+        elif snapshot.body:
+            typed += _texts(snapshot.json())
     except BadRequest:
-        return []
+        return None
+    return typed if len(typed) <= TYPED_MAX else None
 
 
-def _texts(value: Any, *, depth: int) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif depth < TYPED_DEPTH_MAX and isinstance(value, dict | list):
-        for member in value.values() if isinstance(value, dict) else value:
-            yield from _texts(member, depth=depth + 1)
+def _texts(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict | list):
+            waiting.extend(one.values() if isinstance(one, dict) else one)
 
 
 def refused_field(answer: HandlerAnswer) -> str:

@@ -20,6 +20,7 @@ from cxguard.core.snapshot import Snapshot, Wants, full_path
 from cxguard.engine.cold import open_answer
 from cxguard.errors import BadRequest, OwnerMissing, SealError, StoreError
 from cxguard.guard import Guard
+from cxguard.logs import get_logger
 from cxguard.render.rendered import Rendered, see_other
 from cxguard.render.renderer import Renderer
 from cxguard.render.status import OWN_WORDS_CHARS_MAX, WENT_WRONG, Extras
@@ -27,6 +28,10 @@ from cxguard.rules import Arrival, resolve_owner
 
 BODY_BYTES_MAX = 8_192  # a few sentences
 BODY_SECONDS_MAX = 10.0
+REMARK = "remark:shopper:"  # begins the name of what a shopper wrote
+REMARKS_MAX = 20  # of one order: each stays in the record, and is read by a person
+
+_log = get_logger("status")
 
 
 class StatusPages:
@@ -55,6 +60,9 @@ class StatusPages:
         except BadRequest:
             rendered = None
         except StoreError:  # the order is where it was: nobody is told that there is none
+            rendered = self._away(scope)
+        except Exception:  # noqa: BLE001 - settings that cannot work, a bug: a shopper who asks about money gets no bare error
+            _log.exception("status.failed")
             rendered = self._away(scope)
         answer = rendered if isinstance(rendered, HandlerAnswer) else as_answer(rendered or self._nothing(scope))
         await send_answer(send, answer, head_only=scope["method"] == "HEAD")
@@ -94,8 +102,8 @@ class StatusPages:
                 await self._cancel(operation)
                 return see_other(here) if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, operation, here)
             case "POST", "say":
-                await self._remark(operation, snapshot)
-                return see_other(f"{here}?said") if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, operation, here)
+                after = f"{here}?said" if await self._remark(operation, snapshot) else here
+                return see_other(after) if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, operation, here)
         return None
 
     async def _operation(self, token: str) -> Operation | None:
@@ -160,6 +168,9 @@ class StatusPages:
             stored = open_answer(self._guard.engine.seal, operation)
         except (OwnerMissing, BadRequest, SealError):
             return None
+        except Exception as error:  # noqa: BLE001 - a look-up of the shop may raise anything: then nobody is the owner
+            _log.warning("status.owner_not_found", rule=rule.name, error=type(error).__name__)
+            return None
         same = secrets.compare_digest(self._guard.owner_name(owner), operation.owner)
         return stored if same and isinstance(stored, HandlerAnswer) else None
 
@@ -180,14 +191,19 @@ class StatusPages:
         noted = await self._guard.engine.operations.note(operation.id, note)
         await self._guard.queue().attend_now(noted)
 
-    async def _remark(self, operation: Operation, snapshot: Snapshot) -> None:
-        """What went wrong for the shopper: a choice of ours, and a few words of theirs without card data."""
+    async def _remark(self, operation: Operation, snapshot: Snapshot) -> bool:
+        """What went wrong for the shopper: a choice of ours, and a few words of theirs without card data. False: it was said enough."""
         form = snapshot.form()
         what = form.field("what") or ""
         words = redact((form.field("words") or "")[:OWN_WORDS_CHARS_MAX])
         text = f"{what if what in WENT_WRONG else 'other'}: {words}" if words else (what if what in WENT_WRONG else "other")
-        note = Note(f"remark:{secrets.token_hex(8)}", NoteKind.REMARK, self._guard.clock.now(), source="shopper", text=text)
-        await self._guard.engine.operations.note(operation.id, note)
+        said = sum(note.event_id.startswith(REMARK) for note in operation.notes)
+        for number in range(said, REMARKS_MAX):  # numbered, so that a flood at once is bounded, too
+            note = Note(f"{REMARK}{number}", NoteKind.REMARK, self._guard.clock.now(), source="shopper", text=text)
+            noted = await self._guard.engine.operations.note(operation.id, note)
+            if note in noted.notes:
+                return True
+        return False
 
 
 def _medium(snapshot: Snapshot) -> Medium:
@@ -201,6 +217,6 @@ def _resume_url(operation: Operation) -> str | None:
 
 
 def _local(location: str | None) -> str | None:
-    """A path of this site, or None: a stored redirect must not lead a shopper elsewhere."""
-    parts = urlsplit(location or "")
-    return location if location and location.startswith("/") and not parts.netloc and not location.startswith("//") else None
+    """A path of this site, or None: a stored redirect must not lead a shopper elsewhere. Browsers read a backslash as a slash."""
+    plain = (location or "").replace("\\", "/")
+    return location if plain.startswith("/") and not plain.startswith("//") and not urlsplit(plain).netloc else None

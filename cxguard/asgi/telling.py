@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import quote
 
 from cxguard.asgi.types import Scope
 from cxguard.core.answer import (
@@ -14,6 +15,7 @@ from cxguard.core.answer import (
     money_told,
     situation_of_operation,
 )
+from cxguard.core.cards import carries_card
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Declined
@@ -134,11 +136,14 @@ def accept_language(snapshot: Snapshot) -> str:
 
 
 def _confirm(answer: Answer, snapshot: Snapshot) -> Confirm | None:
-    """The shopper's own form once more, for "buy it again". Only plain forms can be sent back by a page."""
-    plain = snapshot.content_type.media_type == "application/x-www-form-urlencoded"
-    if answer.situation is not Situation.DUPLICATE or not plain or not answer.about.reference:
+    """The shopper's own form once more, for "buy it again". Only plain forms can be sent back by a page, and no card in it."""
+    if answer.situation is not Situation.DUPLICATE or not answer.about.reference:
         return None
-    return confirm_form(snapshot.path, snapshot.form().fields, reference=answer.about.reference)
+    plain = snapshot.content_type.media_type == "application/x-www-form-urlencoded"
+    if not plain or carries_card(snapshot) is not None:
+        return None
+    action = quote("/" + snapshot.path.lstrip("/\\")) + (f"?{snapshot.query}" if snapshot.query else "")  # of this site, whatever the path
+    return confirm_form(action, snapshot.form().fields, reference=answer.about.reference)
 
 
 def decline_reason(operation: Operation) -> str:

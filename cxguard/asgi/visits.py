@@ -219,6 +219,8 @@ class _Passed:
             return
         answer = self._answer
         text = await _text_of(answer) if answer is not None and not self._paid else ""
+        if self._tee.request.over:
+            text = ""  # nobody can say any more what the shopper typed, and the page may quote it
         message = shop_message(answer, text, self._tee.snapshot()) if answer is not None else None
         if message is not None and answer is not None:
             await self._expose(message, shop_cause(answer.status), By.SHOP, field_name=refused_field(answer))

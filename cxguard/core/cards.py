@@ -56,6 +56,8 @@ _DOUBLED = str.maketrans("0123456789", "0246813579")  # twice the digit, its own
 _BETWEEN = r"(?:[ \-\u00a0\u2009\u202f\u2010-\u2015+]|%20)"
 _RUN = re.compile(rf"(?<!\d)\d(?:{_BETWEEN}{{0,2}}\d){{12,}}")
 _GROUP = re.compile(r"\d+")
+# As it stands on the card, whatever is between the groups, as long as it is the same: dots, slashes, tabs, invisible marks.
+_PRINTED = re.compile(r"(?<!\d)\d{4}(\D{1,3})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\d)")
 _WORD_BEFORE, _WORD_AFTER = re.compile(r"[A-Za-z0-9_\-]*\Z"), re.compile(r"[A-Za-z0-9_\-]*")
 _CHANGE = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 _HINTS = (b"card", b"karte", b"carte", b"account", b"cc", b"cv", b"csc", b"pan", b"code", b"value", b"pruef")  # one in each field above
@@ -77,7 +79,8 @@ def redact(text: str) -> str:
     """*text* without card numbers and e-mail addresses. For logs, pages and events, after everything is one text."""
     if "@" in text or "%40" in text:
         text = _EMAIL.sub(EMAIL_MARK, text)
-    return _RUN.sub(lambda run: _blotted(run[0]), text)
+    text = _RUN.sub(lambda run: _blotted(run[0]), text)
+    return _PRINTED.sub(lambda printed: CARD_MARK if _is_printed(printed) else printed[0], text)
 
 
 # --- in a request
@@ -152,7 +155,13 @@ def _why(name: str, value: str) -> str | None:
 
 
 def _has_card(text: str) -> bool:
-    return any(next(_cards(run[0]), None) is not None and not _in_token(text, *run.span()) for run in _RUN.finditer(text))
+    if any(next(_cards(run[0]), None) is not None and not _in_token(text, *run.span()) for run in _RUN.finditer(text)):
+        return True
+    return any(_is_printed(printed) for printed in _PRINTED.finditer(text))
+
+
+def _is_printed(printed: re.Match[str]) -> bool:
+    return is_card_number(_ascii("".join(_GROUP.findall(printed[0]))))
 
 
 def _in_token(text: str, start: int, end: int) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 TEXT_MAX = 200  # characters of the shop's own text: a sentence or two
 _READ_MAX = 1_000  # characters looked at, so that a page of text costs nothing
-_TYPED_MAX = 100  # values of one request that are looked for
+TYPED_MAX = 1_000  # values of one request that are looked for: as many as a form may have fields
 _TYPED_CHARS_MIN = 2  # one letter is part of every word
 _PASSES_MAX = 20  # until nothing changes: cutting one part out may bring two quotation marks together
 _HOLE = "…"
@@ -57,11 +57,12 @@ def clean_text(text: str, typed: Iterable[str] = ()) -> str:
 
     Args:
         typed: values of the request that was answered (form fields, JSON strings); they are cut out wherever they occur
-            as whole words. At most 100 are looked at, the longest first.
+            as whole words. At most `TYPED_MAX` are looked at, the longest first.
     """
-    words = " ".join(_printable(text[:_READ_MAX]).split())
-    for value in sorted({" ".join(value[:_READ_MAX].split()) for value in typed}, key=len, reverse=True)[:_TYPED_MAX]:
-        if len(value) >= _TYPED_CHARS_MIN:
+    words = _plain(text)
+    there = words.casefold()
+    for value in sorted({_plain(value) for value in typed}, key=len, reverse=True)[:TYPED_MAX]:
+        if len(value) >= _TYPED_CHARS_MIN and value.casefold() in there:
             words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HOLE, words, flags=re.IGNORECASE)
     for _ in range(_PASSES_MAX):
         cleaned = _cut(_QUOTED.sub(_HOLE, _NUMBERS.sub("#", _NUMBERED.sub("#", _EMAIL.sub(_HOLE, words)))))
@@ -69,6 +70,11 @@ def clean_text(text: str, typed: Iterable[str] = ()) -> str:
             break
         words = cleaned
     return words
+
+
+def _plain(text: str) -> str:
+    """One writing for what looks the same: printable, composed, and one space between words."""
+    return " ".join(_printable(unicodedata.normalize("NFC", text[:_READ_MAX])).split())
 
 
 def _cut(words: str) -> str:

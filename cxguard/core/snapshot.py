@@ -205,7 +205,7 @@ def read_json(body: bytes) -> Any:
         return _DECODER.decode(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         raise BadBody(f"the body is not JSON (line {error.lineno}, column {error.colno}): send the whole document") from error
-    except (RecursionError, ValueError) as error:  # nested too deeply; a number with thousands of digits
+    except (RecursionError, ValueError, ArithmeticError) as error:  # too deep; thousands of digits; an exponent beyond any
         raise BadBody("the body nests too deeply or holds too long a number: send a plain document") from error
 
 
@@ -277,7 +277,8 @@ def _by_the_request_itself(snapshot: Snapshot) -> Wants:
     if "empty" in snapshot.header_all("sec-fetch-dest") or snapshot.header_all("x-requested-with"):
         return Wants.JSON
     navigates = "navigate" in snapshot.header_all("sec-fetch-mode")
-    return Wants.HTML if navigates or snapshot.is_form else Wants.JSON
+    forms = any(content_type_of(header).media_type in FORM_TYPES for header in snapshot.header_all("content-type"))
+    return Wants.HTML if navigates or forms else Wants.JSON
 
 
 def _accepted(accept: str) -> Iterator[tuple[str, float]]:

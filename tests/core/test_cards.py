@@ -217,3 +217,18 @@ def test_long_hostile_text_takes_no_time() -> None:
     """Texts made to keep the search busy are read once."""
     for text in ("4 " * 50_000, "a" * 100_000 + "@", "4242" * 20_000, "a@" * 30_000, "1-" * 50_000):
         redact(text)
+
+
+@pytest.mark.parametrize("between", [".", "/", "_", "\t", "\n", "|", ":", " – ", "\u200b", ", "])
+@pytest.mark.parametrize("number", ["4111{0}1111{0}1111{0}1111", "3782{0}822463{0}10005", "６０１１{0}1111{0}1111{0}1117"])
+def test_a_number_as_it_stands_on_the_card_is_found_whatever_is_between_its_groups(number: str, between: str) -> None:
+    """Grouped as printed, with the same mark between the groups: blotted out, and its request carries a card."""
+    text = number.format(between)
+    assert redact(f"it is {text} !") == f"it is {CARD_MARK} !"
+    assert carries_card(request(json.dumps({"note": f"it is {text} !"}))) is not None
+
+
+@pytest.mark.parametrize("text", ["2021, 2022, 2023, 2024", "4111.1111.1111.1112", "1111/1111/1111/1117", "36, 38, 40, 42, 44, 46, 48"])
+def test_other_groups_of_four_are_no_card(text: str) -> None:
+    """Years, wrong sums, unknown issuers, and lists of sizes."""
+    assert redact(text) == text

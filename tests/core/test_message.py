@@ -57,3 +57,15 @@ def test_label_reads_back_as_the_message(text: str, version: int) -> None:
 def test_label_of_device_is_short_and_printable() -> None:
     """Market, language and device names are cut to 32 printable characters."""
     assert clean_label("  mobile\n\u200bphone " + "x" * 99) == ("mobile phone " + "x" * 99)[:32]
+
+
+def test_a_short_value_among_many_is_cut_out() -> None:
+    """A form of hundreds of fields hides nobody's first name behind its longer values."""
+    typed = [f"a much longer value, number {number}" for number in range(500)] + ["Ann"]
+    assert clean_text("Sorry Ann, this card cannot be used", typed) == "Sorry …, this card cannot be used"
+
+
+def test_a_value_is_cut_out_however_its_letters_are_composed() -> None:
+    """The page may write one letter where the form sent a letter and an accent, or an invisible mark."""
+    assert clean_text("Sorry Jos\u00e9", ["Jose\u0301"]) == "Sorry …"
+    assert clean_text("Sorry Ann", ["An\u200bn"]) == "Sorry …"
