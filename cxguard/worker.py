@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from cxguard.engine.pausing import pause
 from cxguard.engine.purchases import PurchaseListener
 from cxguard.errors import ConfigurationError, CxguardError, StoreError
 from cxguard.guard import Guard, Mode
@@ -181,7 +182,7 @@ class Worker:
         try:
             while not self._stopping.is_set():
                 await self._look()
-                await self._pause()
+                await pause(self._stopping, seconds=LOOK_SECONDS)
         finally:
             self._tell(WorkerState.STOPPING, "stopping: finishing what is in hand")
             await self._end()
@@ -198,13 +199,6 @@ class Worker:
         else:
             names = [rule.name for rule in self._guard.rules] + list(self._guard.purposes)
             self._tell(WorkerState.WORKING, f"working on {self._guard.namespace!r}: {', '.join(names) or 'nothing'}")
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
     async def _end(self) -> None:
         await self._guard.stop_duties()  # while the app is whole: what is in hand may need all of it

@@ -21,7 +21,7 @@ from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, replayable
 from cxguard.engine.ending import Told, end_run, keep_answer, read_shop_charge
-from cxguard.engine.entering import Begun, Submission, begin
+from cxguard.engine.entering import Begun, Submission, begin_or_wait
 from cxguard.engine.handle import CURRENT, OperationHandle, UnguardedOperation
 from cxguard.engine.late import note_late_answers
 from cxguard.errors import BadRequest, LeaseLost, StoreError
@@ -108,7 +108,7 @@ class Exchange:
     async def _enter(self, identity: Identity) -> None:
         try:
             submission = submission_of(self._guard, identity)
-            begun = await self._begin(submission, identity.rule)
+            begun = await begin_or_wait(self._guard.engine, submission, wait_seconds=identity.rule.wait_seconds)
         except StoreError as error:
             self._guard.emit("store.unavailable", verb="open", why=str(error)[:200])
             await self._say(self._teller.situation(Situation.STORE_AWAY, identity.telling, identity.snapshot))
@@ -118,18 +118,6 @@ class Exchange:
             await _Running(self, identity, submission, begun.handle).run()
         else:
             await self._tell(identity, begun)
-
-    async def _begin(self, submission: Submission, rule: Rule) -> Begun:
-        """Enter; while somebody else is at it, wait for the first one's answer, as long as the rule says."""
-        engine = self._guard.engine
-        until = min(engine.clock.monotonic() + rule.wait_seconds, submission.deadline)
-        begun = await begin(engine, submission)
-        while begun.do is Do.WAIT:
-            left = until - engine.clock.monotonic()
-            if left <= 0 or not await engine.operations.waiting.for_change(self._guard.store, begun.operation, seconds=left):
-                break
-            begun = await begin(engine, submission)
-        return begun
 
     async def _tell(self, identity: Identity, begun: Begun) -> None:
         """Nothing is run: replay, or say what the record says."""
@@ -326,5 +314,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return left.pop() if left else await receive()
 
     return again
-
-

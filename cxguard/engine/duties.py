@@ -9,6 +9,7 @@ from typing import Any
 
 from cxguard.clock import Clock
 from cxguard.engine.handle import TURN_SECONDS
+from cxguard.engine.pausing import pause
 from cxguard.engine.queue import TAKE_AT_ONCE, FallbackQueue
 from cxguard.errors import StoreError
 from cxguard.events import Bus, Event
@@ -86,7 +87,7 @@ class Duties:
         while not self._stopping.is_set():
             seconds = await self._round(duty)
             if seconds > 0:
-                await self._pause(seconds)
+                await pause(self._stopping, seconds=seconds)
             else:
                 await asyncio.sleep(0)
 
@@ -100,10 +101,3 @@ class Duties:
             why = type(error).__name__
         self._bus.emit(Event("duty.failed", self._clock.now(), detail={"duty": duty.name, "why": why}))
         return duty.pause_seconds
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return

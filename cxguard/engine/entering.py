@@ -78,6 +78,18 @@ async def begin(engine: Engine, submission: Submission) -> Begun:
     return Begun(Do.WAIT, submission.fresh)
 
 
+async def begin_or_wait(engine: Engine, submission: Submission, *, wait_seconds: float) -> Begun:
+    """Enter *submission*; while somebody else is at it, wait that long for their answer, within the submission's deadline."""
+    until = min(engine.clock.monotonic() + wait_seconds, submission.deadline)
+    begun = await begin(engine, submission)
+    while begun.do is Do.WAIT:
+        left = until - engine.clock.monotonic()
+        if left <= 0 or not await engine.operations.waiting.for_change(engine.operations.store, begun.operation, seconds=left):
+            break
+        begun = await begin(engine, submission)
+    return begun
+
+
 async def _begin(engine: Engine, submission: Submission) -> Begun:
     ticket = _admitted(engine, submission)
     if isinstance(ticket, Rejected):

@@ -16,7 +16,7 @@ from cxguard.core.reading import Reading
 from cxguard.engine.cold import KeptResult
 from cxguard.engine.ending import Tenor, end_run
 from cxguard.engine.engine import Engine
-from cxguard.engine.entering import Begun, Submission, begin
+from cxguard.engine.entering import Begun, Submission, begin_or_wait
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.operations import Terms
@@ -121,21 +121,10 @@ class OperationScope:
         await self._guard.start()
         engine = self._guard.engine
         submission = self._submission(engine)
-        begun = await self._begun(engine, submission)
+        begun = await begin_or_wait(engine, submission, wait_seconds=self._purpose.wait_seconds)
         self._op = _in_hand(engine, begun)
         self._token = CURRENT.set(self._op)
         return self._op
-
-    async def _begun(self, engine: Engine, submission: Submission) -> Begun:
-        """Enter; while somebody else is at it, wait as long as the purpose says."""
-        until = min(engine.clock.monotonic() + self._purpose.wait_seconds, submission.deadline)
-        begun = await begin(engine, submission)
-        while begun.do is Do.WAIT:
-            left = until - engine.clock.monotonic()
-            if left <= 0 or not await engine.operations.waiting.for_change(engine.operations.store, begun.operation, seconds=left):
-                break
-            begun = await begin(engine, submission)
-        return begun
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         op, token = self._op, self._token

@@ -22,6 +22,7 @@ from cxguard.core.census import CENSUS_PREFIX, counter_deltas
 from cxguard.core.message import Message
 from cxguard.core.session import Bought, Exposed, Fact, Reached, Session, Stage, fold
 from cxguard.core.session_json import session_from_bytes, session_to_bytes
+from cxguard.engine.pausing import pause
 from cxguard.errors import StoreError
 from cxguard.events import Bus, Event
 from cxguard.stores.base import SessionBatch, SessionRow, Store
@@ -139,14 +140,14 @@ class Recorder:
 
     async def run(self) -> None:
         """Flush again and again until `stop`; ever more rarely while the store is away."""
-        pause = self._flush_seconds
+        seconds = self._flush_seconds
         while not self._stopping.is_set():
             flushed = await self.flush_once()
             if flushed.why:
-                pause = min(max(pause, self._flush_seconds) * 2, FLUSH_SECONDS_MAX)
+                seconds = min(max(seconds, self._flush_seconds) * 2, FLUSH_SECONDS_MAX)
             else:
-                pause = 0 if self.waiting >= BATCH_FACTS_MAX else self._flush_seconds
-            await self._pause(pause)
+                seconds = 0 if self.waiting >= BATCH_FACTS_MAX else self._flush_seconds
+            await pause(self._stopping, seconds=seconds)
 
     async def stop(self) -> Flushed:
         """End `run`, and write what waits, for at most `STOP_SECONDS`. What the store does not take then is told and counted."""
@@ -167,13 +168,6 @@ class Recorder:
             self._visits.clear()
         self._give_up([*self._pending_facts(), *left], flushed.why)
         return replace(flushed, waiting=self.waiting)
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
     # the buffer: under the lock
 
