@@ -8,6 +8,7 @@ from cxguard.core.operation import Operation
 from cxguard.stores.base import Store
 
 LOOK_SECONDS = 0.25  # how often a record that another process holds is looked at
+LOOKS_PER_SECOND_MAX = 400  # of all who wait: ten thousand clicks on one button must not be forty thousand reads a second
 WAITERS_MAX = 10_000  # duplicates that may wait at once; more are told "in flight" at once
 
 
@@ -32,28 +33,33 @@ class Waiting:
         self._count += 1
         try:
             async with asyncio.timeout(seconds):
-                return await _until_changed(store, seen, waiter)
+                return await self._until_changed(store, seen, waiter)
         except TimeoutError:
             return False
         finally:
             self._count -= 1
             self._forget(seen.id, waiter)
 
+    @property
+    def look_seconds(self) -> float:
+        """Between two looks of one who waits: longer, the more there are."""
+        return max(LOOK_SECONDS, self._count / LOOKS_PER_SECOND_MAX)
+
+    async def _until_changed(self, store: Store, seen: Operation, waiter: asyncio.Future[None]) -> bool:
+        while True:
+            there = await store.get(seen.id)
+            if there is None or _moved_on(there, seen):
+                self.ended(seen.id)  # one looks for all
+                return True
+            done, _ = await asyncio.wait({waiter}, timeout=self.look_seconds)
+            if done:
+                return True
+
     def _forget(self, id: str, waiter: asyncio.Future[None]) -> None:
         waiters = self._waiters.get(id, set())
         waiters.discard(waiter)
         if not waiters:
             self._waiters.pop(id, None)
-
-
-async def _until_changed(store: Store, seen: Operation, waiter: asyncio.Future[None]) -> bool:
-    while True:
-        there = await store.get(seen.id)
-        if there is None or _moved_on(there, seen):
-            return True
-        done, _ = await asyncio.wait({waiter}, timeout=LOOK_SECONDS)
-        if done:
-            return True
 
 
 def _moved_on(there: Operation, seen: Operation) -> bool:
