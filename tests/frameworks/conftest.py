@@ -18,9 +18,11 @@ def starters() -> Iterator[tuple[Serve, Spawn]]:
 
 
 @pytest.fixture(scope="session")
-def payments(starters: tuple[Serve, Spawn], tmp_path_factory: pytest.TempPathFactory) -> Gateway:
+def payments(starters: tuple[Serve, Spawn], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """The gateway that all the shops share; one test runs at a time."""
-    return Gateway.started(starters[1], tmp_path_factory.mktemp("gateway"))
+    gateway = Gateway.started(starters[1], tmp_path_factory.mktemp("gateway"))
+    with gateway.client:
+        yield gateway
 
 
 @pytest.fixture(scope="session", params=FRAMEWORKS, ids=lambda framework: framework.name)

@@ -17,6 +17,7 @@ import httpx
 from servers import Process, Serve, Server, Spawn
 
 PATIENCE_SECONDS = 15.0
+LOOPBACK: dict[str, Any] = {"trust_env": False, "timeout": 30.0, "verify": False}  # plain HTTP: no certificates are read
 ASYNC = {"prefer": "respond-async"}
 T = TypeVar("T")
 
@@ -66,30 +67,31 @@ class Gateway:
     process: Process
     url: str
     control_url: str
+    client: httpx.Client
 
     @classmethod
     def started(cls, spawn: Spawn, folder: Path) -> Gateway:
         command = [sys.executable, "-m", "cxguard.demo.gateway", "--ledger", str(folder / "gateway.db")]
         process = spawn(command, ready="control_url")
         facts = json.loads(process.ready_line)
-        return cls(process, facts["url"], facts["control_url"])
+        return cls(process, facts["url"], facts["control_url"], httpx.Client(**LOOPBACK))
 
     def mode(self, mode: str, **members: Any) -> None:
         """Healthy, or one of its faults."""
         self._ask("PUT", "/control", {"mode": mode, **members})
 
     @contextmanager
-    def holding(self, *, at: str = "after_charge") -> Iterator[None]:
-        """Stop the next charge at the barrier; it goes on when the block ends."""
-        self._ask("POST", "/control/hold", {"count": 1, "at": at})
+    def holding(self, count: int = 1, *, at: str = "after_charge") -> Iterator[None]:
+        """Stop the next charges at the barrier; they go on when the block ends."""
+        self._ask("POST", "/control/hold", {"count": count, "at": at})
         try:
             yield
         finally:
             self.release()
 
-    def until_held(self) -> None:
-        """Wait until a charge stands at the barrier."""
-        assert self._ask("GET", "/control/held?count=1&seconds=15", None)["held"]
+    def until_held(self, count: int = 1) -> None:
+        """Wait until so many charges stand at the barrier."""
+        assert len(self._ask("GET", f"/control/held?count={count}&seconds=15", None)["held"]) == count
 
     def release(self) -> None:
         self._ask("POST", "/control/release", {})
@@ -110,7 +112,7 @@ class Gateway:
         return [line for line in self._ask("GET", "/ledger", None)["sends"] if line["reference"] == cart]
 
     def _ask(self, method: str, path: str, members: dict[str, Any] | None) -> dict[str, Any]:
-        answer = httpx.request(method, self.control_url + path, json=members, trust_env=False, timeout=30.0)
+        answer = self.client.request(method, self.control_url + path, json=members)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
@@ -144,7 +146,7 @@ class Ground:
     def stranger(self) -> Shopper:
         """Somebody without any cookie."""
         hooks = {"request": [self._through_proxy]}
-        client = httpx.Client(base_url=self.server.url, trust_env=False, timeout=30.0, event_hooks=hooks)
+        client = httpx.Client(base_url=self.server.url, event_hooks=hooks, **LOOPBACK)
         return Shopper(self, self.stack.enter_context(client))
 
     def _through_proxy(self, request: httpx.Request) -> None:

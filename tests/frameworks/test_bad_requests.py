@@ -37,13 +37,12 @@ def refused(told: Told, *, status: int, situation: str) -> None:
     ],
     ids=["none", "256", "5000", "half a string", "two in one", "blank"],
 )
-@pytest.mark.parametrize("door", DOORS)
-def test_a_key_that_is_none_is_refused(shop: Ground, cart: str, door: str, key: str | None, situation: str) -> None:
+def test_a_key_that_is_none_is_refused(shop: Ground, cart: str, key: str | None, situation: str) -> None:
     """400 that says what a key is; nothing is opened, so that the same basket pays under a good one."""
     ann = shop.shopper()
-    refused(ann.pay(cart, door=door, key=key), status=400, situation=situation)
+    refused(ann.pay(cart, key=key), status=400, situation=situation)
     assert shop.gateway.sends(cart) == []
-    assert ann.pay(cart, door=door).paid
+    assert ann.pay(cart).paid
 
 
 def test_an_empty_key_is_no_key(shop: Ground, cart: str) -> None:
@@ -117,10 +116,9 @@ def test_a_body_that_never_ends_is_let_go(shop: Ground, cart: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["truncated", "member twice", "not UTF-8", "no JSON", "too deep", "a list", "empty"])
-@pytest.mark.parametrize("door", DOORS)
-def test_a_body_that_is_not_what_it_says_is_refused(shop: Ground, cart: str, door: str, fault: str) -> None:
+def test_a_body_that_is_not_what_it_says_is_refused(shop: Ground, cart: str, fault: str) -> None:
     """400 before anything is opened."""
-    content = _content(shop, cart, door)
+    content = _content(shop, cart)
     broken = {
         "truncated": content[:-5],
         "member twice": content.replace(b'"amount": 1000', b'"amount": 1000, "amount": 1'),
@@ -130,7 +128,7 @@ def test_a_body_that_is_not_what_it_says_is_refused(shop: Ground, cart: str, doo
         "a list": b"[1, 2]",
         "empty": b"",
     }[fault]
-    told = shop.shopper().post(broken, door=door)
+    told = shop.shopper().post(broken)
     if shop.framework.graphql and fault == "empty":
         assert not told.paid  # selects no mutation: the endpoint's own affair
     else:
@@ -139,12 +137,11 @@ def test_a_body_that_is_not_what_it_says_is_refused(shop: Ground, cart: str, doo
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", ""])
-@pytest.mark.parametrize("door", DOORS)
-def test_a_wrong_content_type_is_refused(shop: Ground, cart: str, door: str, content_type: str) -> None:
+def test_a_wrong_content_type_is_refused(shop: Ground, cart: str, content_type: str) -> None:
     """What is not declared as JSON is not read as JSON by us, whatever the framework would do."""
     if shop.framework.graphql:
         pytest.skip("a mutation is looked for in whatever the endpoint might read")
-    told = shop.shopper().post(_content(shop, cart, door), door=door, content_type=content_type)
+    told = shop.shopper().post(_content(shop, cart), content_type=content_type)
     refused(told, status=400, situation="bad_request")
     assert shop.gateway.sends(cart) == []
 
