@@ -171,6 +171,7 @@ def listening(port: int = 0) -> socket.socket:
     """A listening socket on loopback: nobody else can take the port between asking for it and using it."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket: 40 ms an answer
     listener.bind(("127.0.0.1", port))
     listener.listen(BACKLOG)
     return listener

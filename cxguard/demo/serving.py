@@ -17,6 +17,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Who connects before the server is up waits in its backlog."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket: 40 ms an answer
     listener.bind((host, port))
     listener.listen(BACKLOG)
     return listener
