@@ -29,6 +29,7 @@ from cxguard.guard import Guard
 from cxguard.logs import get_logger
 from cxguard.render.renderer import Renderer
 from cxguard.rules import Arrival, Rule
+from cxguard.rules.reads import only_respells
 
 _log = get_logger("exchange")
 
@@ -234,6 +235,8 @@ class _Running:
 
     def _reading(self, answer: HandlerAnswer | None) -> Reading:
         rule = self._identity.rule
+        if answer is not None and only_respells(answer, self._identity.snapshot.path):
+            return Reading.REJECTED
         reading = read(answer, rule.cases)
         redirects = answer is not None and 300 <= answer.status < 400
         if reading is Reading.FAILED and redirects and not rule.cases and rule.charged_by == "guard":

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from cxguard.core.snapshot import Snapshot
 from cxguard.errors import ConfigurationError
-from cxguard.rules.match import overlap
+from cxguard.rules.match import METHODS, is_odd, overlap, spellings
 from cxguard.rules.rule import Rule
+
+PLAIN_METHODS = METHODS | {"OPTIONS"}  # no router takes one of these for another
 
 
 class RuleBook:
@@ -31,11 +33,22 @@ class RuleBook:
                 self._literal.setdefault(rule.pattern.method, {})[rule.pattern.path] = rule
             else:
                 self._patterns.setdefault(rule.pattern.method, []).insert(0, rule)
+        self._methods = frozenset(rule.pattern.method for rule in self.rules)
+        self._with_slash = frozenset(path.rstrip("/") for paths in self._literal.values() for path in paths if path.endswith("/"))
         self._by_name = {rule.name: rule for rule in self.rules}
         self._confirmations: tuple[Rule, ...] = tuple(rule for rule in self.rules if rule.done is not None)
 
     def find(self, method: str, path: str) -> Rule | None:
         """The rule for a request, by method and full path. For GraphQL, `choose` then says which of them, or none."""
+        rule = self._find(method, path)
+        if rule is not None or (method not in self._methods and method in PLAIN_METHODS):
+            return rule
+        method = "GET" if method.upper() == "HEAD" else method.upper()
+        if method in self._methods and (is_odd(path) or path in self._with_slash):
+            return next((found for spelling in spellings(path) if (found := self._find(method, spelling))), None)
+        return self._find(method, path)
+
+    def _find(self, method: str, path: str) -> Rule | None:
         literal = self._literal.get(method)
         if literal is not None:
             rule = literal.get(path)

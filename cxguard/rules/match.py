@@ -1,7 +1,10 @@
 """Which request a rule is for: a method and a path, with `{id}` for one segment and a `*` at the end for any rest.
 
-Paths are compared decoded and with the mount in front. Patterns are checked when the program starts: one that can
-match nothing, and two that can match the same request, are refused with the line to write instead.
+Paths are compared decoded and with the mount in front. A path in another spelling, which some routers lead to the same
+handler (a slash more, a slash twice, the method in lower case, HEAD for GET), is guarded, too.
+
+Patterns are checked when the program starts: one that can match nothing, and two that can match the same request, are
+refused with the line to write instead.
 """
 
 from __future__ import annotations
@@ -32,9 +35,24 @@ class Pattern:
         return "{" not in self.path and not self.path.endswith("*")
 
     def params(self, path: str) -> Mapping[str, str]:
-        """The named parts of a path that matches."""
-        found = None if self.literal else self.regex.fullmatch(path)
+        """The named parts of a path that matches, in whatever spelling."""
+        if self.literal:
+            return {}
+        found = next((found for spelling in (path, *spellings(path)) if (found := self.regex.fullmatch(spelling))), None)
         return found.groupdict() if found else {}
+
+
+def spellings(path: str) -> tuple[str, str]:
+    """How a rule may write a path that came in another spelling: each slash once, without and with one at the end."""
+    if not path.startswith("/") and "://" in path:  # a target with its host, as for a proxy
+        path = path.partition("://")[2].partition("/")[2]
+    plain = "/" + "/".join(segment for segment in path.removesuffix("\n").split("/") if segment)
+    return plain, plain.rstrip("/") + "/"
+
+
+def is_odd(path: str) -> bool:
+    """Whether some router may read *path* as another one."""
+    return path[-1:] in ("/", "\n", "") or path[0] != "/" or "//" in path
 
 
 def parse_pattern(text: str, *, write: str) -> Pattern:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cxguard.core.reading import Case, HandlerAnswer, Matcher, Reading
 from cxguard.errors import ConfigurationError
+from cxguard.rules.match import spellings
 from cxguard.rules.sources import json_member
 
 _ABSENT = object()
@@ -54,6 +55,13 @@ def redirects_to(glob: str) -> Condition:
         return fnmatchcase(target.path, glob) or fnmatchcase(f"{target.path}?{target.query}", glob)
 
     return Condition(f"redirects_to({glob!r})", holds)
+
+
+def only_respells(answer: HandlerAnswer, path: str) -> bool:
+    """Whether a router sent a request for *path* on to its own spelling of it: nothing was tried yet."""
+    location = answer.header("location") if 300 <= answer.status <= 399 else None
+    target = unquote(urlsplit(location).path) if location else path
+    return target != path and spellings(target) == spellings(path)
 
 
 def json_path(path: str, *, equals: Any = _ABSENT, in_: Collection[Any] | None = None) -> Condition:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from shopworld import World, Worlds, charging_handler, rule
+from shopworld import Till, World, Worlds, charging_handler, rule
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
-from cxguard.rules import Arrival, form_field
+from cxguard.rules import Arrival, Rule, form_field, header
 from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does
 
@@ -132,3 +134,61 @@ async def test_a_stored_redirect_leads_nobody_to_another_site(world: Worlds, loc
     page = await shop.client.get(f"/_cxguard/orders/{token}", headers={"x-user": "ann", **HTML})
     assert page.status_code == 200
     assert "elsewhere" not in page.text
+
+
+@pytest.mark.parametrize("method", ["POST", "post"])
+@pytest.mark.parametrize("path", ["/pay/", "//pay", "/pay//", "/pay\n", "pay", "http://shop.example/pay"])
+async def test_another_spelling_of_a_path_is_guarded_too(world: Worlds, method: str, path: str) -> None:
+    """Some routers lead it to the same handler (Litestar, Quart and Flask do): the second submit charges nothing."""
+    till = Till()
+
+    async def any_path(scope: Any, receive: Any, send: Any) -> None:
+        till.charge()
+        await Response("paid")(scope, receive, send)
+
+    shop = await world(None, rule(charged_by="shop", amount_minor=None, currency=None), app=any_path)
+    answers: list[Any] = []
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    headers = [(b"x-user", b"ann"), (b"idempotency-key", b"k1")]
+    for spelling in (path, "/pay", path):
+        scope = {"type": "http", "method": method, "path": spelling, "query_string": b"", "headers": headers, "scheme": "http"}
+        await shop.app(scope, receive, send)
+    assert till.charges == ["basket"]
+    assert [message["status"] for message in answers if message["type"] == "http.response.start"] in ([200, 422, 200], [200, 200, 200])
+
+
+async def test_a_router_that_only_corrects_the_spelling_has_tried_nothing(world: Worlds) -> None:
+    """Starlette sends `/pay/` on to `/pay`: that is no payment whose end is unknown, and the key is free for the real one."""
+    till = Till()
+
+    async def handler(request: Request) -> Response:
+        return Response(till.charge(), status_code=201)
+
+    shop = await world(handler, rule(charged_by="shop"))
+    body = {"amount": 1000, "currency": "EUR", "cart": "c1"}
+    headers = {"x-user": "ann", "idempotency-key": "k1"}
+    sent_on = await shop.client.post("/pay/", json=body, headers=headers)
+    assert (sent_on.status_code, till.charges) == (307, [])
+    assert (await shop.client.post(sent_on.headers["location"], json=body, headers=headers)).status_code == 201
+    assert till.charges == ["basket"]
+
+
+async def test_a_head_request_does_not_reach_a_guarded_get_unseen(world: Worlds) -> None:
+    """Frameworks answer HEAD with the handler of GET: it runs once for both."""
+    till = Till()
+
+    async def back(request: Request) -> Response:
+        return Response(till.charge())
+
+    app = Starlette(routes=[Route("/back", back, methods=["GET"])])
+    shop = await world(None, Rule("GET /back", owner=header("x-user"), charged_by="shop"), app=app)
+    headers = {"x-user": "ann", "idempotency-key": "k1"}
+    for method in ("HEAD", "HEAD", "GET"):
+        await shop.client.request(method, "/back", headers=headers)
+    assert till.charges == ["basket"]

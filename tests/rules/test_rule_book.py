@@ -26,14 +26,25 @@ BOOK = match_rules([PAY, ORDER, CART])
         ("PUT", "/cart/items/1", CART),
         ("GET", "/checkout/pay", None),
         ("HEAD", "/checkout/pay", None),
-        ("POST", "/checkout/pay/", None),
+        ("POST", "/checkout/pay/", PAY),
+        ("POST", "//checkout//pay", PAY),
+        ("POST", "/checkout/pay\n", PAY),
+        ("POST", "checkout/pay", PAY),
+        ("POST", "https://shop.example/checkout/pay", PAY),
+        ("post", "/checkout/pay", PAY),
+        ("POST", "/orders/17/pay/", ORDER),
+        ("POST", "//orders/17/pay", ORDER),
+        ("POST", "/orders//pay", None),
+        ("POST", "/checkout/pay/more", None),
+        ("POST", "/Checkout/Pay", None),
+        ("get", "/checkout/pay", None),
         ("POST", "/", None),
         ("PUT", "/checkout/pay", None),
         ("", "", None),
     ],
 )
 def test_find(method: str, path: str, rule: Rule | None) -> None:
-    """A request has the rule of its method and path, or none."""
+    """A request has the rule of its method and path, also where it spells them otherwise than the rule, or none."""
     assert BOOK.find(method, path) is rule
 
 
