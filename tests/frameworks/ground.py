@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 from servers import Process, Serve, Server, Spawn
 
 PATIENCE_SECONDS = 15.0
@@ -58,6 +59,11 @@ FRAMEWORKS = (
     Framework("wsgi", "wsgi_shop", {}, lifespan=False),
     Framework("graphql", "graphql_shop", {}, form=False),
 )
+
+
+def only(applies: Callable[[Framework], bool]) -> pytest.MarkDecorator:
+    """Play the case only in the shops that it can arise in: what cannot arise is not skipped, it is not there."""
+    return pytest.mark.parametrize("opened", [one for one in FRAMEWORKS if applies(one)], ids=lambda one: one.name, indirect=True)
 
 
 @dataclass(frozen=True, slots=True)

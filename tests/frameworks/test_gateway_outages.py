@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from frameworks.ground import ASYNC, Ground, until
+from frameworks.ground import ASYNC, Ground, only, until
 
 pytestmark = pytest.mark.server
 
@@ -27,10 +27,9 @@ def test_silence_after_the_shops_own_charge_is_told_as_paid(shop: Ground, cart: 
 
 
 @pytest.mark.parametrize("door", ("pay", "shop-pay"))
+@only(lambda one: one.name in ("starlette", "django-sync"))  # the engine's work, the same for all: once with a lifespan and once without
 def test_silence_that_nothing_explains_is_unknown_until_it_is_explained(shop: Ground, cart: str, door: str) -> None:
     """409 "do not pay again" while the gateway says nothing at all; "charged" once it speaks again."""
-    if shop.framework.name not in ("starlette", "django-sync"):
-        pytest.skip("the engine's work, the same for all: once with a lifespan and once without")
     shop.gateway.mode("time_out_after", lookups_too=True)
     ann = shop.shopper()
     told = ann.pay(cart, door=door)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from frameworks.ground import ASYNC, Ground, environment, until
+from frameworks.ground import ASYNC, Ground, environment, only, until
 from servers import NotReady, Serve, Spawn
 
 pytestmark = pytest.mark.server
@@ -52,10 +52,9 @@ def _kept(mounted: Ground, cart: str) -> str:
     return kept.headers["location"]
 
 
+@only(lambda one: one.lifespan)  # the others have none that could fail
 def test_a_start_that_fails_is_the_apps_own_failure(shop: Ground, spawn: Spawn) -> None:
     """The guard passes a failed lifespan on: the server does not start, and says why."""
-    if not shop.framework.lifespan:
-        pytest.skip("it has no lifespan that could fail")
     folder = shop.folder / "failing"
     (folder / "sent").mkdir(parents=True)
     env = {**environment(shop.framework, shop.gateway, folder), "SHOP_LIFESPAN_FAILS": "1"}
@@ -63,12 +62,11 @@ def test_a_start_that_fails_is_the_apps_own_failure(shop: Ground, spawn: Spawn) 
         spawn([sys.executable, "-m", "uvicorn", shop.framework.app, "--port", "0"], ready="Uvicorn running on", env=env)
 
 
+@only(lambda one: one.name == "django-async")  # only Django has no lifespan
 def test_a_shop_without_a_lifespan_works_off_its_kept_orders_from_the_first_request_of_any_path(
     shop: Ground, serve: Serve, cart: str
 ) -> None:
     """Nobody has to pay before the orders of the outage are placed."""
-    if shop.framework.name != "django-async":
-        pytest.skip("only Django has no lifespan")
     folder = shop.folder / "restarted"
     folder.mkdir()
     before = Ground.opened(serve, shop.gateway, shop.framework, folder)

@@ -20,6 +20,7 @@ class Trouble(StrEnum):
     BACKGROUND = "background"  # work after the answer, that ends when it is let go
     BACKGROUND_FAILS = "background fails"
     COMMIT_FAILS = "commit fails"
+    BREAKS_OFF = "breaks off"  # raises in the middle of its answer
 
 
 class CardDeclined(Exception):

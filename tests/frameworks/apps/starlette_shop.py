@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from frameworks.apps.guarding import LIFESPAN_FAILS, ROOT, make_guard, rules
 from frameworks.apps.known import SECRET, TROUBLE_HEADER
-from frameworks.apps.orders import Order, order_of, sell
+from frameworks.apps.orders import Order, Trouble, order_of, sell
 from frameworks.apps.till import by_guard, by_shop, work_after
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cxguard import signed_session
@@ -37,9 +38,16 @@ async def shop_pay(request: Request) -> Response:
 async def _sold(request: Request, take: Any) -> Response:
     order, trouble = order_of(await request.json()), request.headers.get(TROUBLE_HEADER, "")
     status, body = await sell(order, trouble, take)
+    if trouble == Trouble.BREAKS_OFF:
+        return StreamingResponse(_half_of(body), status, media_type="application/json")
     answer = JSONResponse(body, status, background=_background(order, trouble))
     answer.set_cookie("basket", "empty")
     return answer
+
+
+async def _half_of(body: dict[str, str]) -> AsyncIterator[bytes]:
+    yield json.dumps(body).encode()[:20]
+    raise RuntimeError("the template has no such name")
 
 
 def _background(order: Order, trouble: str) -> BackgroundTask | None:
