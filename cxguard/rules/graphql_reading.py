@@ -38,6 +38,7 @@ from cxguard.errors import BadBody, HiddenMutation, SeveralMutations
 
 TOKENS_MAX = 5_000  # a checkout's mutation has a few hundred; more is an attack on the parser
 BATCH_MAX = 50  # requests in one batch
+SELECTIONS_MAX = 5_000  # looked at in one document: fragments that spread each other twice make 2^40 of a kilobyte
 _MEMBERS = frozenset({"query", "operationName", "variables", "extensions", "operations"})
 _HASHED = ("id", "documentId", "doc_id", "queryId", "query_id")
 
@@ -64,7 +65,7 @@ def selected_mutation(snapshot: Snapshot, ruled: frozenset[str]) -> str | None:
         if request.query is None:
             raise HiddenMutation("a persisted hash may stand for a guarded mutation: send the whole query text with it")
         if any(name in request.query for name in ruled):  # names cannot be escaped: a text without one selects none
-            selected += [name for name in _root_fields(request) if name in ruled]
+            selected += [name for name in _selected(request) if name in ruled]
     if len(selected) > 1:
         raise SeveralMutations(f"the request selects {' and '.join(sorted(selected))}: send each guarded mutation in a request of its own")
     return selected[0] if selected else None
@@ -158,15 +159,31 @@ def _text(body: bytes) -> str:
 # --- what a document selects
 
 
+def _selected(request: _Request) -> list[str]:
+    try:
+        return list(_root_fields(request))
+    except RecursionError as error:
+        raise BadBody("the fragments of the GraphQL document nest too deeply: send a plain document") from error
+
+
 def _root_fields(request: _Request) -> Iterator[str]:
     document = _parsed(request.query or "")
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     named = [node for node in operations if node.name is not None and node.name.value == request.operation_name]
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    reading = _Reading(fragments, iter(range(SELECTIONS_MAX)))
     for operation in named or operations:
         if operation.operation is OperationType.MUTATION:
             variables = {**_defaults(operation), **request.variables}
-            yield from _fields(operation.selection_set, fragments=fragments, variables=variables, inside=())
+            yield from _fields(operation.selection_set, reading, variables=variables, inside=())
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One document being read: its fragments, and how many selections may still be looked at."""
+
+    fragments: Mapping[str, FragmentDefinitionNode]
+    left: Iterator[int]
 
 
 def _parsed(query: str) -> DocumentNode:
@@ -176,19 +193,22 @@ def _parsed(query: str) -> DocumentNode:
         raise BadBody("the GraphQL document cannot be read, and names a guarded mutation: send a plain, valid document") from error
 
 
-def _fields(
-    selections: SelectionSetNode, *, fragments: Mapping[str, FragmentDefinitionNode], variables: Mapping[str, Any], inside: tuple[str, ...]
-) -> Iterator[str]:
+def _fields(selections: SelectionSetNode, reading: _Reading, *, variables: Mapping[str, Any], inside: tuple[str, ...]) -> Iterator[str]:
+    fragments = reading.fragments
     for node in selections.selections:
+        if next(reading.left, None) is None:
+            raise BadBody(
+                f"the GraphQL document selects more than {SELECTIONS_MAX} fields, fragments counted each time: send fewer"
+            )
         if not _included(node, variables):
             continue
         if isinstance(node, FieldNode):
             yield node.name.value
         elif isinstance(node, InlineFragmentNode):
-            yield from _fields(node.selection_set, fragments=fragments, variables=variables, inside=inside)
+            yield from _fields(node.selection_set, reading, variables=variables, inside=inside)
         elif isinstance(node, FragmentSpreadNode) and node.name.value not in inside and node.name.value in fragments:
             fragment = fragments[node.name.value]
-            yield from _fields(fragment.selection_set, fragments=fragments, variables=variables, inside=(*inside, node.name.value))
+            yield from _fields(fragment.selection_set, reading, variables=variables, inside=(*inside, node.name.value))
 
 
 def _included(node: SelectionNode, variables: Mapping[str, Any]) -> bool:

@@ -190,3 +190,25 @@ def test_variables_of_every_encoding() -> None:
     fields = urlencode({"query": "{ a }", "variables": '{"cartId": "7"}'}).encode()
     for snapshot in (request(body), request([{"query": "{ b }"}, body]), multipart(body), request(fields, content_type=FORM)):
         assert variables_of(snapshot)["cartId"] == "7"
+
+
+@pytest.mark.parametrize("depth", [40, 250])
+def test_fragments_that_multiply_are_refused_at_once(depth: int) -> None:
+    """A kilobyte in which each fragment spreads the next one twice selects 2^40 fields: nobody counts them."""
+    spread = " ".join(f"fragment f{number} on M {{ ...f{number + 1} ...f{number + 1} }}" for number in range(depth))
+    document = f"mutation {{ ...f0 }} {spread} fragment f{depth} on M {{ like }} # pay"
+    with pytest.raises(BadBody, match="selects more than"):
+        selected_mutation(request({"query": document}), RULED)
+
+
+def test_a_long_chain_of_fragments_is_read_or_refused() -> None:
+    """However deep the caller already stands."""
+    chain = " ".join(f"fragment f{number} on M {{ ...f{number + 1} }}" for number in range(550))
+    snapshot = request({"query": f"mutation {{ ...f0 }} {chain} fragment f550 on M {{ pay }}"})
+
+    def below(depth: int) -> str | None:
+        return below(depth - 1) if depth else selected_mutation(snapshot, RULED)
+
+    assert selected_mutation(snapshot, RULED) == "pay"
+    with pytest.raises(BadBody, match="nest too deeply"):
+        below(600)
