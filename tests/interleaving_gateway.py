@@ -1,0 +1,137 @@
+"""A gateway behind a bad line: charges land late, answers never come, webhooks come twice and out of order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from interleaving_world import ASKING, Landing, World
+from virtual_time import passed
+
+from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
+from cxguard.errors import CxguardError
+from cxguard.gateways.base import Charge
+from cxguard.testing.fake_gateway import Does, FakePayment, PaymentState
+
+if TYPE_CHECKING:
+    from interleaving_process import Process
+
+
+class Line:
+    """The gateway, as one process reaches it."""
+
+    name = "sim:test"
+    key_lifetime_seconds = 86_400.0
+    replays_failures = False
+    settle_seconds = 60.0
+
+    def __init__(self, world: World, process: Process) -> None:
+        self.world = world
+        self.process = process
+        self.keyed = world.plan.keyed
+
+    async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
+        await self.process.hop()
+        world = self.world
+        sent_at, does = world.clock.monotonic(), world.mood()
+        world.log(self.process.name, "charge", key[:8], does, f"asking={ASKING.get()}")
+        landing = world.spawn(self._land(charge, key, does, sent_at=sent_at, asking=ASKING.get()))
+        outcome: Outcome = await asyncio.shield(landing)
+        await self.process.hop()
+        if does is Does.RAISE and not isinstance(outcome, Charged | Declined):
+            raise RuntimeError("a bug in the adapter")
+        return outcome
+
+    async def _land(self, charge: Charge, key: str, does: Does, *, sent_at: float, asking: int) -> Outcome:
+        """On its way whatever becomes of whoever sent it."""
+        world = self.world
+        slow = not world.calm and world.dice.random() < 0.06
+        await passed(world.dice.uniform(6.0, 45.0) if slow else world.dice.choice([0.0, 0.01, 0.3]))
+        if does is Does.RAISE:
+            does = world.dice.choice([Does.CHARGE_THEN_UNKNOWN, Does.UNKNOWN])
+        before = len(world.fake.payments)
+        world.fake.otherwise = does
+        outcome = await world.fake.charge(charge, key=key, timeout_seconds=1.0)
+        for payment in world.fake.payments[before:]:
+            self._note_landing(payment, sent_at=sent_at, asking=asking)
+        await passed(world.dice.choice([0.0, 0.0, 0.2]))
+        return outcome
+
+    def _note_landing(self, payment: FakePayment, *, sent_at: float, asking: int) -> None:
+        world = self.world
+        world.log("landed", payment.id, payment.key[:8], payment.state)
+        stood_at = world.clock.monotonic() if payment.stands else None
+        world.landings.append(Landing(payment.id, payment.key, payment.charge.order_id, sent_at, asking, stood_at))
+        world.spawn(webhooks(world, payment))
+        if payment.state is PaymentState.PENDING and world.dice.random() < 0.5:
+            world.spawn(at_the_bank(world, payment))
+
+    async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
+        await self.process.hop()
+        await passed(self.world.dice.choice([0.0, 0.1]))
+        outcome: Outcome = Unknown("silence")
+        if self.world.calm or self.world.dice.random() > 0.2:
+            outcome = await self.world.fake.find(key, timeout_seconds=1.0)
+        self.world.log(self.process.name, "find", key[:8], type(outcome).__name__, getattr(outcome, "why", ""))
+        await self.process.hop()
+        return outcome
+
+    async def cancel(self, key: str, *, timeout_seconds: float) -> Outcome:
+        await self.process.hop()
+        known = [payment for payment in self.world.fake.payments if payment.key == key]
+        if self.keyed or known:
+            outcome = await self.world.fake.cancel(key, timeout_seconds=1.0)
+        else:
+            outcome = Unknown("no keys here: nothing to cancel")
+        self.world.log(self.process.name, "cancel", key[:8], type(outcome).__name__)
+        await self.process.hop()
+        return outcome
+
+    async def capture(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome:
+        raise NotImplementedError
+
+    async def refund(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome:
+        await self.process.hop()
+        world = self.world
+        if not world.calm and world.dice.random() < 0.15:
+            return Unknown("not sent, but who knows")
+        outcome = await world.fake.refund(payment_id, key=key, amount_minor=amount_minor, currency=currency, timeout_seconds=1.0)
+        world.log(self.process.name, "refund", payment_id, type(outcome).__name__)
+        for landing in world.landings:
+            payment = next(each for each in world.fake.payments if each.id == landing.payment)
+            if landing.gone_at is None and payment.refunded_minor >= payment.charge.amount_minor:
+                landing.gone_at = world.clock.monotonic()
+        await self.process.hop()
+        return Unknown("answer lost") if not world.calm and world.dice.random() < 0.15 else outcome
+
+
+async def webhooks(world: World, payment: FakePayment) -> None:
+    """What the gateway tells by itself: late, twice, in any order."""
+    match payment.state:
+        case PaymentState.CHARGED | PaymentState.AUTHORISED:
+            charge = payment.charge
+            fact: Outcome = Charged(charge.amount_minor, charge.currency, payment_id=payment.id)
+        case PaymentState.DECLINED:
+            fact = Declined()
+        case _:
+            return
+    for _ in range(world.dice.choice([0, 1, 1, 2])):
+        await passed(world.dice.choice([0.0, 0.05, 1.0, 20.0, 60.0]))
+        for _ in range(20):
+            try:
+                world.log("webhook", payment.id, payment.state)
+                await world.alive().guard.note(fact, event_id=f"evt:{payment.id}", gateway_key=payment.key)
+                break
+            except CxguardError:
+                await passed(3.0)
+
+
+async def at_the_bank(world: World, payment: FakePayment) -> None:
+    """The shopper does the one more step, if the payment still waits for it."""
+    await passed(world.dice.uniform(1.0, 90.0))
+    now = next(each for each in world.fake.payments if each.id == payment.id)
+    if now.state is PaymentState.PENDING:
+        world.fake.confirm(payment.key)
+        world.log("confirmed", payment.id)
+        next(each for each in world.landings if each.payment == payment.id).stood_at = world.clock.monotonic()
+        await webhooks(world, next(each for each in world.fake.payments if each.id == payment.id))

@@ -1,0 +1,133 @@
+"""Judges a story by the gateway's ledger and by what shoppers were told; it knows nothing of how the guard decides."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from interleaving_world import Landing, Said, World
+
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State, money_of
+
+ANSWER_SECONDS_MAX = 30.0  # the rule's deadline, the wait for the first click, and slow stores
+
+
+async def judge(world: World) -> list[str]:
+    """Everything that went wrong, in words."""
+    operations = await world.operations()
+    return [
+        *_charged_twice(world, operations),
+        *_told_wrong(world, operations),
+        *_stranded(world, operations),
+        *_books_differ(world, operations),
+    ]
+
+
+def _stands(world: World, landing: Landing) -> bool:
+    return any(payment.id == landing.payment and payment.stands for payment in world.fake.payments)
+
+
+def _purchase(world: World, order: str) -> str:
+    owner, cart, key, amount = order.split("/")
+    if world.plan.derived:
+        return f"{owner}/{cart}"
+    return f"{owner}/{cart}/{amount}" if world.plan.purchase else f"{owner}/{key}"
+
+
+def _charged_twice(world: World, operations: list[Operation]) -> Iterator[str]:
+    """At rest. A second charge that no machine may give back is allowed only while a person is shown it."""
+    standing = defaultdict(list)
+    for landing in world.landings:
+        if _stands(world, landing):
+            standing[_purchase(world, landing.order)].append(landing)
+    for purchase, landings in standing.items():
+        if len(landings) > 1 and not _excused(world, landings, operations):
+            yield f"charged {len(landings)} times: {purchase} {[landing.payment for landing in landings]}"
+
+
+def _excused(world: World, landings: list[Landing], operations: list[Operation]) -> bool:
+    """What the design cannot promise: no keys at the gateway and a process that froze between its check and the socket."""
+    if not world.plan.keyed and world.plan.stalls:
+        return True
+    keys = {landing.key for landing in landings}
+    on_desk = [each for each in operations if each.state is State.HELD and keys & {send.key for send in each.sends}]
+    return bool(on_desk) and world.plan.charged_by == "shop"
+
+
+def _told_wrong(world: World, operations: list[Operation]) -> Iterator[str]:
+    for said in world.said:
+        mine = _landings_of(world, said, operations)
+        told = said.body.get("money")
+        paid = said.status == 201 or (told == "charged" and said.body.get("situation") != "refund_due")  # that one is going back
+        refused = told == "not_charged" or said.status == 402
+        if refused:
+            for landing in mine:
+                if _may_stand(landing, said):
+                    yield f"told not charged over {landing.payment}: {_short(said)}"
+        if paid and not any(_stood(landing, said) for landing in mine):
+            yield f"told paid without a charge: {_short(said)}"
+        if said.status == 402 and not any(payment.state == "declined" for payment in world.fake.payments):
+            yield f"told declined without an issuer's no: {_short(said)}"
+
+
+def _landings_of(world: World, said: Said, operations: list[Operation]) -> list[Landing]:
+    reference = said.body.get("reference")
+    named = next((each for each in operations if each.reference == reference), None) if reference else None
+    keys = {send.key for send in named.sends} | {note.gateway_key for note in named.notes} if named else set()
+    return [
+        landing
+        for landing in world.landings
+        if (landing.key in keys if named else _press(world, landing.order) == _press(world, said.order))
+    ]
+
+
+def _press(world: World, order: str) -> str:
+    """What one key stands for: an answer without a reference is about the order of its own key."""
+    owner, cart, key, _ = order.split("/")
+    return f"{owner}/{cart}" if world.plan.derived else f"{owner}/{key}"
+
+
+def _may_stand(landing: Landing, said: Said) -> bool:
+    """It stood when that was said, or was on its way already and came to stand later."""
+    sent_before = landing.sent_at < said.began_at or (said.asking != 0 and landing.asking == said.asking)
+    gone = landing.gone_at is not None and landing.gone_at <= said.at
+    return sent_before and not gone and landing.stood_at is not None
+
+
+def _stood(landing: Landing, said: Said) -> bool:
+    gone = landing.gone_at is not None and landing.gone_at < said.began_at
+    return landing.stood_at is not None and landing.stood_at <= said.at and not gone
+
+
+def _stranded(world: World, operations: list[Operation]) -> Iterator[str]:
+    by_reference = {each.reference: each for each in operations}
+    for said in world.said:
+        reference = said.body.get("reference")
+        if said.body.get("order_saved") and said.body.get("situation") not in ("in_flight",) and reference not in by_reference:
+            yield f"a saved order is nowhere: {_short(said)}"
+        if said.at - said.began_at > ANSWER_SECONDS_MAX and not world.plan.stalls:
+            yield f"waited {said.at - said.began_at:.0f} s: {_short(said)}"
+    for each in operations:
+        if each.state not in (State.FINISHED, State.CANCELLED, State.HELD):
+            yield f"{each.reference} is {each.state} ({each.why}) for ever"
+
+
+def _books_differ(world: World, operations: list[Operation]) -> Iterator[str]:
+    for each in operations:
+        keys = {send.key for send in each.sends} | {note.gateway_key for note in each.notes}
+        stands = any(landing.key in keys and _stands(world, landing) for landing in world.landings)
+        state = money_of(each).state
+        if state is MoneyState.UNKNOWN and each.state is not State.HELD:
+            yield f"{each.reference} is {each.state} and unknown at rest"
+        if stands and state not in (MoneyState.CHARGED, MoneyState.UNKNOWN):
+            yield f"{each.reference} is {state} over a standing charge"
+        if not stands and state is MoneyState.CHARGED and each.why != "refund_unknown":  # a person finds that out
+            yield f"{each.reference} is charged, and nothing stands"
+        if stands and each.state is State.CANCELLED:
+            yield f"{each.reference} is cancelled over a standing charge"
+
+
+def _short(said: Said) -> str:
+    told = {name: said.body[name] for name in ("situation", "money", "reference", "paid", "declined") if name in said.body}
+    return f"#{said.asking} {said.order} at {said.at:.2f} (from {said.began_at:.2f}): {said.status} {told}"
