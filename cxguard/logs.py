@@ -15,6 +15,7 @@ import logging
 import math
 import re
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
@@ -29,6 +30,7 @@ from cxguard.events import Event
 FIELD_CHARS_MAX = 2_000  # of one value: longer ones are documents
 EXCEPTION_CHARS_MAX = 12_000  # the head says where it began, the tail what it was
 HALF_CHARS_MAX = 400  # the longest address that is recognised
+CALLS_MAX = 8  # of a traceback: from the shop's own function to what it called
 ITEMS_MAX = 50  # of one mapping or list
 DEPTH_MAX = 4
 LARGE_NUMBER = 10**12  # from here on an integer may be a card's number
@@ -75,6 +77,15 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def where_raised(error: BaseException) -> dict[str, Any]:
+    """An exception for a line's fields: its class, and the last calls down to where it came from.
+
+    For what a shop's own code raises: its text may quote a cookie or what a shopper typed, and nobody could tell by its looks.
+    """
+    calls = traceback.extract_tb(error.__traceback__)[-CALLS_MAX:]
+    return {"error": type(error).__name__, "where": [f"{call.filename}:{call.lineno} {call.name}" for call in calls]}
 
 
 def log_event(event: Event) -> None:

@@ -26,7 +26,7 @@ from cxguard.engine.handle import CURRENT, OperationHandle, UnguardedOperation
 from cxguard.engine.late import note_late_answers
 from cxguard.errors import BadRequest, LeaseLost, StoreError
 from cxguard.guard import Guard
-from cxguard.logs import get_logger
+from cxguard.logs import get_logger, where_raised
 from cxguard.render.renderer import Renderer
 from cxguard.rules import Arrival, Rule
 from cxguard.rules.reads import only_respells
@@ -61,8 +61,8 @@ class Exchange:
         except BadRequest as error:
             await self._refuse(snapshot, error)
             return
-        except Exception:  # noqa: BLE001 - the shop's own callables may raise anything; nothing was opened yet
-            await self._last_resort(snapshot, telling_of(self._rule, snapshot), Situation.STORE_AWAY)
+        except Exception as error:  # noqa: BLE001 - the shop's own callables may raise anything; nothing was opened yet
+            await self._last_resort(error, snapshot, telling_of(self._rule, snapshot), situation=Situation.STORE_AWAY)
             return
         if identity is None:
             await self._unguarded(snapshot, counted=rule is not None)
@@ -98,11 +98,12 @@ class Exchange:
         """Whatever breaks in here, nobody is shown a bare 500 about their money."""
         try:
             await self._enter(identity)
-        except Exception:  # noqa: BLE001 - the last one to hear of it
-            await self._last_resort(identity.snapshot, identity.telling, Situation.UNKNOWN if self._ran else Situation.STORE_AWAY)
+        except Exception as error:  # noqa: BLE001 - the last one to hear of it
+            situation = Situation.UNKNOWN if self._ran else Situation.STORE_AWAY
+            await self._last_resort(error, identity.snapshot, identity.telling, situation=situation)
 
-    async def _last_resort(self, snapshot: Snapshot, telling: Telling, situation: Situation) -> None:
-        _log.exception("exchange.failed", rule=self._rule.name)
+    async def _last_resort(self, error: Exception, snapshot: Snapshot, telling: Telling, *, situation: Situation) -> None:
+        _log.error("exchange.failed", rule=self._rule.name, **where_raised(error))
         if not self._said:
             await self._say(self._teller.situation(situation, telling, snapshot))
 
@@ -193,7 +194,7 @@ class _Running:
             _log.warning("handler.raised", error="CancelledError", reference=self._handle.reference)
             return True  # the app cancelled itself: that leaves a charge as unknown as any other failure
         except Exception as error:  # noqa: BLE001 - whatever it was, the record decides what the shopper hears
-            _log.warning("handler.raised", error=type(error).__name__, reference=self._handle.reference)
+            _log.warning("handler.raised", reference=self._handle.reference, **where_raised(error))
             return True
         finally:
             receive.end()

@@ -20,7 +20,7 @@ from cxguard.core.snapshot import Snapshot, Wants, full_path
 from cxguard.engine.cold import open_answer
 from cxguard.errors import BadRequest, OwnerMissing, SealError, StoreError
 from cxguard.guard import Guard
-from cxguard.logs import get_logger
+from cxguard.logs import get_logger, where_raised
 from cxguard.render.rendered import Rendered, see_other
 from cxguard.render.renderer import Renderer
 from cxguard.render.status import OWN_WORDS_CHARS_MAX, WENT_WRONG, Extras
@@ -61,8 +61,8 @@ class StatusPages:
             rendered = None
         except StoreError:  # the order is where it was: nobody is told that there is none
             rendered = self._away(scope)
-        except Exception:  # noqa: BLE001 - settings that cannot work, a bug: a shopper who asks about money gets no bare error
-            _log.exception("status.failed")
+        except Exception as error:  # noqa: BLE001 - settings that cannot work, a bug: a shopper who asks about money gets no bare error
+            _log.error("status.failed", **where_raised(error))
             rendered = self._away(scope)
         answer = rendered if isinstance(rendered, HandlerAnswer) else as_answer(rendered or self._nothing(scope))
         await send_answer(send, answer, head_only=scope["method"] == "HEAD")

@@ -34,7 +34,7 @@ from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.logs import SafeFormatter
-from cxguard.rules import Funnel, Rule, cookie, form_field, header, json_field, page_has
+from cxguard.rules import Arrival, Funnel, Rule, cookie, form_field, header, json_field, page_has
 from cxguard.stores.base import Query
 from cxguard.testing.clock import ManualClock
 from cxguard.testing.fake_gateway import Does, FakeGateway
@@ -253,3 +253,17 @@ async def test_watching_keeps_nothing_that_was_sent(place_of: Any) -> None:
         await place.pay(key=key, note=CARDS[1])
     await place.client.post("/form", data={"cart": "c1", "name": TYPED}, headers=HEADERS)
     assert leaks(await place.sinks()) == []
+
+
+async def test_a_look_up_that_raises_with_a_secret_in_its_words_is_logged_without_them(place_of: Any) -> None:
+    """The class of the error and where it was raised are there, for whoever has to mend it."""
+
+    def owner(arrival: Arrival) -> str:
+        raise LookupError(f"no visitor for {arrival.snapshot.header_all('cookie')} {BEARER} {TYPED}")
+
+    place = await place_of(rules=[Rule("POST /pay", owner=owner)], funnel=None)
+    assert (await place.pay(key="a")).status_code == 503
+    assert (await place.pay(key="b", do="raise first")).status_code == 503
+    assert leaks(await place.sinks()) == []
+    assert "LookupError" in place.log.getvalue()
+    assert "test_canaries.py" in place.log.getvalue()
