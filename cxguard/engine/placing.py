@@ -20,7 +20,7 @@ from cxguard.engine.entering import shop_line, unsent
 from cxguard.engine.handle import CURRENT, Deferral, OperationHandle
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StoreError
-from cxguard.logs import get_logger
+from cxguard.logs import get_logger, where_raised
 from cxguard.rules import Rule, replay
 
 _log = get_logger("placing")
@@ -95,7 +95,7 @@ class Placing:
         except (LeaseLost, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - the shop's own function may raise anything; it is tried again
-            _log.warning("order.later_raised", reference=operation.reference, error=type(error).__name__)
+            _log.warning("order.later_raised", reference=operation.reference, **where_raised(error))
             handle.deferral = handle.deferral if handle.deferral.hold else Deferral(why="later_failed", outage=True)
             return Reading.FAILED, None
 

@@ -27,7 +27,7 @@ from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_refund
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import CxguardError, LeaseLost, StoreError
-from cxguard.logs import get_logger
+from cxguard.logs import get_logger, where_raised
 from cxguard.rules import Rule
 
 _log = get_logger("queue")
@@ -129,7 +129,7 @@ class FallbackQueue:
             await note_late_answers(self._engine, work.operation)
             return None
         except Exception as error:  # noqa: BLE001 - a hook of the shop may raise anything
-            _log.exception("order.not_attended", reference=work.operation.reference)
+            _log.error("order.not_attended", reference=work.operation.reference, **where_raised(error))
             self._engine.operations.emit("duty.failed", work.operation, duty="attend", why=type(error).__name__)
             await self._give_up(work)
         finally:

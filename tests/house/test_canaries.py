@@ -267,3 +267,20 @@ async def test_a_look_up_that_raises_with_a_secret_in_its_words_is_logged_withou
     assert leaks(await place.sinks()) == []
     assert "LookupError" in place.log.getvalue()
     assert "test_canaries.py" in place.log.getvalue()
+
+
+async def test_a_hook_that_raises_in_the_queue_is_logged_without_its_words(place_of: Any) -> None:
+    """A shop's own look-up of its charges may fail with anything in its message, in the request and hours later."""
+
+    async def ask(op: Any) -> Any:
+        raise LookupError(f"no charge for {TYPED} {COOKIE} {BEARER}")
+
+    async def later(op: Any) -> Any:
+        raise LookupError(f"no stock for {TYPED} {COOKIE} {BEARER}")
+
+    by_shop = Rule("POST /pay", owner=cookie("visitor"), charged_by="shop", resolve=ask, later=later, terms="1", wait_seconds=0.0)
+    place = await place_of(rules=[by_shop], funnel=None)
+    await place.pay(key="a", do="raise first", **ASYNC)
+    await place.rest()
+    assert leaks(await place.sinks()) == []
+    assert "handler.raised" in place.log.getvalue()
