@@ -249,7 +249,7 @@ class Guard:
         Raises (on entering):
             OperationInFlight, OperationHeld, StoreUnavailable.
         """
-        kept = self.purposes.get(purpose) or Purpose(purpose)
+        kept = self.purposes.setdefault(purpose, Purpose(purpose))  # known to the queue from now on: an unknown is resolved by itself
         return OperationScope(
             self, kept, key=key, owner=owner, amount_minor=amount_minor, currency=currency, deadline_seconds=deadline_seconds
         )

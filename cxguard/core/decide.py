@@ -82,6 +82,7 @@ class Do(StrEnum):
 
 
 ORDER_MISSING = "order_missing"  # paid, and what should follow the payment did not happen yet
+NOT_KEPT = "not_kept"  # an unknown turned out as surely not charged, and nothing says how to go on without the shopper
 RELEASED = "released"  # a life that ended because nothing was charged: its key is free, its record stays for what was learned
 
 _LIVE = frozenset({State.RUNNING, State.QUEUED, State.HELD})
@@ -168,8 +169,9 @@ def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, mo
     """Finished without a standing charge, or cancelled. Under a derived key the shopper may try again."""
     if money.state in (MoneyState.UNKNOWN, MoneyState.CHARGED):
         return Do.TELL  # a late fact: the worker or a person mends it, a submit never does
-    if operation.state is State.CANCELLED and operation.why == RELEASED and not operation.cancel_asked:
-        return Do.REOPEN  # its client was told that the same key may be sent again
+    free = (RELEASED, NOT_KEPT) if policy.resumable else (RELEASED,)
+    if operation.state is State.CANCELLED and operation.why in free and not operation.cancel_asked:
+        return Do.REOPEN  # its client was told that the same key may be sent again; a script is meant to be run again
     replayable = operation.answer is not None and money.state is operation.money and operation.state is State.FINISHED
     if submit.client_key:
         return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cxguard.core.decide import RELEASED
+from cxguard.core.decide import NOT_KEPT, RELEASED
 from cxguard.core.money import Money, MoneyState, NoteKind, Send, SendKind, fold, pending_refunds, standing_minor, unanswered
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
 from cxguard.core.outcomes import Charged, NeedsShopper, Outcome
@@ -286,7 +286,7 @@ def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
         return Place()
     if operation.steps:
         return Wait(operation.give_up_at, operation.why or "steps_kept")
-    return Cancel(RELEASED if operation.state is State.RUNNING else "not_kept")
+    return Cancel(RELEASED if operation.state is State.RUNNING else NOT_KEPT)
 
 
 _ENDED = frozenset({State.FINISHED, State.CANCELLED})

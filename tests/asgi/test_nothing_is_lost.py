@@ -19,7 +19,7 @@ from cxguard.core.reading import Reading
 from cxguard.core.standing import standing_outcome
 from cxguard.engine.casefile import Actor
 from cxguard.engine.desk import Desk
-from cxguard.errors import PaymentDeclined, StoreUnavailable
+from cxguard.errors import PaymentDeclined, PaymentDeferred, StoreUnavailable
 from cxguard.gateways.base import Charge
 from cxguard.rules import json_field, per_purchase
 from cxguard.stores.base import Query
@@ -343,3 +343,24 @@ async def test_a_result_that_a_script_cannot_keep_ends_its_lease(world: Worlds) 
         await shop.guard.run(work, purpose="pay", key="1", owner="ann", amount_minor=1000, currency="EUR")
     operation = await only(shop)
     assert (operation.lease, operation.state, operation.why) == (None, State.HELD, "result_not_kept")
+
+
+async def test_a_script_whose_charge_came_to_nothing_can_be_run_again_under_its_key(world: Worlds) -> None:
+    """The queue knows a script's purpose from its first use: it finds out by itself, and the next run charges once."""
+    shop = await world()
+
+    async def work(op: Any) -> str:
+        return (await op.charge(Charge(1000, "EUR", source="tok_ok"))).payment_id
+
+    async def run() -> str:
+        return await shop.guard.run(work, purpose="pay", key="1", owner="ann", amount_minor=1000, currency="EUR")
+
+    shop.gateway.will(Does.UNKNOWN)
+    shop.gateway.will_say("find", [Unknown("not_found"), NotCharged("nothing under this key")])
+    with pytest.raises(PaymentDeferred):
+        await run()
+    shop.clock.advance(60.0)
+    await shop.rest()
+    assert (await only(shop)).state is State.CANCELLED
+    assert await run() == "pay_1"
+    assert len(shop.gateway.standing) == 1
