@@ -81,7 +81,7 @@ def test_a_paused_server_keeps_its_clients_waiting(serve: Serve, shop: dict[str,
 @pytest.mark.server
 def test_any_command_is_waited_for(spawn: Spawn) -> None:
     """`spawn` returns when the line has come, and keeps everything that was said."""
-    process = spawn([sys.executable, "-c", "print('warming up'); print('ready at 7'); import time; time.sleep(60)"], ready="ready")
+    process = spawn([sys.executable, "-c", "print('warming up'); print('ready at 7'); import signal; signal.pause()"], ready="ready")
     assert (process.ready_line, process.log, process.exit_code) == ("ready at 7\n", "warming up\nready at 7\n", None)
     assert process.stop() != 0
 
