@@ -12,10 +12,11 @@ from typing import Any, assert_never
 
 from cxguard.config import Settings
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Move, Operation, State, WaitingFor, changed, money_of
+from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
+from cxguard.core.outcomes import NotCharged
 from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, next_duty
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
-from cxguard.engine.charging import Work, send_charge
+from cxguard.engine.charging import GATEWAY_DOWN, Work, send_charge
 from cxguard.engine.cold import open_charge
 from cxguard.engine.ending import SHOPPER_LOOK_SECONDS, without_parcels
 from cxguard.engine.engine import Engine
@@ -35,6 +36,7 @@ _log = get_logger("queue")
 TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
 ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, cancelled, given up
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
+ASK_AGAIN_SECONDS = 0.5  # for a resend that the ramp turned away: each time its look-up costs the gateway something, too
 DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
 
 
@@ -115,9 +117,7 @@ class FallbackQueue:
 
     def _work(self, operation: Operation, asked_at: float) -> Work:
         seconds = self._settings.run_seconds_max
-        lease = self._engine.operations.adopt(
-            operation, lease_seconds=LEASE_SECONDS, run_seconds_max=seconds, asked_at=asked_at
-        )
+        lease = self._engine.operations.adopt(operation, lease_seconds=LEASE_SECONDS, run_seconds_max=seconds, asked_at=asked_at)
         return Work(operation, lease, deadline=asked_at + seconds, queued=True)
 
     async def _attend_safely(self, work: Work) -> State | None:
@@ -148,14 +148,15 @@ class FallbackQueue:
     async def attend(self, work: Work) -> Operation:
         """Do one duty after another until the lease is given back."""
         looked: set[str] = set()
+        began = work.operation.history
         for _ in range(DUTIES_MAX):
             duty = next_duty(work.operation, self._rulings.ways(work.operation), looked=frozenset(looked), now=self._engine.clock.now())
-            if await self._do(work, duty, looked):
+            if await self._do(work, duty, looked, began):
                 return work.operation
         await self._end(work, Move.HOLD, "order.held", why="duties_circle", **_agent())
         return work.operation
 
-    async def _do(self, work: Work, duty: Duty, looked: set[str]) -> bool:
+    async def _do(self, work: Work, duty: Duty, looked: set[str], began: tuple[Entry, ...]) -> bool:
         """Do *duty*; whether the lease has ended with it."""
         match duty:
             case Find():
@@ -164,8 +165,10 @@ class FallbackQueue:
                 return False
             case Resend():
                 looked.add(f"resend:{duty.send.key}")
-                await self._resend(work, duty.send)
-                return False
+                seconds = await self._resend(work, duty.send)
+                if seconds is None or work.operation.state is State.RUNNING:
+                    return False
+                await self._wait_for_turn(work, seconds, began)
             case Refund():
                 looked.add(f"refund:{duty.key}")
                 await refund(self._engine, work, duty)
@@ -195,16 +198,24 @@ class FallbackQueue:
         if gateway is not None:  # only the account that was asked may say what became of a key
             await look(self._engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
 
-    async def _resend(self, work: Work, send: Send) -> None:
-        """The very same charge or refund, under the very same key."""
+    async def _resend(self, work: Work, send: Send) -> float | None:
+        """The very same charge or refund, under the very same key. Returns in how many seconds to ask again, if the breaker said no."""
         gateway = self._engine.gateway(send.gateway)
         if gateway is None or send.amount_minor is None or send.currency is None:
-            return
+            return None
         if send.kind is SendKind.REFUND:
             await send_refund(self._engine, work, send, gateway=gateway)
         elif send.parcel is not None:
             charge = open_charge(self._engine.seal, work.operation, send.parcel)
-            await send_charge(self._engine, work, charge, gateway=gateway, key=send.key, step=send.step)
+            said = await send_charge(self._engine, work, charge, gateway=gateway, key=send.key, step=send.step)
+            if isinstance(said, NotCharged) and said.why == GATEWAY_DOWN:
+                return ASK_AGAIN_SECONDS if work.turned_away else said.retry_after_seconds
+        return None
+
+    async def _wait_for_turn(self, work: Work, seconds: float, began: tuple[Entry, ...]) -> None:
+        """Only our own breaker stood in the way. That was no look in vain: nothing is remembered of it, and the turn comes soon."""
+        due_at = self._engine.clock.now() + seconds * (1.0 + self._engine.jitter())
+        work.operation = await self._engine.operations.end(changed(work.operation, history=began, due_at=due_at), work.lease)
 
     async def _hold(self, work: Work, duty: Hold) -> None:
         shopper = duty.waiting_for is WaitingFor.SHOPPER

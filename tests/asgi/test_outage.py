@@ -11,8 +11,10 @@ from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from cxguard.core.breaker import Label
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Charged
+from cxguard.core.resolve import LOOK_EVENT
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
 from cxguard.rules import Rule, replay
@@ -113,6 +115,25 @@ async def test_silence_that_no_look_up_explains_is_told_as_unknown_and_never_as_
         await shop.rest()
     operation = await only(shop)
     assert operation.state is State.FINISHED
+    assert len(shop.gateway.standing) == 1
+
+
+async def test_an_unknown_that_waits_for_the_breaker_uses_up_no_looks(world: Worlds) -> None:
+    """While our own breaker lets no charge through, the same charge cannot be sent again: it waits, and nobody is called for it."""
+    shop = await world(charging_handler, keeping())
+    shop.gateway.will(Does.UNKNOWN)
+    assert (await shop.pay(**ASYNC)).json()["situation"] == "unknown"
+    breakers = shop.guard.engine.breakers
+    breakers.force(shop.gateway.name, "charge", Label.OPEN, reason="the gateway said so", seconds=3_000.0)
+    for _ in range(30):
+        shop.clock.advance(60.0)
+        await shop.rest()
+    waiting = await only(shop)
+    assert (waiting.state, sum(entry.event == LOOK_EVENT for entry in waiting.history)) == (State.QUEUED, 1)
+    breakers.force(shop.gateway.name, "charge", None)
+    shop.clock.advance(6_000.0)
+    await shop.rest()
+    assert (await only(shop)).state is State.FINISHED
     assert len(shop.gateway.standing) == 1
 
 
