@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxguard.clock import SystemClock
-from cxguard.demo.crowd.closing import Closing
+from cxguard.demo.crowd.closing import QUIET_SECONDS_MAX, Closing
 from cxguard.demo.crowd.plans import Channel, Habit, Plan
 from cxguard.demo.crowd.tills import App
 from cxguard.demo.crowd.understanding import NO_ANSWER
@@ -43,7 +43,7 @@ from cxguard.demo.crowd.words import ON_ITS_WAY, Transcript
 from cxguard.demo.gateway.faults import FaultMode
 from cxguard.demo.judge import Case, End, Verdict, cases, count
 from cxguard.demo.processes import Child
-from cxguard.demo.run import gateway_process, read_ledger, set_control, shop_process
+from cxguard.demo.run import gateway_process, judged, read_ledger, set_control, shop_process
 from cxguard.demo.shop.books import all_orders
 from cxguard.rules import Rule
 
@@ -132,6 +132,8 @@ async def run(folder: Path, *, rate: float, down_seconds: float, mode: str) -> T
             await _drained(gateway, wanted=len(shoppers))
             closing = Closing(CLOCK, seconds_max=RUN_SECONDS_MAX)
             await _some_at_once([shopper.look(closing) for shopper in shoppers])
+            transcripts = [shopper.transcript for shopper in shoppers]
+            await judged(gateway, transcripts, orders=folder / "shop.db", quiet_seconds=QUIET_SECONDS_MAX)  # when nothing changes any more
             return await _told(gateway, shoppers, orders=folder / "shop.db", recovered_at=opened_at + BEFORE_SECONDS + down_seconds)
         finally:
             await asyncio.gather(*(shopper.leave() for shopper in shoppers))

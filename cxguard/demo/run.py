@@ -126,7 +126,7 @@ async def run_side(
 
         transcripts = await run_crowd(plans, shop.url, seconds=CLOSING_SECONDS_MAX, left=left)
         quiet_seconds = QUIET_SECONDS_MAX if guarded else _UNGUARDED_QUIET_SECONDS
-        verdict = await _judged(gateway, transcripts, orders=folder / "shop.db", quiet_seconds=quiet_seconds)
+        verdict = await judged(gateway, transcripts, orders=folder / "shop.db", quiet_seconds=quiet_seconds)
         desk = {name: shop.facts.get(name, "") for name in ("desk", "desk_name", "desk_password")}
         yield verdict, Addresses(shop=shop.url, gateway_control=gateway.facts["control_url"], **desk)
 
@@ -152,7 +152,7 @@ async def shop_process(gateway: Child, *, guarded: bool, folder: Path) -> AsyncI
         yield child
 
 
-async def _judged(gateway: Child, transcripts: Sequence[Transcript], *, orders: Path, quiet_seconds: float) -> Verdict:
+async def judged(gateway: Child, transcripts: Sequence[Transcript], *, orders: Path, quiet_seconds: float) -> Verdict:
     """The verdict as soon as nothing is lost or open, or when it has not changed for *quiet_seconds*."""
     closing = Closing(SystemClock(), seconds_max=JUDGE_SECONDS_MAX, quiet_seconds=quiet_seconds)
     last: Verdict | None = None
