@@ -125,6 +125,20 @@ class PaymentDeferred(CxguardError):
         self.reference = reference
 
 
+class GatewayUnreadable(CxguardError):
+    """A gateway's books could not be read to their end. Ask again later; conclude nothing from what is missing."""
+
+    status = 502
+    problem = "gateway-unreadable"
+
+
+class WebhookRefused(CxguardError):
+    """A webhook without a valid signature, or one that cannot be read: answer 400, and believe nothing of it."""
+
+    status = 400
+    problem = "webhook-refused"
+
+
 class SealError(CxguardError):
     """Sealed content cannot be read here. Nothing was lost: the sealed bytes are still in the record."""
 

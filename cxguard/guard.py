@@ -8,44 +8,40 @@ import secrets as random_names
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from cxguard.clock import Clock, SystemClock
-from cxguard.config import Secrets, Settings, load_secrets
-from cxguard.core import names
+from cxguard.config import Secrets, Settings
 from cxguard.core.answer import SPECS, AnswerSpec, Situation
 from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.honesty import check_honesty
-from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, Outcome, Refunded
+from cxguard.core.outcomes import Outcome
 from cxguard.engine.breakers import Breakers
 from cxguard.engine.duties import Duties
 from cxguard.engine.engine import Engine, Timeouts
 from cxguard.engine.leases import Leases
 from cxguard.engine.library import OperationScope, Purpose, owner_pseudonym
-from cxguard.engine.looking import expected
+from cxguard.engine.noting import note_outcome
 from cxguard.engine.operations import Operations
 from cxguard.engine.placing import Rerun
 from cxguard.engine.queue import FallbackQueue
 from cxguard.engine.recorder import Recorder
+from cxguard.engine.secrets import file_of, secrets_of
 from cxguard.engine.waiting import Waiting
 from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.events import Bus, Event, Listener
-from cxguard.gateways.base import Gateway
+from cxguard.gateways.base import Fact, Gateway
 from cxguard.logs import log_event
 from cxguard.rules import Funnel, Rule, Shop, match_rules
 from cxguard.rules.sources import AnySource
 from cxguard.seal import Seal
 from cxguard.stores.address import open_store
-from cxguard.stores.base import Query, Store
+from cxguard.stores.base import Store
 from cxguard.stores.memory import MemoryStore
 
 T = TypeVar("T")
-
-SECRET_CHECK = "secret-check"  # where a store keeps the check value of the naming secret
 
 
 class Mode(StrEnum):
@@ -168,7 +164,9 @@ class Guard:
         async with self._starting:
             if self._engine is None:
                 await self.store.start()
-                self._engine = self._build(await self._secrets())
+                self._engine = self._build(
+                    await secrets_of(self.store, file_of(self.store), namespace=self.namespace, given=self._given_secrets)
+                )
                 self._engine.operations.leases.start()
                 if duties and self._duties_wanted and self.mode is Mode.GUARD:
                     self.start_duties()
@@ -269,38 +267,33 @@ class Guard:
             return kept
 
     async def note(
-        self, outcome: Outcome, *, event_id: str, gateway_key: str | None = None, reference: str | None = None, source: str = "webhook"
+        self,
+        outcome: Outcome | Fact,
+        *,
+        event_id: str = "",
+        gateway_key: str | None = None,
+        reference: str | None = None,
+        source: str = "webhook",
     ) -> Operation:
         """Bring proof of what became of a payment: from a webhook, a look-up, a person.
 
         Args:
+            outcome: a gateway's `Fact`, as `read_webhook` gives it, says all of the rest itself.
             event_id: the sender's own id of the fact: a second time changes nothing.
             gateway_key, reference: which payment; one of the two. A key that no record knows makes a stub for the desk.
 
         Raises:
             KeyError: no record has this reference.
+            ConfigurationError: no event id, or not exactly one of key and reference.
         """
-        found = await self._find(gateway_key, reference)
-        key = gateway_key or next((send.key for send in reversed(found.sends if found else ())), None)
-        at, through = self.clock.now(), None
-        if found is not None:
-            outcome = expected(found, outcome, key)
-            if not isinstance(outcome, Charged | Refunded):  # a "no" is about what was sent until now, never about a later send
-                through = max((send.number for send in found.sends if send.key == key), default=None)
-        note = Note(event_id, NoteKind.OUTCOME, at, source=source, gateway_key=key, outcome=outcome, through=through)
-        id = found.id if found else names.operation_id(self.engine.naming, namespace=self.namespace, purpose="stub", owner="", key=str(key))
-        noted = await self.engine.operations.note(id, note)
-        self.engine.operations.emit("payment.noted", noted, source=source, stub=found is None)
-        return noted
-
-    async def _find(self, gateway_key: str | None, reference: str | None) -> Operation | None:
-        if (gateway_key is None) == (reference is None):
-            raise ConfigurationError("guard.note needs gateway_key= or reference=, one of the two")
-        query = Query(namespace=self.namespace, gateway_key=gateway_key, reference=reference, limit=1)
-        found = next(iter((await self.store.search(query)).operations), None)
-        if found is None and reference is not None:
-            raise KeyError(f"no order {reference} here")
-        return found
+        if isinstance(outcome, Fact):
+            fact = {name: getattr(outcome, name) for name in outcome.__slots__}
+            return await note_outcome(self.engine, **fact)
+        if not event_id:
+            raise ConfigurationError("guard.note needs event_id=, the sender's own id of the fact: else a repetition would count twice")
+        return await note_outcome(
+            self.engine, outcome, event_id=event_id, gateway_key=gateway_key, reference=reference, source=source
+        )
 
     def emit(self, name: str, operation: Operation | None = None, **detail: Any) -> None:
         """Tell the listeners a fact, about an operation or about none."""
@@ -316,24 +309,7 @@ class Guard:
     # --- putting together
 
     def _embedded(self) -> bool:
-        return _file_of(self.store) is not None or isinstance(self.store, MemoryStore)
-
-    async def _secrets(self) -> Secrets:
-        key = f"{SECRET_CHECK}:{self.namespace}"
-        check = await self.store.load(key)
-        secret, keys = self._given_secrets
-        secrets = load_secrets(
-            setting_secret=secret,
-            setting_keys=keys,
-            sqlite_path=_file_of(self.store),
-            in_memory=isinstance(self.store, MemoryStore),
-            used_before=check.revision > 0,
-        )
-        if check.revision == 0 and not await self.store.swap(key, revision=0, value=secrets.check_value):
-            check = await self.store.load(key)
-        if check.revision > 0:
-            secrets.require_same(check.value)
-        return secrets
+        return file_of(self.store) is not None or isinstance(self.store, MemoryStore)
 
     def _build(self, secrets: Secrets) -> Engine:
         waiting = Waiting()
@@ -349,12 +325,6 @@ class Guard:
             breakers=Breakers(self._breaker_policy, self.clock, bus=self.bus),
             timeouts=self._timeouts,
         )
-
-
-def _file_of(store: Store) -> Path | None:
-    """The file of an embedded store; None for every other."""
-    path = getattr(store, "path", None)
-    return path if isinstance(path, Path) else None
 
 
 def _mode(mode: Mode | str) -> Mode:

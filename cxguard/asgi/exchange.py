@@ -22,8 +22,9 @@ from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, replayable
 from cxguard.engine.ending import Told, end_run, keep_answer, read_shop_charge
 from cxguard.engine.entering import Begun, Submission, begin_or_wait
-from cxguard.engine.handle import CURRENT, OperationHandle, UnguardedOperation
+from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.late import note_late_answers
+from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import BadRequest, LeaseLost, StoreError
 from cxguard.guard import Guard
 from cxguard.logs import get_logger, where_raised

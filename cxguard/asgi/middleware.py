@@ -13,7 +13,8 @@ from cxguard.asgi.visits import Visits
 from cxguard.asgi.watch import watch
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot, full_path
-from cxguard.engine.handle import CURRENT, OperationHandle, UnguardedOperation
+from cxguard.engine.handle import CURRENT, OperationHandle
+from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.guard import Guard, Mode
 from cxguard.render.renderer import Renderer
 from cxguard.rules import Rule

@@ -19,9 +19,10 @@ from cxguard.core.cards import carries_card
 from cxguard.core.decide import Policy
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
-from cxguard.engine.handle import CURRENT, UnguardedOperation
+from cxguard.engine.handle import CURRENT
 from cxguard.engine.observing import READINGS, Finding, Watched, forget_once, observe
 from cxguard.engine.report import WOULD_PREFIX
+from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import BadRequest, MalformedKey, MissingKey, OwnerMissing, StoreError
 from cxguard.guard import Guard
 from cxguard.logs import get_logger

@@ -47,11 +47,18 @@ class NotCharged:
 
     As an answer about a key (`find`, `cancel`, a webhook) it means that no payment exists under the key and none can
     appear any more. A plain "not found" is not that: it is `Unknown("not_found")`.
+
+    Attributes:
+        why: a short code or phrase, without personal data.
+        retryable: the same gateway may be asked again, under the same key.
+        retry_after_seconds: not before so long, by the gateway's or the breaker's own word.
+        reroutable: the reason lies with this gateway, so another one may be asked to charge.
     """
 
     why: str
     retryable: bool = False
     retry_after_seconds: float | None = None
+    reroutable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

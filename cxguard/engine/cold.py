@@ -114,13 +114,11 @@ def _unpack(data: bytes) -> StoredAnswer:
 
 def seal_charge(seal: Seal, operation: Operation, charge: Charge) -> str:
     """The charge as asked for, sealed as text: a resend must be the very same, its source token included."""
-    data = json.dumps([charge.amount_minor, charge.currency, charge.source, charge.order_id, charge.capture, dict(charge.metadata)])
+    members = {name: getattr(charge, name) for name in charge.__slots__}
+    data = json.dumps({**members, "metadata": dict(charge.metadata), "sources": dict(charge.sources)})
     return base64.b64encode(seal_member(seal, operation, "charge", data.encode())).decode()
 
 
 def open_charge(seal: Seal, operation: Operation, parcel: str) -> Charge:
     """What `seal_charge` kept."""
-    amount_minor, currency, source, order_id, capture, metadata = json.loads(
-        open_member(seal, operation, "charge", base64.b64decode(parcel))
-    )
-    return Charge(amount_minor, currency, source, order_id, capture, metadata)
+    return Charge(**json.loads(open_member(seal, operation, "charge", base64.b64decode(parcel))))

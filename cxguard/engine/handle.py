@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar, cast
@@ -23,6 +22,8 @@ from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_memb
 from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
 from cxguard.engine.looking import look
+from cxguard.engine.sync_handle import SyncOperation, running_loop
+from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import AlreadyFinished, ConfigurationError, PaymentDeclined, PaymentDeferred, StepMismatch, StepUnfinished
 from cxguard.gateways.base import Charge, Gateway
 
@@ -52,7 +53,7 @@ class OperationHandle:
         self._work = work
         self._gateway = gateway
         self._finished = finished
-        self._loop = _running_loop()
+        self._loop = running_loop()
         self._turn = asyncio.Lock()
         self.deferral = Deferral()
         self.shop_ticket: Ticket | None = None  # for the breaker of the shop's own charging
@@ -299,70 +300,6 @@ class OperationHandle:
         return self._work
 
 
-class SyncOperation:
-    """`op` for a thread: every call is done by the event loop that the operation runs on, and waited for."""
-
-    def __init__(self, handle: OperationHandle, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._handle = handle
-        self._loop = loop
-
-    def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
-        """As `OperationHandle.charge`."""
-        return self._wait(self._handle.charge(charge, step=step))
-
-    def step(self, name: str, call: Callable[..., T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
-        """As `OperationHandle.step`; *call* runs in a thread, so it may block."""
-
-        def in_thread(*inner: Any, **named: Any) -> Awaitable[T]:
-            return asyncio.to_thread(call, *inner, **named)
-
-        async def step() -> T:
-            return await self._handle.step(name, in_thread, *args, repeatable=repeatable, **kwargs)
-
-        return self._wait(step())
-
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None or self._loop is _running_loop():
-            coroutine.close()
-            raise RuntimeError("op.sync is for worker threads: in async code use `await op.charge(...)`")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-
-class UnguardedOperation:
-    """What `current_operation()` gives where nothing is guarded (watch mode, a request let through without a key).
-
-    It behaves as if cxguard were not there: each key is new, and a charge is one plain call to the gateway.
-    """
-
-    def __init__(self, gateways: tuple[Gateway, ...] = (), *, timeout_seconds: float = 30.0) -> None:
-        self._gateways = gateways
-        self._timeout_seconds = timeout_seconds
-        self._keys: dict[str, str] = {}
-        self.reference = ""
-
-    def gateway_key(self, step: str = "charge") -> str:
-        """A random key, the same for one step of this one request."""
-        return self._keys.setdefault(step, uuid.uuid4().hex)
-
-    async def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
-        """One call to the gateway, with nothing kept. Raises as `OperationHandle.charge`."""
-        if not self._gateways:
-            raise ConfigurationError("no gateway to charge with: Guard(..., gateways=[HttpGateway(...)])")
-        outcome = await self._gateways[0].charge(charge, key=self.gateway_key(step), timeout_seconds=self._timeout_seconds)
-        match outcome:
-            case Charged():
-                return outcome
-            case Declined():
-                raise PaymentDeclined(outcome.reason, outcome.code)
-            case _:
-                raise PaymentDeferred("unguarded")
-
-    async def step(self, name: str, call: Callable[..., Awaitable[T] | T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
-        """Just the call."""
-        result = call(*args, **kwargs)
-        return cast(T, await result if inspect.isawaitable(result) else result)
-
-
 _INSIDE: ContextVar[tuple[OperationHandle, asyncio.Lock]] = ContextVar("cxguard_inside_step")
 CURRENT: ContextVar[OperationHandle | UnguardedOperation] = ContextVar("cxguard_current_operation")
 
@@ -382,13 +319,6 @@ def current_operation() -> OperationHandle:
 def is_finished(handle: OperationHandle) -> bool:
     """Whether the operation in hand has ended already."""
     return handle.work.operation.state in (State.FINISHED, State.CANCELLED)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _shown(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:

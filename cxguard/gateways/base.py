@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +19,11 @@ class Charge:
         source: the gateway's own token for card or mandate. Never a card number.
         order_id: the shop's own name of the order, for the gateway's records.
         capture: take the money at once; otherwise reserve it.
+        metadata: for the gateway's records. The operation's id is added to it, so that a webhook finds the way back.
+        sources: tokens of the same means of payment at other gateways, by gateway name; a second gateway without one
+            is not asked.
+        method: the kind of payment or the acquirer (`card`, `sepa_debit`), for a breaker of its own; empty: none.
+        off_session: the shopper is not there, and has agreed to it (`later`). Issuers judge such charges differently.
     """
 
     amount_minor: int
@@ -27,6 +32,63 @@ class Charge:
     order_id: str = ""
     capture: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    method: str = ""
+    off_session: bool = False
+
+
+OPERATION_MEMBER = "cxguard_operation"  # in a payment's metadata: the operation's id
+KEY_MEMBER = "cxguard_key"  # in a payment's metadata: the gateway key
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a gateway's webhook says about one payment: `await guard.note(fact)`.
+
+    Attributes:
+        event_id: the gateway's own id of the event: heard twice, it counts once.
+        gateway_key: which payment.
+        operation_id: from the payment's metadata; empty when the gateway did not say.
+        source: who says it, for the timeline.
+    """
+
+    outcome: Outcome
+    event_id: str
+    gateway_key: str
+    operation_id: str = ""
+    source: str = "webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPayment:
+    """One payment in a gateway's own books, for the nightly look.
+
+    Attributes:
+        gateway_key, operation_id: as the payment's metadata says; empty when it was not made by us.
+        outcome: what stands there now: `Charged` also when part of it was given back.
+        refunded_minor: how much went back.
+        created_at: wall clock, seconds since the epoch.
+    """
+
+    payment_id: str
+    gateway_key: str
+    operation_id: str
+    outcome: Outcome
+    refunded_minor: int
+    created_at: float
+
+
+@runtime_checkable
+class ListsPayments(Protocol):
+    """A gateway that can show its books."""
+
+    def payments(self, *, since: float, until: float) -> AsyncIterator[ListedPayment]:
+        """Every payment made in [since, until), in any order.
+
+        Raises:
+            GatewayUnreadable: the books could not be read to their end; what was yielded may be incomplete.
+        """
+        ...
 
 
 @runtime_checkable

@@ -52,9 +52,9 @@ def classify(error: Exception, phase: Phase) -> NotCharged | Unknown:
     while writing or reading, a cut connection, an answer that breaks the protocol - leave the money unknown.
     """
     if phase is Phase.UNSENT and isinstance(error, _MAY_BE_REPEATED):
-        return NotCharged(f"not sent: {type(error).__name__}", retryable=True)
+        return NotCharged(f"not sent: {type(error).__name__}", retryable=True, reroutable=True)
     if phase is Phase.UNSENT and isinstance(error, _WILL_NEVER_WORK):
-        return NotCharged(f"not sent: {type(error).__name__}", retryable=False)
+        return NotCharged(f"not sent: {type(error).__name__}", retryable=False, reroutable=True)
     return Unknown(f"no answer: {type(error).__name__}")
 
 

@@ -161,7 +161,7 @@ def _turned_away(answer: HttpAnswer, mapping: HttpMapping) -> NotCharged | None:
         return None
     if answer.status != 429 and answer.retry_after is None:
         return None
-    return NotCharged("throttled", retryable=True, retry_after_seconds=_seconds(answer.retry_after))
+    return NotCharged("throttled", retryable=True, retry_after_seconds=_seconds(answer.retry_after), reroutable=True)
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -185,11 +185,11 @@ class FakeGateway:
             case Does.UNKNOWN:
                 return Unknown("no answer: scripted")
             case Does.NOT_CHARGED:
-                return NotCharged("not sent: scripted", retryable=True)
+                return NotCharged("not sent: scripted", retryable=True, reroutable=True)
             case Does.REFUSE:
                 return NotCharged("refused: scripted")
             case Does.THROTTLE:
-                return NotCharged("throttled", retryable=True, retry_after_seconds=1.0)
+                return NotCharged("throttled", retryable=True, retry_after_seconds=1.0, reroutable=True)
             case Does.DECLINE:
                 return _outcome(self._enter(charge, key, PaymentState.DECLINED))
             case Does.NEEDS_SHOPPER:

@@ -1,0 +1,58 @@
+"""Bring proof of what became of a payment to its record: from a webhook, a list, a person. Needs no lease."""
+
+from __future__ import annotations
+
+from cxguard.core import names
+from cxguard.core.money import Note, NoteKind
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Charged, Outcome, Refunded
+from cxguard.engine.engine import Engine
+from cxguard.engine.looking import expected
+from cxguard.errors import ConfigurationError
+from cxguard.stores.base import Query
+
+
+async def note_outcome(
+    engine: Engine,
+    outcome: Outcome,
+    *,
+    event_id: str,
+    gateway_key: str | None = None,
+    reference: str | None = None,
+    operation_id: str = "",
+    source: str = "webhook",
+) -> Operation:
+    """Append *outcome* to the record that it is about; a key that no record knows makes a stub for the desk.
+
+    Args:
+        operation_id: the record's id, as the payment's metadata names it: a stub then has the name that the order will have.
+
+    Raises:
+        KeyError: no record has this reference.
+        ConfigurationError: not exactly one of *gateway_key* and *reference*.
+    """
+    found = await _find(engine, gateway_key, reference)
+    key = gateway_key or next((send.key for send in reversed(found.sends if found else ())), None)
+    through = None
+    if found is not None:
+        outcome = expected(found, outcome, key)
+        if not isinstance(outcome, Charged | Refunded):  # a "no" is about what was sent until now, never about a later send
+            through = max((send.number for send in found.sends if send.key == key), default=None)
+    note = Note(event_id, NoteKind.OUTCOME, engine.clock.now(), source=source, gateway_key=key, outcome=outcome, through=through)
+    noted = await engine.operations.note(found.id if found else operation_id or _stub_id(engine, str(key)), note)
+    engine.operations.emit("payment.noted", noted, source=source, stub=found is None)
+    return noted
+
+
+def _stub_id(engine: Engine, gateway_key: str) -> str:
+    return names.operation_id(engine.naming, namespace=engine.operations.namespace, purpose="stub", owner="", key=gateway_key)
+
+
+async def _find(engine: Engine, gateway_key: str | None, reference: str | None) -> Operation | None:
+    if (gateway_key is None) == (reference is None):
+        raise ConfigurationError("guard.note needs gateway_key= or reference=, one of the two")
+    query = Query(namespace=engine.operations.namespace, gateway_key=gateway_key, reference=reference, limit=1)
+    found = next(iter((await engine.operations.store.search(query)).operations), None)
+    if found is None and reference is not None:
+        raise KeyError(f"no order {reference} here")
+    return found

@@ -1,0 +1,52 @@
+"""`op.sync`: an operation in hand, for code in a worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cxguard.core.outcomes import Charged
+from cxguard.gateways.base import Charge
+
+if TYPE_CHECKING:
+    from cxguard.engine.handle import OperationHandle
+
+T = TypeVar("T")
+
+
+class SyncOperation:
+    """`op` for a thread: every call is done by the event loop that the operation runs on, and waited for."""
+
+    def __init__(self, handle: OperationHandle, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._handle = handle
+        self._loop = loop
+
+    def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
+        """As `OperationHandle.charge`."""
+        return self._wait(self._handle.charge(charge, step=step))
+
+    def step(self, name: str, call: Callable[..., T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
+        """As `OperationHandle.step`; *call* runs in a thread, so it may block."""
+
+        def in_thread(*inner: Any, **named: Any) -> Awaitable[T]:
+            return asyncio.to_thread(call, *inner, **named)
+
+        async def step() -> T:
+            return await self._handle.step(name, in_thread, *args, repeatable=repeatable, **kwargs)
+
+        return self._wait(step())
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None or self._loop is running_loop():
+            coroutine.close()
+            raise RuntimeError("op.sync is for worker threads: in async code use `await op.charge(...)`")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that this code runs in, if any."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

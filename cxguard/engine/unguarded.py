@@ -1,0 +1,49 @@
+"""What code holds as its operation where nothing is guarded."""
+
+from __future__ import annotations
+
+import inspect
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from cxguard.core.outcomes import Charged, Declined
+from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
+from cxguard.gateways.base import Charge, Gateway
+
+T = TypeVar("T")
+
+
+class UnguardedOperation:
+    """What `current_operation()` gives where nothing is guarded (watch mode, a request let through without a key).
+
+    It behaves as if cxguard were not there: each key is new, and a charge is one plain call to the gateway.
+    """
+
+    def __init__(self, gateways: tuple[Gateway, ...] = (), *, timeout_seconds: float = 30.0) -> None:
+        self._gateways = gateways
+        self._timeout_seconds = timeout_seconds
+        self._keys: dict[str, str] = {}
+        self.reference = ""
+
+    def gateway_key(self, step: str = "charge") -> str:
+        """A random key, the same for one step of this one request."""
+        return self._keys.setdefault(step, uuid.uuid4().hex)
+
+    async def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
+        """One call to the gateway, with nothing kept. Raises as `OperationHandle.charge`."""
+        if not self._gateways:
+            raise ConfigurationError("no gateway to charge with: Guard(..., gateways=[HttpGateway(...)])")
+        outcome = await self._gateways[0].charge(charge, key=self.gateway_key(step), timeout_seconds=self._timeout_seconds)
+        match outcome:
+            case Charged():
+                return outcome
+            case Declined():
+                raise PaymentDeclined(outcome.reason, outcome.code)
+            case _:
+                raise PaymentDeferred("unguarded")
+
+    async def step(self, name: str, call: Callable[..., Awaitable[T] | T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
+        """Just the call."""
+        result = call(*args, **kwargs)
+        return cast(T, await result if inspect.isawaitable(result) else result)
