@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from cxguard.clock import Clock
 from cxguard.errors import ConfigurationError
 from cxguard.stores.base import Store
@@ -12,7 +14,8 @@ def open_store(url: str, *, clock: Clock, operations_max: int = OPERATIONS_MAX) 
     """Make the store that *url* names; `start` opens it.
 
     Args:
-        url: `sqlite:///shop.db` (below the working folder), `sqlite:////var/lib/shop.db` (from the root), or `memory://`.
+        url: `sqlite:///shop.db` (below the working folder), `sqlite:////var/lib/shop.db` (from the root),
+            `postgresql://user@host/database` (as libpq reads it), or `memory://`.
         operations_max: how many records a memory store holds.
 
     Raises:
@@ -27,9 +30,22 @@ def open_store(url: str, *, clock: Clock, operations_max: int = OPERATIONS_MAX) 
         from cxguard.stores.sqlite import SQLiteStore  # here, so that a program on another store loads no SQLite
 
         return SQLiteStore(path, clock=clock)
+    if scheme.partition(":")[0] in _POSTGRES:
+        return _postgres(url)
     if scheme.startswith("sqlite"):
         raise ConfigurationError(f'{url!r} has too few slashes: write "sqlite:///shop.db", or "sqlite:////var/lib/shop.db" from the root')
-    raise ConfigurationError(f'there is no store for {_without_password(url)!r}: write "sqlite:///shop.db"')
+    raise ConfigurationError(f'there is no store for {_without_password(url)!r}: write "sqlite:///shop.db", or "postgresql://host/shop"')
+
+
+_POSTGRES = frozenset({"postgresql", "postgres"})
+
+
+def _postgres(url: str) -> Store:
+    if find_spec("psycopg") is None:
+        raise ConfigurationError("PostgreSQL needs its driver: run pip install 'cxguard[postgres]'")
+    from cxguard.stores.postgres import PostgresStore  # here, so that a program on another store loads no driver
+
+    return PostgresStore(url)
 
 
 def _without_password(url: str) -> str:

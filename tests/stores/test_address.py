@@ -9,6 +9,7 @@ import pytest
 from cxguard.errors import ConfigurationError
 from cxguard.stores.address import open_store
 from cxguard.stores.memory import MemoryStore
+from cxguard.stores.postgres import PostgresStore
 from cxguard.stores.sqlite import SQLiteStore
 from cxguard.testing.clock import ManualClock
 
@@ -28,6 +29,12 @@ def test_sqlite_address(url: str, path: Path) -> None:
     assert store.path == path.absolute()
 
 
+@pytest.mark.parametrize("url", ["postgresql://shop@db.example/shop", "postgres://db.example/shop?sslmode=require"])
+def test_postgres_address(url: str) -> None:
+    """Both of libpq's spellings name a PostgreSQL store; nothing is opened yet."""
+    assert isinstance(open_store(url, clock=ManualClock()), PostgresStore)
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -35,7 +42,7 @@ def test_sqlite_address(url: str, path: Path) -> None:
         ("sqlite:shop.db", 'too few slashes: write "sqlite:///shop.db"'),
         ("sqlite:///", 'names no file: write "sqlite:///shop.db"'),
         ("sqlite:///:memory:", 'or "memory://" for a test'),
-        ("mysql://host/db", 'write "sqlite:///shop.db"'),
+        ("mysql://host/db", 'write "sqlite:///shop.db", or "postgresql://host/shop"'),
         ("", 'write "sqlite:///shop.db"'),
     ],
 )

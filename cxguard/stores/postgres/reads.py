@@ -1,0 +1,126 @@
+"""The reading verbs, on a connection of their own: they neither wait for writers nor hold them up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State
+from cxguard.stores.base import Page, Query, SessionRow, Tally, Versioned
+from cxguard.stores.postgres.rows import operation_of
+from cxguard.stores.postgres.statements import STATEMENTS
+from cxguard.stores.record import check_query, cursor_text
+
+Connection = psycopg.AsyncConnection[Any]
+
+_EXACT = {
+    "reference": "o.reference = %(reference)s",
+    "gateway_key": "o.id IN (SELECT g.id FROM gateway_keys g WHERE g.key = %(gateway_key)s)",
+    "claim": "o.id IN (SELECT c.id FROM claims c WHERE c.key = %(claim)s)",
+    "session": "o.session = %(session)s",
+    "contact_hash": "o.contact_hash = %(contact_hash)s",
+    "rule": "o.rule = %(rule)s",
+}
+_LOOK_UPS = _EXACT.keys() - {"rule"}
+
+
+async def get_operation(connection: Connection, id: str) -> Operation | None:
+    row = await _one(connection, "find", id=id)
+    return operation_of(row) if row is not None else None
+
+
+async def search_operations(connection: Connection, query: Query) -> Page:
+    rows = await _all(connection, *_listing(query))
+    page = tuple(operation_of(row) for row in rows[: query.limit])
+    if len(rows) <= query.limit:
+        return Page(page)
+    last = page[-1].due_at if query.due else page[-1].created_at
+    return Page(page, cursor_text(last or 0.0, rows[query.limit - 1][0]))
+
+
+async def read_tally(connection: Connection, namespace: str) -> Tally:
+    rows = await _all(connection, STATEMENTS["tally"], {"namespace": namespace})
+    oldest = await _one(connection, "oldest_due", namespace=namespace)
+    return Tally(
+        operations={(first, second): value for kind, first, second, value in rows if kind == "operations"},
+        unpaid_minor={first: value for kind, first, _, value in rows if kind == "unpaid"},
+        oldest_due_at=oldest[0] if oldest is not None else None,
+    )
+
+
+async def load_value(connection: Connection, key: str) -> Versioned:
+    row = await _one(connection, "load", key=key)
+    return Versioned(row[0], bytes(row[1])) if row is not None else Versioned(0, b"")
+
+
+async def read_sessions(connection: Connection, ids: Sequence[str]) -> Mapping[str, SessionRow]:
+    rows = await _all(connection, STATEMENTS["sessions"], {"ids": list(ids)})
+    return {row[0]: SessionRow(row[0], row[1], bytes(row[2]), row[3]) for row in rows}
+
+
+async def read_counters(connection: Connection, prefix: str) -> Mapping[str, float]:
+    return dict(await _all(connection, STATEMENTS["counters"], {"prefix": prefix}))
+
+
+async def read_clock(connection: Connection) -> float:
+    row = await _one(connection, "now")
+    assert row is not None, "the server has a clock"
+    return float(row[0])
+
+
+def _listing(query: Query) -> tuple[str, dict[str, Any]]:
+    """The statement of a look-up or list: only what the query names is in it, so that the planner sees which index fits."""
+    after = check_query(query)
+    values = {name: getattr(query, name) for name in ("namespace", *_EXACT) if getattr(query, name) is not None}
+    values["limit"] = query.limit + 1
+    if after is not None:
+        values["time"], values["number"] = after
+    place, order, sign = ("due_at", "o.due_at, o.seq", ">") if query.due else ("created_at", "o.created_at DESC, o.seq DESC", "<")
+    where = ["o.namespace = %(namespace)s", *(text for name, text in _EXACT.items() if name in values)]
+    if query.due:
+        where.append("o.due_at IS NOT NULL")
+    if after is not None:
+        where.append(f"(o.{place}, o.seq) {sign} (%(time)s, %(number)s)")
+    groups = _groups(query, looked_up=values.keys() & _LOOK_UPS != set())
+    lists = [_list(where + group, order) for group in groups]
+    union = " UNION ALL ".join(f"({each})" for each in lists)
+    chosen = f"o.id IN (SELECT u.id FROM ({union}) u)"
+    return f"SELECT {STATEMENTS['whole']} FROM operations o WHERE {chosen} ORDER BY {order} LIMIT %(limit)s", values
+
+
+def _groups(query: Query, *, looked_up: bool) -> list[list[str]]:
+    """Conditions on state and money: one group for each pair in a long list, which the index has in order; else one in all."""
+    states = State if query.states is None else query.states
+    kinds = MoneyState if query.money is None else query.money
+    if not looked_up and not query.due:
+        pairs = [[f"o.state = {_quoted(state)}", f"o.money = {_quoted(kind)}"] for state in states for kind in kinds]
+        return pairs or [["false"]]  # none of no states
+    narrowed = []
+    if query.states is not None:
+        narrowed.append(f"o.state = ANY(ARRAY[{', '.join(map(_quoted, states))}]::text[])")
+    if query.money is not None:
+        narrowed.append(f"o.money = ANY(ARRAY[{', '.join(map(_quoted, kinds))}]::text[])")
+    return [narrowed]
+
+
+def _quoted(word: str) -> str:
+    """One of our own words, as SQL writes it."""
+    if not str(word).isidentifier():
+        raise ValueError(f"{str(word)[:40]!r} is no state of an operation or of money")
+    return f"'{word!s}'"
+
+
+def _list(where: Sequence[str], order: str) -> str:
+    return f"SELECT o.id FROM operations o WHERE {' AND '.join(where)} ORDER BY {order} LIMIT %(limit)s"
+
+
+async def _one(connection: Connection, name: str, **values: Any) -> tuple[Any, ...] | None:
+    rows = await _all(connection, STATEMENTS[name], values)
+    return rows[0] if rows else None
+
+
+async def _all(connection: Connection, text: str, values: Mapping[str, Any]) -> list[Any]:
+    return await (await connection.execute(text.encode(), values)).fetchall()

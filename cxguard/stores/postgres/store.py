@@ -1,0 +1,233 @@
+"""The PostgreSQL store: the recommended ledger for a shop on many machines.
+
+A verb becomes a job in the next batch; a batch is one transaction of two round trips (`writing`). Leases and due times run
+on the server's clock. Each event loop has connections of its own; after a fork the child makes new ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from cxguard.clock import Clock
+from cxguard.core.money import Note
+from cxguard.core.operation import Operation
+from cxguard.errors import ConfigurationError
+from cxguard.stores import verbs
+from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
+from cxguard.stores.batch import PATIENCE_SECONDS
+from cxguard.stores.postgres import reads
+from cxguard.stores.postgres.connection import SCHEMA_NAME, Connection, check_schema, check_server, connect
+from cxguard.stores.postgres.jobs import Job, PruneJob, RecordJob, SessionJob, SwapJob, TakeJob
+from cxguard.stores.postgres.lines import Line, Read
+from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
+
+SLOTS = 16  # of each counter: more processes than that share them
+
+
+class PostgresStore:
+    """A store on a PostgreSQL server, version 12 or newer. See `cxguard.stores.base.Store` for what each verb promises.
+
+    Args:
+        url: as libpq reads it: `postgresql://user@host/database`. A password belongs into `PGPASSFILE` or the environment.
+        schema: where the tables are; made on first use, if the role may and *migrate* says so.
+        migrate: bring the schema up to date on start; False: `cxguard migrate` does it.
+        clock: for tests, instead of the server's.
+        patience_seconds: a batch without an answer for so long: nobody knows.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = "cxguard",
+        migrate: bool = True,
+        clock: Clock | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        if not SCHEMA_NAME.fullmatch(schema):
+            raise ConfigurationError(f'schema={schema!r} is no plain name: write schema="cxguard"')
+        self._url = url
+        self._schema = schema
+        self._migrate = migrate
+        self._clock = clock
+        self._patience_seconds = patience_seconds
+        self._slot = secrets.randbelow(SLOTS)
+        self._level, self._epoch = Level.FSYNC, ""
+        self._lines: dict[asyncio.AbstractEventLoop, Line] | None = None
+        self._pid = os.getpid()
+        self._of_parent: list[Any] = []  # kept for ever: closing them in a child would end its parent's connections
+
+    @property
+    def level(self) -> Level:
+        """`replicated` where the server waits for a synchronous standby, else `fsync`; as of the last connection."""
+        return self._level
+
+    @property
+    def epoch(self) -> str:
+        """The database's system identifier and timeline: a restore has another identifier, a failover another timeline."""
+        return self._epoch
+
+    async def start(self) -> None:
+        if self._lines is None or self._pid != os.getpid():
+            self._leave_parent()
+            connection = await self._connect()
+            await connection.close()
+            self._lines = {}
+
+    async def stop(self) -> None:
+        """Finish what was accepted, then close."""
+        if self._lines is None or self._pid != os.getpid():
+            return
+        lines, self._lines = self._lines, None
+        own = lines.pop(asyncio.get_running_loop(), None)
+        if own is not None:
+            await own.drain()
+            await own.close()
+        for line in lines.values():  # of other event loops, which have ended or will hear it at their next call
+            line.finish()
+
+    async def open(
+        self, operation: Operation, *, holder: str, attempt: str, lease_seconds: float | None, superseding: Sequence[Seen] = ()
+    ) -> Opened:
+        if lease_seconds is not None:
+            check_lease_seconds(lease_seconds)
+        run = partial(
+            verbs.open_operation,
+            operation=operation,
+            holder=holder,
+            attempt=attempt,
+            lease_seconds=lease_seconds,
+            superseding=superseding,
+        )
+        opened: Opened = await self._write(RecordJob(run, ids=(operation.id,), claims=operation.claims))
+        return opened
+
+    async def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
+        run = partial(verbs.save_operation, operation=operation, token=token, keep_lease=keep_lease, gone=gone)
+        saved: Operation = await self._write(RecordJob(run, ids=(operation.id,)))
+        return saved
+
+    async def take(self, *, namespace: str, rules: Sequence[str], holder: str, lease_seconds: float, limit: int) -> tuple[Operation, ...]:
+        check_take(rules, lease_seconds=lease_seconds, limit=limit)
+        taken: tuple[Operation, ...] = await self._write(TakeJob(namespace, tuple(rules), holder, lease_seconds, limit))
+        return taken
+
+    async def seize(
+        self,
+        seen: Seen,
+        *,
+        holder: str,
+        attempt: str,
+        lease_seconds: float,
+        claims: Sequence[str] = (),
+        superseding: Sequence[Seen] = (),
+    ) -> Opened:
+        check_lease_seconds(lease_seconds)
+        run = partial(
+            verbs.seize_operation,
+            seen=seen,
+            holder=holder,
+            attempt=attempt,
+            lease_seconds=lease_seconds,
+            claims=claims,
+            superseding=superseding,
+        )
+        opened: Opened = await self._write(RecordJob(run, ids=(seen.id,), claims=tuple(claims)))
+        return opened
+
+    async def renew(self, tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
+        check_lease_seconds(lease_seconds)
+        run = partial(verbs.renew_leases, tokens=tokens, lease_seconds=lease_seconds)
+        lost: frozenset[str] = await self._write(RecordJob(run, ids=tuple(tokens)))
+        return lost
+
+    async def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:
+        run = partial(verbs.note_operation, id=id, note=note, namespace=namespace, stub_due_seconds=stub_due_seconds)
+        noted: Operation = await self._write(RecordJob(run, ids=(id,)))
+        return noted
+
+    async def get(self, id: str) -> Operation | None:
+        found: Operation | None = await self._read(partial(reads.get_operation, id=id))
+        return found
+
+    async def search(self, query: Query) -> Page:
+        check_query(query)
+        page: Page = await self._read(partial(reads.search_operations, query=query))
+        return page
+
+    async def tally(self, namespace: str) -> Tally:
+        tally: Tally = await self._read(partial(reads.read_tally, namespace=namespace))
+        return tally
+
+    async def prune(self, *, namespace: str, limit: int) -> int:
+        check_limit(limit, limit_max=PRUNE_MAX)
+        changed: int = await self._write(PruneJob(namespace, limit))
+        return changed
+
+    async def load(self, key: str) -> Versioned:
+        found: Versioned = await self._read(partial(reads.load_value, key=key))
+        return found
+
+    async def swap(self, key: str, *, revision: int, value: bytes) -> bool:
+        swapped: bool = await self._write(SwapJob(key, revision, value))
+        return swapped
+
+    async def sessions(self, ids: Sequence[str]) -> Mapping[str, SessionRow]:
+        found: Mapping[str, SessionRow] = await self._read(partial(reads.read_sessions, ids=ids))
+        return found
+
+    async def record(self, batch: SessionBatch) -> bool:
+        recorded: bool = await self._write(SessionJob(batch))
+        return recorded
+
+    async def counters(self, prefix: str) -> Mapping[str, float]:
+        found: Mapping[str, float] = await self._read(partial(reads.read_counters, prefix=prefix))
+        return found
+
+    async def clock(self) -> float:
+        now: float = self._clock.now() if self._clock is not None else await self._read(reads.read_clock)
+        return now
+
+    async def _write(self, job: Job) -> Any:
+        return await (await self._line()).writes.ask(job)
+
+    async def _read(self, read: Read) -> Any:
+        return await (await self._line()).reads.ask(read)
+
+    async def _line(self) -> Line:
+        if self._lines is None:
+            raise ConfigurationError("the PostgreSQL store is not open: await store.start() first")
+        if self._pid != os.getpid():
+            await self.start()
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None:
+            for ended in [known for known in self._lines if known.is_closed()]:
+                self._lines.pop(ended).finish()
+            line = self._lines[loop] = Line(
+                self._connect, slot=self._slot, clock=self._clock, patience_seconds=self._patience_seconds
+            )
+        return line
+
+    async def _connect(self) -> Connection:
+        """A connection to a server that is still fit, with a schema that we know."""
+        connection = await connect(self._url, schema=self._schema)
+        try:
+            self._level, self._epoch = await check_server(connection)
+            await check_schema(connection, schema=self._schema, migrate=self._migrate)
+            await connection.rollback()
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    def _leave_parent(self) -> None:
+        if self._lines is not None:
+            self._of_parent.append(self._lines)
+            self._lines = None
+        self._pid = os.getpid()

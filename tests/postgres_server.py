@@ -1,0 +1,94 @@
+"""A real PostgreSQL server for tests, on a free port: the machine's own binaries, or those inside `pgserver`."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+READY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server. *data* is its folder, *pid* its first process."""
+
+    url: str
+    port: int
+    data: Path
+    binaries: Path
+    pid: int
+
+
+def postgres_binaries() -> Path | None:
+    """Where `initdb` and `postgres` are; None when nobody brought them."""
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (folder / "initdb").exists():
+            return folder
+    spec = find_spec("pgserver")
+    if spec is not None and spec.origin is not None:
+        folder = Path(spec.origin).parent / "pginstall" / "bin"
+        return folder if (folder / "initdb").exists() else None
+    found = shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+@contextmanager
+def running_postgres(*, options: str = "") -> Iterator[PostgresServer]:
+    """Start a server, and end it (and only it) afterwards."""
+    binaries = postgres_binaries()
+    assert binaries is not None, "no PostgreSQL here: install it, or `pip install pgserver`"
+    user = _user()
+    folder = Path(tempfile.mkdtemp(prefix="cxguard-postgres-"))
+    if user is not None:
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    data, port = folder / "data", _free_port()
+    made = [str(binaries / "initdb"), "-D", str(data), "-U", "shop", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
+    subprocess.run(made, check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
+    command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", *options.split()]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, user=user, stdout=log, stderr=log, cwd=folder)
+    try:
+        _wait_until_ready(binaries, port)
+        yield PostgresServer(f"postgresql://shop@127.0.0.1:{port}/postgres", port, data, binaries, process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _user() -> str | None:
+    """PostgreSQL refuses to run as root; None: we are somebody else already."""
+    if os.getuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _wait_until_ready(binaries: Path, port: int) -> None:
+    """`pg_isready` asks once a call; the server needs a second or two."""
+    for _ in range(READY_SECONDS * 10):
+        asked = subprocess.run([str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "1"], check=False)
+        if asked.returncode == 0:
+            return
+        subprocess.run(["sleep", "0.1"], check=True)
+    raise AssertionError("PostgreSQL did not become ready")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
