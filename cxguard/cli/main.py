@@ -25,6 +25,7 @@ _COMMANDS = {
     "orders": "cxguard.cli.orders",
     "report": "cxguard.cli.report",
     "doctor": "cxguard.cli.doctor",
+    "migrate": "cxguard.cli.migrate",
 }
 
 

@@ -124,7 +124,7 @@ async def migrate_schema(connection: Connection, *, schema: str) -> list[int]:
     try:
         await connection.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(_ADVISORY))
         await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-        await connection.execute("CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")
+        await connection.execute("CREATE TABLE IF NOT EXISTS migrations (number int PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")
         have = (await _one(connection, "SELECT coalesce(max(number), 0) FROM migrations"))[0]
         for number, text in MIGRATIONS:
             if number > have:
