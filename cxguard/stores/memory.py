@@ -14,27 +14,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from cxguard.clock import Clock
 from cxguard.core.money import Note
-from cxguard.core.operation import Lease, Operation, changed
-from cxguard.errors import LeaseLost, StoreUnavailable
-from cxguard.stores.base import Level, Match, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
+from cxguard.core.operation import Operation
+from cxguard.errors import StoreUnavailable
+from cxguard.stores import verbs
+from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.memory_index import MemoryIndex, Row
-from cxguard.stores.record import (
-    BATCH_IDS_KEPT_SECONDS,
-    PRUNE_MAX,
-    check_lease_seconds,
-    check_limit,
-    check_query,
-    check_take,
-    cursor_text,
-    due_by,
-    due_with_notes,
-    is_same_win,
-    leasable,
-    leased,
-    new_lease,
-    pruned,
-    stub,
-)
+from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS, PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take, cursor_text
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,10 +32,45 @@ def _verb(step: Callable[Concatenate[MemoryStore, P], T]) -> Callable[Concatenat
 
     async def verb(self: MemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self._lock:
+            self._table.now = self._clock.now()
             return step(self, *args, **kwargs)
 
     verb.__name__, verb.__qualname__ = step.__name__, step.__qualname__
     return verb
+
+
+class MemoryTable:
+    """The rows as `cxguard.stores.verbs` works on them."""
+
+    def __init__(self, index: MemoryIndex, *, operations_max: int) -> None:
+        self.now = 0.0
+        self.replace = index.replace
+        self.remove = index.remove
+        self.row = index.rows.get
+        self._index = index
+        self._claims: dict[str, str] = {}
+        self._last_number = 0
+        self._operations_max = operations_max
+        self.claim_holder = self._claims.get
+
+    def insert(self, operation: Operation, *, attempt: str) -> None:
+        self._index.insert(Row(operation, number=operation.revision, attempt=attempt))
+
+    def set_claim(self, claim: str, id: str | None) -> None:
+        if id is None:
+            self._claims.pop(claim, None)
+        else:
+            self._claims[claim] = id
+
+    def number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    def check_room(self) -> None:
+        if len(self._index.rows) >= self._operations_max:
+            raise StoreUnavailable(
+                f'the memory store is full ({self._operations_max} operations): use a file, "sqlite:///shop.db", or raise operations_max'
+            )
 
 
 class MemoryStore:
@@ -66,10 +86,8 @@ class MemoryStore:
         self.epoch = uuid.uuid4().hex
         self._lock = threading.Lock()  # held for a step, never across an await
         self._clock = clock
-        self._operations_max = operations_max
         self._index = MemoryIndex()
-        self._claims: dict[str, str] = {}
-        self._last_number = 0
+        self._table = MemoryTable(self._index, operations_max=operations_max)
         self._small: dict[str, Versioned] = {}
         self._sessions: dict[str, SessionRow] = {}
         self._counters: dict[str, float] = {}
@@ -92,56 +110,19 @@ class MemoryStore:
     ) -> Opened:
         if lease_seconds is not None:
             check_lease_seconds(lease_seconds)
-        now = self._clock.now()
-        row = self._index.rows.get(operation.id)
-        if row is not None:
-            return self._opened_before(row, attempt=attempt, lease_seconds=lease_seconds, now=now)
-        taken = self._taken_claim(operation.id, operation.claims, superseding) if operation.claims else None
-        if taken is not None:
-            return self._claimed(taken, now=now)
-        self._check_room()
-        lease = None
-        if lease_seconds is not None:
-            lease = Lease(holder, self._number(), now + lease_seconds, attempt)
-        for claim in operation.claims:
-            self._move_claim(claim, operation.id)
-        inserted = changed(operation, lease=lease, revision=self._number(), notes=(), updated_at=now)
-        self._index.insert(Row(inserted, number=inserted.revision, attempt=attempt))
-        return Opened(True, inserted, lease is not None, Match.NEW, now)
+        return verbs.open_operation(
+            self._table, operation, holder=holder, attempt=attempt, lease_seconds=lease_seconds, superseding=superseding
+        )
 
     @_verb
     def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
-        row = self._index.rows.get(operation.id)
-        if row is None or row.operation.lease is None or row.operation.lease.token != token:
-            raise LeaseLost("somebody else holds this operation now: read it again and act on what you find")
-        stored = row.operation
-        now = self._clock.now()
-        if gone and len(stored.notes) <= operation.notes_seen:
-            self._remove(row)
-            return changed(operation, lease=None, notes=stored.notes)
-        due_at = operation.due_at if keep_lease else due_with_notes(operation, notes=len(stored.notes), now=now)
-        claims = operation.claims
-        if claims or stored.claims:
-            claims = self._kept_claims(operation)
-        saved = changed(
-            operation,
-            lease=stored.lease if keep_lease else None,
-            due_at=due_at,
-            notes=stored.notes,
-            claims=claims,
-            revision=self._number(),
-            updated_at=now,
-        )
-        row.pruned = False
-        self._index.replace(row, saved)
-        return saved
+        return verbs.save_operation(self._table, operation, token=token, keep_lease=keep_lease, gone=gone)
 
     @_verb
     def take(self, *, namespace: str, rules: Sequence[str], holder: str, lease_seconds: float, limit: int) -> tuple[Operation, ...]:
         check_take(rules, lease_seconds=lease_seconds, limit=limit)
-        now = self._clock.now()
-        ripe = self._index.ripe(namespace, rules, now=now, limit=limit)
-        return tuple(self._lease(row, holder=holder, attempt="", lease_seconds=lease_seconds, now=now) for row in ripe)
+        ripe = self._index.ripe(namespace, rules, now=self._table.now, limit=limit)
+        return verbs.take_rows(self._table, ripe, holder=holder, lease_seconds=lease_seconds)
 
     @_verb
     def seize(
@@ -155,53 +136,18 @@ class MemoryStore:
         superseding: Sequence[Seen] = (),
     ) -> Opened:
         check_lease_seconds(lease_seconds)
-        row = self._index.rows.get(seen.id)
-        if row is None:
-            raise KeyError(seen.id)
-        now = self._clock.now()
-        if is_same_win(row.operation, attempt):
-            return Opened(True, self._renewed(row, now=now, lease_seconds=lease_seconds), True, Match.ID, now)
-        if row.operation.revision != seen.revision or not leasable(row.operation, now=now):
-            return Opened(False, row.operation, leased(row.operation, now=now), Match.ID, now)
-        taken = self._taken_claim(seen.id, claims, superseding)
-        if taken is not None:
-            return self._claimed(taken, now=now)
-        for claim in claims:
-            self._move_claim(claim, seen.id)
-        if claims:
-            held = dict.fromkeys((*row.operation.claims, *claims))
-            self._index.replace(row, changed(row.operation, claims=tuple(held)))
-        won = self._lease(row, holder=holder, attempt=attempt, lease_seconds=lease_seconds, now=now)
-        return Opened(True, won, True, Match.ID, now)
+        return verbs.seize_operation(
+            self._table, seen, holder=holder, attempt=attempt, lease_seconds=lease_seconds, claims=claims, superseding=superseding
+        )
 
     @_verb
     def renew(self, tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
         check_lease_seconds(lease_seconds)
-        now = self._clock.now()
-        lost = set()
-        for id, token in tokens.items():
-            row = self._index.rows.get(id)
-            if row is None or row.operation.lease is None or row.operation.lease.token != token:
-                lost.add(id)
-            else:
-                self._renewed(row, now=now, lease_seconds=lease_seconds)
-        return frozenset(lost)
+        return verbs.renew_leases(self._table, tokens, lease_seconds=lease_seconds)
 
     @_verb
     def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:
-        now = self._clock.now()
-        row = self._index.rows.get(id)
-        if row is None:
-            self._check_room()
-            made = changed(stub(id, note, namespace=namespace, now=now, due_at=now + stub_due_seconds), revision=self._number())
-            self._index.insert(Row(made, number=made.revision, attempt=""))
-            return made
-        known = row.operation
-        if any(each.event_id == note.event_id for each in known.notes):
-            return known
-        noted = changed(known, notes=(*known.notes, note), due_at=due_by(known.due_at, now), revision=self._number(), updated_at=now)
-        self._index.replace(row, noted)
-        return noted
+        return verbs.note_operation(self._table, id, note=note, namespace=namespace, stub_due_seconds=stub_due_seconds)
 
     @_verb
     def get(self, id: str) -> Operation | None:
@@ -223,9 +169,9 @@ class MemoryStore:
     @_verb
     def prune(self, *, namespace: str, limit: int) -> int:
         check_limit(limit, limit_max=PRUNE_MAX)
-        due = self._index.prunable(namespace, now=self._clock.now(), limit=limit)
+        due = self._index.prunable(namespace, now=self._table.now, limit=limit)
         for row in due:
-            self._prune(row)
+            verbs.prune_row(self._table, row)
         return len(due)
 
     @_verb
@@ -245,7 +191,7 @@ class MemoryStore:
 
     @_verb
     def record(self, batch: SessionBatch) -> bool:
-        now = self._clock.now()
+        now = self._table.now
         if batch.id in self._batches:
             return True
         known = self._sessions
@@ -264,78 +210,3 @@ class MemoryStore:
 
     async def clock(self) -> float:
         return self._clock.now()
-
-    def _number(self) -> int:
-        """The next lease token or revision: one sequence for both, so that neither ever comes twice."""
-        self._last_number += 1
-        return self._last_number
-
-    def _check_room(self) -> None:
-        if len(self._index.rows) >= self._operations_max:
-            raise StoreUnavailable(
-                f'the memory store is full ({self._operations_max} operations): use a file, "sqlite:///shop.db", or raise operations_max'
-            )
-
-    def _opened_before(self, row: Row, *, attempt: str, lease_seconds: float | None, now: float) -> Opened:
-        found = row.operation
-        if lease_seconds is not None and is_same_win(found, attempt):
-            return Opened(True, self._renewed(row, now=now, lease_seconds=lease_seconds), True, Match.NEW, now)
-        if lease_seconds is None and attempt and row.attempt == attempt:
-            return Opened(True, found, leased(found, now=now), Match.NEW, now)
-        return Opened(False, found, leased(found, now=now), Match.ID, now)
-
-    def _claimed(self, claim: str, *, now: float) -> Opened:
-        found = self._index.rows[self._claims[claim]].operation
-        return Opened(False, found, leased(found, now=now), Match.CLAIM, now, claim)
-
-    def _taken_claim(self, id: str, claims: Sequence[str], superseding: Sequence[Seen]) -> str | None:
-        """The first of *claims* that another record holds and that may not be taken from it."""
-        for claim in claims:
-            other = self._claims.get(claim)
-            if other is None or other == id:
-                continue
-            if Seen(other, self._index.rows[other].operation.revision) not in superseding:
-                return claim
-        return None
-
-    def _move_claim(self, claim: str, id: str) -> None:
-        other = self._claims.get(claim)
-        self._claims[claim] = id
-        if other is not None and other != id:
-            row = self._index.rows[other]
-            left = tuple(each for each in row.operation.claims if each != claim)
-            self._index.replace(row, changed(row.operation, claims=left, revision=self._number()))
-
-    def _kept_claims(self, operation: Operation) -> tuple[str, ...]:
-        """A save may give claims up, never take them: those that went to another record stay there."""
-        kept = tuple(claim for claim in operation.claims if self._claims.get(claim) == operation.id)
-        self._free_claims(self._index.rows[operation.id].operation, but=kept)
-        return kept
-
-    def _free_claims(self, operation: Operation, *, but: Sequence[str] = ()) -> None:
-        for claim in operation.claims:
-            if claim not in but:
-                del self._claims[claim]
-
-    def _lease(self, row: Row, *, holder: str, attempt: str, lease_seconds: float, now: float) -> Operation:
-        lease = new_lease(holder, token=self._number(), now=now, lease_seconds=lease_seconds, attempt=attempt)
-        self._index.replace(row, changed(row.operation, lease=lease, revision=self._number(), updated_at=now))
-        return row.operation
-
-    def _renewed(self, row: Row, *, now: float, lease_seconds: float) -> Operation:
-        lease = row.operation.lease
-        assert lease is not None, "only called for a record with a lease"
-        self._index.replace(row, changed(row.operation, lease=replace(lease, until=now + lease_seconds)))
-        return row.operation
-
-    def _remove(self, row: Row) -> None:
-        self._free_claims(row.operation)
-        self._index.remove(row)
-
-    def _prune(self, row: Row) -> None:
-        if row.pruned:
-            self._remove(row)
-            return
-        self._free_claims(row.operation)
-        row.pruned = True
-        self._index.replace(row, changed(pruned(row.operation), revision=self._number()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cxguard.core.money import Note
 from cxguard.core.operation import Operation, changed
@@ -30,7 +30,10 @@ class Row(Protocol):
     pruned: bool
 
 
-class Table(Protocol):
+R = TypeVar("R", bound=Row)
+
+
+class Table(Protocol[R]):
     """What the verbs work on. Alive for one step that nobody interrupts."""
 
     @property
@@ -38,13 +41,13 @@ class Table(Protocol):
         """The store's clock, the same for the whole step."""
         ...
 
-    def row(self, id: str) -> Row | None: ...
+    def row(self, id: str) -> R | None: ...
 
     def insert(self, operation: Operation, *, attempt: str) -> None: ...
 
-    def replace(self, row: Row, operation: Operation) -> None: ...
+    def replace(self, row: R, operation: Operation) -> None: ...
 
-    def remove(self, row: Row) -> None: ...
+    def remove(self, row: R) -> None: ...
 
     def claim_holder(self, claim: str) -> str | None: ...
 
@@ -66,7 +69,7 @@ class Table(Protocol):
 
 
 def open_operation(
-    table: Table, operation: Operation, *, holder: str, attempt: str, lease_seconds: float | None, superseding: Sequence[Seen]
+    table: Table[R], operation: Operation, *, holder: str, attempt: str, lease_seconds: float | None, superseding: Sequence[Seen]
 ) -> Opened:
     row = table.row(operation.id)
     if row is not None:
@@ -85,7 +88,7 @@ def open_operation(
     return Opened(True, inserted, lease is not None, Match.NEW, table.now)
 
 
-def save_operation(table: Table, operation: Operation, *, token: int, keep_lease: bool, gone: bool) -> Operation:
+def save_operation(table: Table[R], operation: Operation, *, token: int, keep_lease: bool, gone: bool) -> Operation:
     row = table.row(operation.id)
     if row is None or row.operation.lease is None or row.operation.lease.token != token:
         raise LeaseLost("somebody else holds this operation now: read it again and act on what you find")
@@ -108,13 +111,13 @@ def save_operation(table: Table, operation: Operation, *, token: int, keep_lease
     return saved
 
 
-def take_rows(table: Table, rows: Iterable[Row], *, holder: str, lease_seconds: float) -> tuple[Operation, ...]:
+def take_rows(table: Table[R], rows: Iterable[R], *, holder: str, lease_seconds: float) -> tuple[Operation, ...]:
     """Lease rows that the store found to be ripe."""
     return tuple(_lease(table, row, holder=holder, attempt="", lease_seconds=lease_seconds) for row in rows)
 
 
 def seize_operation(
-    table: Table,
+    table: Table[R],
     seen: Seen,
     *,
     holder: str,
@@ -141,7 +144,7 @@ def seize_operation(
     return Opened(True, won, True, Match.ID, table.now)
 
 
-def renew_leases(table: Table, tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
+def renew_leases(table: Table[R], tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
     lost = set()
     for id, token in tokens.items():
         row = table.row(id)
@@ -152,7 +155,7 @@ def renew_leases(table: Table, tokens: Mapping[str, int], *, lease_seconds: floa
     return frozenset(lost)
 
 
-def note_operation(table: Table, id: str, *, note: Note, namespace: str, stub_due_seconds: float) -> Operation:
+def note_operation(table: Table[R], id: str, *, note: Note, namespace: str, stub_due_seconds: float) -> Operation:
     row = table.row(id)
     if row is None:
         table.check_room()
@@ -169,7 +172,7 @@ def note_operation(table: Table, id: str, *, note: Note, namespace: str, stub_du
     return noted
 
 
-def prune_row(table: Table, row: Row) -> None:
+def prune_row(table: Table[R], row: R) -> None:
     """The row's next stage of forgetting."""
     if row.pruned:
         remove_row(table, row)
@@ -179,13 +182,13 @@ def prune_row(table: Table, row: Row) -> None:
     table.replace(row, changed(pruned(row.operation), revision=table.number()))
 
 
-def remove_row(table: Table, row: Row) -> None:
+def remove_row(table: Table[R], row: R) -> None:
     """The record goes, and its names are free."""
     _free_claims(table, row.operation)
     table.remove(row)
 
 
-def _opened_before(table: Table, row: Row, *, attempt: str, lease_seconds: float | None) -> Opened:
+def _opened_before(table: Table[R], row: R, *, attempt: str, lease_seconds: float | None) -> Opened:
     found, now = row.operation, table.now
     if lease_seconds is not None and is_same_win(found, attempt):
         return Opened(True, _renewed(table, row, lease_seconds=lease_seconds), True, Match.NEW, now)
@@ -194,18 +197,18 @@ def _opened_before(table: Table, row: Row, *, attempt: str, lease_seconds: float
     return Opened(False, found, leased(found, now=now), Match.ID, now)
 
 
-def _claimed(table: Table, claim: str) -> Opened:
+def _claimed(table: Table[R], claim: str) -> Opened:
     found = _holder(table, claim).operation
     return Opened(False, found, leased(found, now=table.now), Match.CLAIM, table.now, claim)
 
 
-def _holder(table: Table, claim: str) -> Row:
+def _holder(table: Table[R], claim: str) -> R:
     row = table.row(table.claim_holder(claim) or "")
     assert row is not None, "a claim and the record that holds it go together"
     return row
 
 
-def _taken_claim(table: Table, id: str, claims: Sequence[str], superseding: Sequence[Seen]) -> str | None:
+def _taken_claim(table: Table[R], id: str, claims: Sequence[str], superseding: Sequence[Seen]) -> str | None:
     """The first of *claims* that another record holds and that may not be taken from it."""
     for claim in claims:
         other = table.claim_holder(claim)
@@ -216,7 +219,7 @@ def _taken_claim(table: Table, id: str, claims: Sequence[str], superseding: Sequ
     return None
 
 
-def _move_claim(table: Table, claim: str, id: str) -> None:
+def _move_claim(table: Table[R], claim: str, id: str) -> None:
     other = table.claim_holder(claim)
     if other is not None and other != id:
         row = _holder(table, claim)
@@ -225,7 +228,7 @@ def _move_claim(table: Table, claim: str, id: str) -> None:
     table.set_claim(claim, id)
 
 
-def _kept_claims(table: Table, operation: Operation, *, stored: Operation) -> tuple[str, ...]:
+def _kept_claims(table: Table[R], operation: Operation, *, stored: Operation) -> tuple[str, ...]:
     """A save may give claims up, never take them: those that went to another record stay there."""
     for claim in stored.claims:
         if claim not in operation.claims:
@@ -233,18 +236,18 @@ def _kept_claims(table: Table, operation: Operation, *, stored: Operation) -> tu
     return tuple(claim for claim in operation.claims if claim in stored.claims)
 
 
-def _free_claims(table: Table, operation: Operation) -> None:
+def _free_claims(table: Table[R], operation: Operation) -> None:
     for claim in operation.claims:
         table.set_claim(claim, None)
 
 
-def _lease(table: Table, row: Row, *, holder: str, attempt: str, lease_seconds: float) -> Operation:
+def _lease(table: Table[R], row: R, *, holder: str, attempt: str, lease_seconds: float) -> Operation:
     lease = new_lease(holder, token=table.number(), now=table.now, lease_seconds=lease_seconds, attempt=attempt)
     table.replace(row, changed(row.operation, lease=lease, revision=table.number(), updated_at=table.now))
     return row.operation
 
 
-def _renewed(table: Table, row: Row, *, lease_seconds: float) -> Operation:
+def _renewed(table: Table[R], row: R, *, lease_seconds: float) -> Operation:
     lease = row.operation.lease
     assert lease is not None, "only called for a record with a lease"
     table.replace(row, changed(row.operation, lease=replace(lease, until=table.now + lease_seconds)))

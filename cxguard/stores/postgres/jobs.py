@@ -18,7 +18,7 @@ class RecordJob:
         numbers: how many lease tokens and revisions it may need.
     """
 
-    run: Callable[[Table], Any]
+    run: Callable[[Table[Any]], Any]
     ids: tuple[str, ...]
     claims: tuple[str, ...] = ()
     numbers: int = 4

@@ -17,14 +17,13 @@ from cxguard.stores.postgres.rows import (
     update_values,
 )
 from cxguard.stores.record import gateway_keys, unpaid_minor
-from cxguard.stores.verbs import Row
 
 Write = tuple[str, Values]  # a statement's name, and its values
 Counter = tuple[str, str, str, str]  # namespace, kind, first, second
 
 
 class WorkingSet:
-    """A `cxguard.stores.verbs.Table` over the rows that a batch has locked.
+    """A `Table` (see `cxguard.stores.verbs`) over the rows that a batch has locked.
 
     Args:
         now: the store's clock.
@@ -56,10 +55,10 @@ class WorkingSet:
         else:
             self._rows[operation.id] = StoredRow(operation, attempt, False, before=before.before, keys=before.keys, anew=True)
 
-    def replace(self, row: Row, operation: Operation) -> None:
+    def replace(self, row: StoredRow, operation: Operation) -> None:
         row.operation = operation
 
-    def remove(self, row: Row) -> None:
+    def remove(self, row: StoredRow) -> None:
         self._rows[row.operation.id].gone = True
 
     def claim_holder(self, claim: str) -> str | None:
