@@ -51,7 +51,10 @@ def paid_in_the_end(ann: Shopper, cart: str, door: str) -> Told:
 
 
 def test_a_charge_that_was_made_is_found_and_told(killable: Ground, serve: Serve, cart: str) -> None:
-    """The gateway charged and its answer never came: one charge, and each retry gets the paid order."""
+    """The gateway charged and its answer never came: one charge, and each retry gets the paid order.
+
+    https://github.com/woocommerce/woocommerce-gateway-stripe/pull/3725
+    """
     gateway = killable.gateway
     with gateway.holding(len(DOORS)):
         shop = killed_while(killable, serve, cart, when=lambda: gateway.until_held(len(DOORS)))
