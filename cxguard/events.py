@@ -71,6 +71,7 @@ EVENTS: Mapping[str, EventKind] = {
     "breaker.closed": _kind("a gateway works again", "gateway", "kind", "revision", "forced"),
     "store.unavailable": _kind("the store did not answer", "verb", "why"),
     "store.recovered": _kind("the store answers again", "away_seconds"),
+    "loop.stalled": _kind("the event loop stood still, and every request with it", "seconds"),
     "duty.failed": _kind("one round of a background duty failed; the next one will come", "duty", "why"),
     # the request, the shopper
     "request.refused": _kind("a request on a ruled path was refused before anything ran", "why", "status", "method", "path"),

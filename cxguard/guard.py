@@ -29,6 +29,7 @@ from cxguard.engine.placing import Rerun
 from cxguard.engine.queue import FallbackQueue
 from cxguard.engine.recorder import Recorder
 from cxguard.engine.secrets import file_of, secrets_of
+from cxguard.engine.stalls import STALLS_COUNTER, StallWatch
 from cxguard.engine.waiting import Waiting
 from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.events import Bus, Event, Listener
@@ -128,6 +129,7 @@ class Guard:
         self._engine: Engine | None = None
         self._starting: asyncio.Lock | None = None
         self._rerun: Rerun | None = None
+        self._stalls = StallWatch(self._stalled)
         self.runs: set[asyncio.Task[Any]] = set()
 
     # --- life
@@ -171,6 +173,8 @@ class Guard:
                 if duties and self._duties_wanted and self.mode is Mode.GUARD:
                     self.start_duties()
                 self.recorder.start()
+                if isinstance(self.clock, SystemClock):
+                    self._stalls.start()
 
     async def stop(self) -> None:
         """Let runs end, stop the duties, write what is buffered, close the store. Idempotent."""
@@ -178,6 +182,7 @@ class Guard:
             return
         await self.finish_runs()
         await self.stop_duties()
+        await self._stalls.stop()
         await self.recorder.stop()
         self._engine.operations.leases.stop()
         await self.store.stop()
@@ -305,6 +310,10 @@ class Guard:
     def owner_name(self, owner: str) -> str:
         """The pseudonym under which an owner's operations are kept."""
         return owner_pseudonym(self.engine, owner)
+
+    def _stalled(self, seconds: float) -> None:
+        self.recorder.count(STALLS_COUNTER)
+        self.emit("loop.stalled", seconds=round(seconds, 3))
 
     # --- putting together
 

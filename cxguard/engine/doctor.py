@@ -19,6 +19,7 @@ from cxguard.core.operation import State
 from cxguard.engine.observing import Finding
 from cxguard.engine.recorder import counter_name
 from cxguard.engine.report import WOULD_PREFIX
+from cxguard.engine.stalls import STALLS_COUNTER
 from cxguard.errors import ConfigurationError, StoreError
 from cxguard.gateways.base import Gateway
 from cxguard.rules import Rule
@@ -186,6 +187,12 @@ _COUNTED: Mapping[str, tuple[str, Health, str, str]] = {
         Health.WARN,
         "{count} requests carried card data",
         "they are never kept for later: send the gateway's token, not the card",
+    ),
+    STALLS_COUNTER: (
+        "loop",
+        Health.WARN,
+        "{count} times the event loop stood still for a second or more, and every request with it",
+        "a handler blocks: use the async client of the gateway's SDK, or make the route a plain `def`",
     ),
     "session.dropped": (
         "visits",
