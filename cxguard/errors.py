@@ -111,6 +111,18 @@ class PaymentDeclined(CxguardError):
         self.code = code
 
 
+class PaymentRefused(CxguardError):
+    """The gateway would not capture, refund or void. Nothing moved. Look at the payment in the gateway's own console."""
+
+    status = 409
+    problem = "refused"
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(f"the gateway refused the {kind} ({why}): nothing moved; look at the payment in the gateway's own console")
+        self.kind = kind
+        self.why = why
+
+
 class PaymentDeferred(CxguardError):
     """The payment has no end yet: kept for later, waiting for the shopper, or unknown. Return nothing to the shopper: the
     guard answers. In a script, look again later under the same key; never charge by another way.

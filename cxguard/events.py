@@ -62,6 +62,7 @@ EVENTS: Mapping[str, EventKind] = {
     "payment.looked_up": _kind("a gateway was asked what became of a payment, and could not say yet", "gateway", "outcome", "why"),
     "payment.resolved": _kind("an unknown payment is known now", "gateway", "outcome", "how", "duration_seconds"),
     "payment.false_decline_stopped": _kind("'not paid' was about to be told though a charge may stand", "status", "reading", "money"),
+    "payment.captured": _kind("reserved money was taken", "gateway", "amount_minor", "currency", "why", "by"),
     "payment.refunded": _kind("money went back", "gateway", "amount_minor", "currency", "why", "by"),
     # leases, gateways and the store
     "lease.lost": _kind("a holder was too late: another one has the operation", "holder", "why"),

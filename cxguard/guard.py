@@ -28,6 +28,7 @@ from cxguard.engine.operations import Operations
 from cxguard.engine.placing import Rerun
 from cxguard.engine.queue import FallbackQueue
 from cxguard.engine.recorder import Recorder
+from cxguard.engine.resuming import ResumedScope
 from cxguard.engine.secrets import file_of, secrets_of
 from cxguard.engine.stalls import STALLS_COUNTER, StallWatch
 from cxguard.engine.waiting import Waiting
@@ -256,6 +257,18 @@ class Guard:
         return OperationScope(
             self, kept, key=key, owner=owner, amount_minor=amount_minor, currency=currency, deadline_seconds=deadline_seconds
         )
+
+    def resume(self, *, reference: str, deadline_seconds: float = 30.0) -> ResumedScope:
+        """Come back to a paid order: `async with guard.resume(reference="7K3M-9QXA-2TFV") as op: await op.refund(500)`.
+
+        The order's state stays as it is; only its money moves, under its one lease.
+
+        Raises (on entering):
+            NoSuchOrder: there is none of this name.
+            OperationInFlight: somebody has it in hand now.
+            OperationHeld: it is still on its way, and has nothing to capture or refund yet.
+        """
+        return ResumedScope(self, reference=reference, deadline_seconds=deadline_seconds)
 
     async def run(self, call: Callable[..., Awaitable[T]], *args: Any, purpose: str, key: str, owner: str, **options: Any) -> T:
         """Run `call(op, *args)` once in the operation's life, and give its kept result ever after.

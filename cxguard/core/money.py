@@ -116,6 +116,7 @@ class Money:
         charged_keys: gateway keys with a charge on them that has not been given back, oldest first.
         unknown_keys: gateway keys of which we do not know whether they charged.
         refund_pending: a refund or void was sent and has no answer yet.
+        capture_pending: a capture was sent and has no answer yet; what it asked for may have been taken.
     """
 
     state: MoneyState
@@ -126,6 +127,31 @@ class Money:
     charged_keys: tuple[str, ...] = ()
     unknown_keys: tuple[str, ...] = ()
     refund_pending: bool = False
+    capture_pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeFigures:
+    """One charge in minor units of *currency*: of what was authorised, what was taken, let go, and given back.
+
+    A capture of less than was reserved leaves the rest reserved until it is released, or the gateway lets it lapse.
+    """
+
+    authorised_minor: int
+    captured_minor: int
+    released_minor: int
+    refunded_minor: int
+    currency: str
+
+    @property
+    def capturable_minor(self) -> int:
+        """What is reserved and not yet taken."""
+        return max(0, self.authorised_minor - self.captured_minor - self.released_minor)
+
+    @property
+    def refundable_minor(self) -> int:
+        """What was taken and not yet given back."""
+        return max(0, self.captured_minor - self.refunded_minor)
 
 
 NO_MONEY = Money(MoneyState.NONE)
@@ -161,6 +187,7 @@ def fold(sends: Sequence[Send], notes: Iterable[Note], *, generation: int) -> Mo
         charged_keys=standing,
         unknown_keys=unknown,
         refund_pending=any(key.kind in _GIVING_BACK and key.state is MoneyState.UNKNOWN for key in known),
+        capture_pending=bool(_pending_captures(known)),
     )
 
 
@@ -180,6 +207,23 @@ def standing_minor(sends: Sequence[Send], notes: Iterable[Note], key: str) -> in
     return max(0, charge.amount - _given_back(known).get(key, 0))
 
 
+def figures_of(sends: Sequence[Send], notes: Iterable[Note], key: str) -> ChargeFigures | None:
+    """The figures of the charge under *key*; None when none stands, or its amount was never told."""
+    known = _by_key(sends, notes)
+    charge = next((each for each in known if each.name == key and each.kind is SendKind.CHARGE), None)
+    if charge is None or charge.charged is None:
+        return None
+    own = {kind: sum(each.refunded[0] for each in known if each.of == key and each.kind is kind and each.refunded) for kind in _GIVING_BACK}
+    told = charge.refunded[0] if charge.refunded is not None else 0  # the gateway's own sum, of whatever went back
+    return ChargeFigures(
+        authorised_minor=charge.amount,
+        captured_minor=_captured(charge, known),
+        released_minor=own[SendKind.VOID],
+        refunded_minor=max(own[SendKind.REFUND], told - own[SendKind.VOID]),
+        currency=charge.charged[1],
+    )
+
+
 def _one_charge(key: _Key, *, generation: int) -> Money:
     """What `fold` says of almost every operation, without its loops: it runs at each save, while a shopper waits."""
     state = key.state
@@ -194,6 +238,23 @@ def _one_charge(key: _Key, *, generation: int) -> Money:
 def pending_refunds(sends: Sequence[Send], notes: Iterable[Note]) -> tuple[str, ...]:
     """The gateway keys of refunds and voids of which we do not know whether they worked, oldest first."""
     return tuple(key.name for key in _by_key(sends, notes) if key.kind in _GIVING_BACK and key.state is MoneyState.UNKNOWN)
+
+
+def pending_captures(sends: Sequence[Send], notes: Iterable[Note]) -> tuple[str, ...]:
+    """The gateway keys of captures of which we do not know whether they worked, oldest first."""
+    return _pending_captures(_by_key(sends, notes))
+
+
+def _pending_captures(known: Sequence[_Key]) -> tuple[str, ...]:
+    """An open capture is settled, too, when the gateway tells of the charge itself that so much was taken."""
+    pending = []
+    for key in known:
+        if key.kind is SendKind.CAPTURE and key.state is MoneyState.UNKNOWN:
+            charge = next((each for each in known if each.name == key.of), None)
+            others = sum(each.amount for each in known if each.kind is SendKind.CAPTURE and each.of == key.of and each.charged is not None)
+            if charge is None or charge.captured < others + key.asked_minor:
+                pending.append(key.name)
+    return tuple(pending)
 
 
 _OPEN = (Unknown, NeedsShopper)  # a payment may exist, or may yet complete

@@ -1,6 +1,7 @@
 """What to do next with an operation whose lease we hold: one duty at a time, the unknown always first.
 
-    a refund without an answer      look it up, or send the very same refund again
+    a refund, or a capture,
+      without an answer             look it up, or send the very same again
     a charge that is unknown        find; the very same key again (where that is right); wait; at last a person
     a second charge, or one on a
       cancelled order               give it back, unasked
@@ -19,7 +20,18 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cxguard.core.decide import NOT_KEPT, RELEASED
-from cxguard.core.money import Money, MoneyState, NoteKind, Send, SendKind, fold, pending_refunds, standing_minor, unanswered
+from cxguard.core.money import (
+    Money,
+    MoneyState,
+    NoteKind,
+    Send,
+    SendKind,
+    fold,
+    pending_captures,
+    pending_refunds,
+    standing_minor,
+    unanswered,
+)
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
 from cxguard.core.outcomes import Charged, NeedsShopper, Outcome
 
@@ -123,7 +135,11 @@ def next_duty(operation: Operation, ways: Ways, *, looked: frozenset[str], now: 
     """
     money = money_of(operation)
     if money.refund_pending:
-        return _refund_pending(operation, ways, looked=looked, now=now)
+        key = pending_refunds(operation.sends, operation.notes)[0]
+        return _move_pending(operation, key, ways, why="refund_unknown", looked=looked, now=now)
+    if money.capture_pending:
+        key = pending_captures(operation.sends, operation.notes)[0]
+        return _move_pending(operation, key, ways, why="capture_unknown", looked=looked, now=now)
     if money.unknown_keys:
         return _unknown(operation, money, ways, looked=looked, now=now)
     if money.charged_keys:
@@ -253,17 +269,18 @@ def _proof(operation: Operation, key: str) -> Charged | None:
     return next((outcome for outcome in _told(operation, key) if isinstance(outcome, Charged) and outcome.payment_id), None)
 
 
-def _refund_pending(operation: Operation, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
-    key = pending_refunds(operation.sends, operation.notes)[0]
+def _move_pending(operation: Operation, key: str, ways: Ways, *, why: str, looked: frozenset[str], now: float) -> Duty:
+    """A refund, void or capture without an answer: the very same again while its key is remembered; else a look, or a person."""
     last = [send for send in operation.sends if send.key == key][-1]
-    again = last.kind is SendKind.REFUND and last.keyed and ways.resend and _is_remembered(operation, key, ways, now=now)
+    again = last.keyed and ways.resend and _is_remembered(operation, key, ways, now=now)
     if again and f"resend:{key}" not in looked:
         return Resend(last)
-    if ways.find and key not in looked:
-        return Find(key)
+    asked = last.of if last.kind is SendKind.CAPTURE and last.of else key  # the charge itself says how much of it was taken
+    if ways.find and asked not in looked:
+        return Find(asked)
     if not again and not ways.find:
-        return Hold("refund_unknown", WaitingFor.AGENT)
-    return _wait_or_hold(operation, (key,), ways, hold="refund_unknown", wait="refund_unknown", now=now)
+        return Hold(why, WaitingFor.AGENT)
+    return _wait_or_hold(operation, (key,), ways, hold=why, wait=why, now=now)
 
 
 # --- surely not charged
@@ -290,7 +307,7 @@ def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
 
 
 _ENDED = frozenset({State.FINISHED, State.CANCELLED})
-_IN_DOUBT = frozenset({"charge_unknown", "unknown_unresolved", "needs_shopper", "refund_due", "refund_unknown"})
+_IN_DOUBT = frozenset({"charge_unknown", "unknown_unresolved", "needs_shopper", "refund_due", "refund_unknown", "capture_unknown"})
 
 
 def _still_held(operation: Operation) -> Hold:

@@ -236,10 +236,18 @@ def _finished(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Co
         why=conclusion.why,
         answer=seal_answer(engine.seal, operation, answer) if answer is not None else None,
         answered_at=now,
+        due_at=pending_due(engine, operation),
         keep_until=now + tenor.keep_seconds,
         request=None,  # what a re-run or a resend would have needed is erased when the operation ends
         sends=without_parcels(operation.sends),
     )
+
+
+def pending_due(engine: Engine, operation: Operation) -> float | None:
+    """When a capture or refund without an answer is looked at; None: there is none."""
+    money = money_of(operation)
+    pending = money.refund_pending or money.capture_pending
+    return engine.clock.now() + resolve_pause_seconds(0, jitter=engine.jitter()) if pending else None
 
 
 def without_parcels(sends: tuple[Send, ...]) -> tuple[Send, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
-from cxguard.core.money import Money, Send
+from cxguard.core.money import Money, Send, SendKind
 from cxguard.core.operation import Operation, State, Step, changed, money_of, remember
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
@@ -22,6 +22,7 @@ from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_memb
 from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
 from cxguard.engine.looking import look
+from cxguard.engine.moving import Movement, move_money
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import AlreadyFinished, ConfigurationError, PaymentDeclined, PaymentDeferred, StepMismatch, StepUnfinished
@@ -147,6 +148,48 @@ class OperationHandle:
             self._check_charge(charge, step)
             outcome = await self._outcome_of(charge, step)
             return self._told(outcome)
+
+    async def capture(self, amount_minor: int | None = None, *, step: str = "capture", of: str = "charge") -> Charged:
+        """Take what was reserved, or part of it, once for each *step*.
+
+        Args:
+            amount_minor: None: all that is still reserved. What a part leaves stays reserved until it is voided or lapses.
+            of: the step of the charge.
+
+        Raises:
+            StepMismatch: no such charge, more than is reserved, or other figures than before. Nothing was sent.
+            PaymentRefused: the gateway said no; nothing moved.
+            PaymentDeferred: it is not known whether it worked; the worker finds out.
+            LeaseLost, StoreUnavailable: nothing was sent.
+        """
+        taken = await self._move(Movement(SendKind.CAPTURE, step, of, amount_minor))
+        return cast(Charged, taken)
+
+    async def refund(
+        self, amount_minor: int | None = None, *, step: str = "refund", of: str = "charge", reason: str = ""
+    ) -> Refunded:
+        """Give back what was taken, or part of it, once for each *step*. Raises as `capture`.
+
+        Args:
+            amount_minor: None: all that has not been given back.
+            reason: for the timeline; never personal data.
+        """
+        back = await self._move(Movement(SendKind.REFUND, step, of, amount_minor, reason))
+        return cast(Refunded, back)
+
+    async def void(self, *, step: str = "void", of: str = "charge", reason: str = "") -> Refunded:
+        """Release all that is reserved and not taken, once. Raises as `capture`."""
+        back = await self._move(Movement(SendKind.VOID, step, of, None, reason))
+        return cast(Refunded, back)
+
+    async def _move(self, asked: Movement) -> Charged | Refunded:
+        async with self._my_turn():
+            return await move_money(self._engine, self._work, asked, key=self._move_key(asked.step))
+
+    def _move_key(self, step: str) -> str:
+        """As it was sent in whatever life of the operation; else a new one."""
+        sent = [send.key for send in self._work.operation.sends if send.step == step]
+        return sent[-1] if sent else self.gateway_key(step)
 
     def _my_turn(self) -> asyncio.Lock:
         """One charge or step after another; those that a step itself makes have a turn of their own inside it."""

@@ -25,7 +25,7 @@ from cxguard.engine.late import note_late_answers
 from cxguard.engine.library import Purpose
 from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
 from cxguard.engine.placing import Placing, Rerun
-from cxguard.engine.refunding import refund, send_refund
+from cxguard.engine.refunding import refund, send_again
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import CxguardError, LeaseLost, StoreError
 from cxguard.logs import get_logger, where_raised
@@ -199,12 +199,12 @@ class FallbackQueue:
             await look(self._engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
 
     async def _resend(self, work: Work, send: Send) -> float | None:
-        """The very same charge or refund, under the very same key. Returns in how many seconds to ask again, if the breaker said no."""
+        """The very same charge, capture or refund, under the very same key. Returns when to ask again, if the breaker said no."""
         gateway = self._engine.gateway(send.gateway)
         if gateway is None or send.amount_minor is None or send.currency is None:
             return None
-        if send.kind is SendKind.REFUND:
-            await send_refund(self._engine, work, send, gateway=gateway)
+        if send.kind is not SendKind.CHARGE:
+            await send_again(self._engine, work, send, gateway=gateway)
         elif send.parcel is not None:
             charge = open_charge(self._engine.seal, work.operation, send.parcel)
             said = await send_charge(self._engine, work, charge, gateway=gateway, key=send.key, step=send.step)

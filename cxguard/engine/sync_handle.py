@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cxguard.core.outcomes import Charged
+from cxguard.core.outcomes import Charged, Refunded
 from cxguard.gateways.base import Charge
 
 if TYPE_CHECKING:
@@ -25,6 +25,20 @@ class SyncOperation:
     def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
         """As `OperationHandle.charge`."""
         return self._wait(self._handle.charge(charge, step=step))
+
+    def capture(self, amount_minor: int | None = None, *, step: str = "capture", of: str = "charge") -> Charged:
+        """As `OperationHandle.capture`."""
+        return self._wait(self._handle.capture(amount_minor, step=step, of=of))
+
+    def refund(
+        self, amount_minor: int | None = None, *, step: str = "refund", of: str = "charge", reason: str = ""
+    ) -> Refunded:
+        """As `OperationHandle.refund`."""
+        return self._wait(self._handle.refund(amount_minor, step=step, of=of, reason=reason))
+
+    def void(self, *, step: str = "void", of: str = "charge", reason: str = "") -> Refunded:
+        """As `OperationHandle.void`."""
+        return self._wait(self._handle.void(step=step, of=of, reason=reason))
 
     def step(self, name: str, call: Callable[..., T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
         """As `OperationHandle.step`; *call* runs in a thread, so it may block."""

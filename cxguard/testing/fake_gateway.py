@@ -39,18 +39,30 @@ class PaymentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FakePayment:
-    """One line of the ledger."""
+    """One line of the ledger.
+
+    Attributes:
+        captured_minor: what was taken by captures, of a payment that was only reserved at first.
+        refunded_minor: what went back, or was released.
+    """
 
     id: str
     key: str
     charge: Charge
     state: PaymentState
+    captured_minor: int = 0
     refunded_minor: int = 0
 
     @property
     def stands(self) -> bool:
         """Whether the shopper's money is taken or reserved, now."""
         return self.state in (PaymentState.CHARGED, PaymentState.AUTHORISED) and self.refunded_minor < self.charge.amount_minor
+
+    @property
+    def capturable_minor(self) -> int:
+        """What is reserved and not yet taken."""
+        reserved = self.charge.amount_minor - self.captured_minor if not self.charge.capture else 0
+        return reserved if self.state is PaymentState.AUTHORISED or self.captured_minor else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +171,10 @@ class FakeGateway:
         said = self._scripted("capture") or self._moved.get(key)
         if said is not None:
             return said
-        if payment is None or payment.state is not PaymentState.AUTHORISED or amount_minor > payment.charge.amount_minor:
+        if payment is None or not payment.stands or amount_minor > payment.capturable_minor:
             return NotCharged("nothing to capture")
-        self._replace(payment, replace(payment, state=PaymentState.CHARGED))
+        captured_minor = payment.captured_minor + amount_minor
+        self._replace(payment, replace(payment, state=PaymentState.CHARGED, captured_minor=captured_minor))
         return self._moved.setdefault(key, Charged(amount_minor, currency, payment_id=payment_id))
 
     async def refund(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome:

@@ -142,6 +142,10 @@ def test_charged(name: str, operation: Operation, ways: Ways, done: tuple[str, .
 
 # Refunds under way.
 
+RESERVED = Charged(4999, "EUR", "pay_1", captured=False)
+VOID = back(UNKNOWN, kind=SendKind.VOID)
+CAPTURE = back(UNKNOWN, kind=SendKind.CAPTURE)
+UNKEYED_CAPTURE = back(UNKNOWN, kind=SendKind.CAPTURE, keyed=False)
 OLD = {"sent_at": NOW - 86_400.0}
 REFUND_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("the very same again", order(C, send(CHARGED), back(UNKNOWN)), ALL, (), Resend(back(UNKNOWN))),
@@ -150,7 +154,11 @@ REFUND_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("before the charge is looked at", order(Q, send(UNKNOWN), back(UNKNOWN)), ALL, (), Resend(back(UNKNOWN))),
     ("never blindly: forgotten key", order(C, send(CHARGED), back(UNKNOWN, **OLD)), ALL, (), Find("back-1")),
     ("never blindly: no keys", order(C, send(CHARGED), back(UNKNOWN, keyed=False)), ALL, (), Find("back-1")),
-    ("a void is looked up", order(C, send(CHARGED), back(UNKNOWN, kind=SendKind.VOID)), ALL, (), Find("back-1")),
+    ("a void goes the same way", order(C, send(CHARGED), VOID), ALL, (), Resend(VOID)),
+    ("so does a capture", order(C, send(RESERVED), CAPTURE), ALL, (), Resend(CAPTURE)),
+    ("the charge itself knows of it", order(C, send(RESERVED), CAPTURE), ALL, ("resend:back-1",), Find("key-1")),
+    ("a capture without keys", order(C, send(RESERVED), UNKEYED_CAPTURE), ALL, (), Find("key-1")),
+    ("nobody knows of the capture", order(C, send(RESERVED), UNKEYED_CAPTURE), NO_FIND, (), Hold("capture_unknown", AGENT)),
     ("no way: a person", order(C, send(CHARGED), back(UNKNOWN, keyed=False)), NO_FIND, (), Hold("refund_unknown", AGENT)),
     (
         "often enough: a person",

@@ -24,9 +24,9 @@ async def pay(gateway: FakeGateway, key: str = "k", charge: Charge = BUY) -> Out
         (Does.CHARGE, Charged(100, "EUR", "pay_1"), Charged(100, "EUR", "pay_1"), 1),
         (Does.CHARGE_THEN_UNKNOWN, Unknown("no answer: scripted"), Charged(100, "EUR", "pay_1"), 1),
         (Does.UNKNOWN, Unknown("no answer: scripted"), Unknown("not_found"), 0),
-        (Does.NOT_CHARGED, NotCharged("not sent: scripted", retryable=True), Unknown("not_found"), 0),
+        (Does.NOT_CHARGED, NotCharged("not sent: scripted", retryable=True, reroutable=True), Unknown("not_found"), 0),
         (Does.REFUSE, NotCharged("refused: scripted"), Unknown("not_found"), 0),
-        (Does.THROTTLE, NotCharged("throttled", retryable=True, retry_after_seconds=1.0), Unknown("not_found"), 0),
+        (Does.THROTTLE, NotCharged("throttled", retryable=True, retry_after_seconds=1.0, reroutable=True), Unknown("not_found"), 0),
         (Does.DECLINE, Declined(DeclineReason.FUNDS, "insufficient_funds"), Declined(DeclineReason.FUNDS, "insufficient_funds"), 0),
     ],
 )

@@ -193,11 +193,14 @@ def test_cancelled_key_is_not_charged() -> None:
 @pytest.mark.parametrize(
     ("given", "outcome"),
     [
-        (answer(429, retry_after="7"), NotCharged("throttled", retryable=True, retry_after_seconds=7.0)),
-        (answer(429), NotCharged("throttled", retryable=True)),
-        (answer(503, retry_after="2"), NotCharged("throttled", retryable=True, retry_after_seconds=2.0)),
-        (answer(503, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"), NotCharged("throttled", retryable=True)),
-        (answer(503, retry_after="99999999999999999999"), NotCharged("throttled", retryable=True, retry_after_seconds=86_400.0)),
+        (answer(429, retry_after="7"), NotCharged("throttled", retryable=True, retry_after_seconds=7.0, reroutable=True)),
+        (answer(429), NotCharged("throttled", retryable=True, reroutable=True)),
+        (answer(503, retry_after="2"), NotCharged("throttled", retryable=True, retry_after_seconds=2.0, reroutable=True)),
+        (answer(503, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"), NotCharged("throttled", retryable=True, reroutable=True)),
+        (
+            answer(503, retry_after="99999999999999999999"),
+            NotCharged("throttled", retryable=True, retry_after_seconds=86_400.0, reroutable=True),
+        ),
         (answer(503), Unknown("HTTP 503")),
     ],
 )
@@ -263,7 +266,7 @@ def test_throttled_refund_may_be_repeated() -> None:
     """A refund that was turned away before any work moved nothing."""
     given = answer(429, retry_after="3")
     outcome = read_refund(given, amount_minor=1, currency="EUR", key="r", mapping=THROTTLES)
-    assert outcome == NotCharged("throttled", retryable=True, retry_after_seconds=3.0)
+    assert outcome == NotCharged("throttled", retryable=True, retry_after_seconds=3.0, reroutable=True)
 
 
 def test_capture_is_read_like_a_charge() -> None:

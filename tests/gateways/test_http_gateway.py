@@ -162,7 +162,8 @@ async def test_refused_connection_is_not_charged(gateway_process: Any, key: str)
     """Nothing was written, so it may be tried again; but a look-up that could not be made says nothing."""
     gateway_process.put(mode="refuse")
     async with adapter(gateway_process.url) as gateway:
-        assert await gateway.charge(charge(), key=key, timeout_seconds=5) == NotCharged("not sent: ConnectError", retryable=True)
+        unsent = NotCharged("not sent: ConnectError", retryable=True, reroutable=True)
+        assert await gateway.charge(charge(), key=key, timeout_seconds=5) == unsent
         assert await gateway.find(key, timeout_seconds=5) == Unknown("could not ask, not sent: ConnectError")
         assert await gateway.cancel(key, timeout_seconds=5) == Unknown("could not ask, not sent: ConnectError")
     assert gateway_process.payments(key) == []
@@ -326,7 +327,7 @@ async def test_connection_that_is_never_accepted_is_not_charged() -> None:
 async def test_wrong_address_is_not_charged_and_not_repeated() -> None:
     """A scheme that cannot work is said so at once: no retry will mend it."""
     async with adapter("ftp://127.0.0.1") as gateway:
-        assert await gateway.charge(charge(), key="k", timeout_seconds=1) == NotCharged("not sent: UnsupportedProtocol")
+        assert await gateway.charge(charge(), key="k", timeout_seconds=1) == NotCharged("not sent: UnsupportedProtocol", reroutable=True)
 
 
 @pytest.mark.asyncio

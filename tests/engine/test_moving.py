@@ -1,0 +1,283 @@
+"""Capture, refund and void as steps of the payment's own operation: once each, never more than there is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from shopworld import KEYS, SECRET, SHOP
+
+from cxguard.core.money import Money, MoneyState, SendKind
+from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Refunded, Unknown
+from cxguard.errors import (
+    AlreadyFinished,
+    NoSuchOrder,
+    OperationHeld,
+    OperationInFlight,
+    PaymentDeferred,
+    PaymentRefused,
+    StepMismatch,
+)
+from cxguard.gateways.base import Charge
+from cxguard.guard import Guard
+from cxguard.stores.base import Query
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import ManualClock
+from cxguard.testing.fake_gateway import Does, FakeGateway
+
+pytestmark = pytest.mark.asyncio
+
+RESERVE = Charge(5000, "EUR", source="tok_ok", capture=False)
+TAKE = Charge(5000, "EUR", source="tok_ok")
+
+
+@dataclass
+class Till:
+    """A guard, its gateway, and the one order."""
+
+    guard: Guard
+    gateway: FakeGateway
+    clock: ManualClock
+    reference: str = ""
+
+    async def run(self, call: Callable[[Any], Awaitable[Any]], *, key: str = "o1") -> Any:
+        async with self.guard.operation(purpose="order", key=key, owner="ann") as op:
+            self.reference = op.reference
+            return await call(op)
+
+    async def paid(self, charge: Charge) -> Money:
+        await self.run(lambda op: op.charge(charge))
+        return await self.money()
+
+    async def record(self) -> Operation:
+        page = await self.guard.store.search(Query(namespace="shop", reference=self.reference))
+        return page.operations[0]
+
+    async def money(self) -> Money:
+        return money_of(await self.record())
+
+    async def settle(self) -> None:
+        for _ in range(6):
+            self.clock.advance(120.0)
+            await self.guard.queue().run_once()
+
+
+@asynccontextmanager
+async def till(**options: Any) -> AsyncIterator[Till]:
+    gateway, clock = FakeGateway(**options), ManualClock()
+    store = MemoryStore(clock=clock)
+    async with Guard(store, shop=SHOP, gateways=[gateway], secret=SECRET, keys=KEYS, duties=False, clock=clock) as guard:
+        yield Till(guard, gateway, clock)
+
+
+async def test_a_reservation_is_taken_in_the_same_run() -> None:
+    """Reserve, then take all of it."""
+    async with till() as shop:
+
+        async def pay(op: Any) -> Charged:
+            await op.charge(RESERVE)
+            taken: Charged = await op.capture()
+            return taken
+
+        assert (await shop.run(pay)).amount_minor == 5000
+        money = await shop.money()
+        assert (money.state, money.authorised_minor, money.captured_minor) == (MoneyState.CHARGED, 0, 5000)
+
+
+async def test_a_reservation_is_taken_in_parts_days_later() -> None:
+    """Two parcels, two captures, each a step of its own; what is left stays reserved."""
+    async with till() as shop:
+        await shop.paid(RESERVE)
+        for step, amount_minor in (("parcel 1", 2000), ("parcel 2", 1500)):
+            shop.clock.advance(86_400.0)
+            async with shop.guard.resume(reference=shop.reference) as op:
+                await op.capture(amount_minor, step=step)
+        money = await shop.money()
+        assert (money.captured_minor, money.authorised_minor) == (3500, 1500)
+        assert (await shop.record()).state is State.FINISHED
+
+
+async def test_a_refund_is_made_once_however_often_it_is_asked_for() -> None:
+    """The same step gives what is known."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        for _ in range(3):
+            async with shop.guard.resume(reference=shop.reference) as op:
+                assert (await op.refund(1200)).amount_minor == 1200
+        assert (await shop.money()).refunded_minor == 1200
+        assert shop.gateway.count("refund") == 1
+
+
+async def test_the_rest_of_it_is_given_back_without_a_figure() -> None:
+    """A part first; then everything that is left; then the money is refunded."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            await op.refund(1200, step="one cup")
+            rest = await op.refund(step="the rest")
+        assert rest.amount_minor == 3800
+        assert (await shop.money()).state is MoneyState.REFUNDED
+        assert shop.gateway.standing == []
+
+
+async def test_a_void_releases_what_was_reserved() -> None:
+    """Nothing stands afterwards, and nothing more can be taken."""
+    async with till() as shop:
+        await shop.paid(RESERVE)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            await op.void()
+            with pytest.raises(StepMismatch):
+                await op.capture()
+        assert ((await shop.money()).state, shop.gateway.standing) == (MoneyState.REFUNDED, [])
+
+
+Asked = Callable[[Any], Awaitable[Any]]
+
+
+@pytest.mark.parametrize(
+    ("charge", "asked"),
+    [
+        (RESERVE, lambda op: op.capture(5001)),
+        (RESERVE, lambda op: op.capture(0)),
+        (RESERVE, lambda op: op.capture(-1)),
+        (RESERVE, lambda op: op.capture(12.5)),
+        (RESERVE, lambda op: op.capture(float("nan"))),
+        (RESERVE, lambda op: op.capture(True)),
+        (RESERVE, lambda op: op.refund()),
+        (RESERVE, lambda op: op.capture(100, of="gift card")),
+        (TAKE, lambda op: op.capture()),
+        (TAKE, lambda op: op.void()),
+        (TAKE, lambda op: op.refund(5001)),
+        (TAKE, lambda op: op.refund(0)),
+        (TAKE, lambda op: op.refund("100")),
+    ],
+)
+async def test_what_cannot_be_is_refused_before_anything_is_sent(charge: Charge, asked: Asked) -> None:
+    """More than there is, nothing, no number, no such charge: the text has the figures, and the gateway hears nothing."""
+    async with till() as shop:
+        await shop.paid(charge)
+        calls = len(shop.gateway.calls)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(StepMismatch, match="nothing was sent"):
+                await asked(op)
+        assert len(shop.gateway.calls) == calls
+
+
+async def test_other_figures_under_the_same_step_are_refused() -> None:
+    """A step's name stands for one movement."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            await op.refund(1200)
+            with pytest.raises(StepMismatch, match="a step name of its own"):
+                await op.refund(1300)
+            with pytest.raises(StepMismatch, match="a step name of its own"):
+                await op.void(step="refund")
+
+
+async def test_a_refusal_moves_nothing_and_may_be_tried_again() -> None:
+    """The gateway says no (an authorisation that has lapsed): an error with its reason; the next try is the same key."""
+    async with till() as shop:
+        await shop.paid(RESERVE)
+        shop.gateway.will_say("capture", [NotCharged("authorisation expired")])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentRefused, match="authorisation expired"):
+                await op.capture()
+            assert (await op.capture()).amount_minor == 5000
+        lines = [send for send in (await shop.record()).sends if send.kind is SendKind.CAPTURE]
+        assert len({send.key for send in lines}) == 1
+
+
+@pytest.mark.parametrize("verb", ["capture", "refund"])
+async def test_silence_is_resolved_by_the_worker(verb: str) -> None:
+    """No answer: the caller hears that nobody knows, and the very same is sent again until it is known."""
+    async with till() as shop:
+        await shop.paid(RESERVE if verb == "capture" else TAKE)
+        shop.gateway.will_say(verb, [Unknown("no answer in time")])
+        with pytest.raises(PaymentDeferred, match=f"{verb}_unknown"):
+            async with shop.guard.resume(reference=shop.reference) as op:
+                await (op.capture() if verb == "capture" else op.refund(1000))
+        pending = await shop.money()
+        assert pending.capture_pending or pending.refund_pending
+        await shop.settle()
+        money, record = await shop.money(), await shop.record()
+        assert not (money.capture_pending or money.refund_pending)
+        assert (record.state, record.due_at) == (State.FINISHED, None)
+        assert (money.captured_minor, money.refunded_minor) == (5000, 0 if verb == "capture" else 1000)
+
+
+async def test_nothing_else_moves_while_one_movement_is_unknown() -> None:
+    """What is left is not known before that."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        shop.gateway.will_say("refund", [Unknown("no answer in time")])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred):
+                await op.refund(3000, step="a")
+            with pytest.raises(PaymentDeferred):
+                await op.refund(3000, step="b")
+            assert (await op.refund(3000, step="a")).amount_minor == 3000, "the very same may be sent again"
+
+
+async def test_without_keys_silence_is_never_sent_again() -> None:
+    """The gateway would refund twice: a look decides, and at last a person."""
+    async with till(keyed=False) as shop:
+        await shop.paid(TAKE)
+        shop.gateway.will_say("refund", [Unknown("no answer in time")])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred):
+                await op.refund(1000)
+            with pytest.raises(PaymentDeferred):
+                await op.refund(1000)
+        await shop.settle()
+        assert shop.gateway.count("refund") == 1
+
+
+@pytest.mark.parametrize("answer", [Refunded(999, "EUR"), Refunded(1000, "USD"), Charged(1000, "GBP")])
+async def test_an_answer_about_other_figures_is_not_believed(answer: Outcome) -> None:
+    """Another amount or currency than asked stays unknown, with both figures."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        shop.gateway.will_say("refund", [answer])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred):
+                await op.refund(1000)
+        assert "asked for 1000 EUR" in str((await shop.record()).sends[-1].outcome)
+
+
+async def test_an_order_in_hand_is_not_resumed() -> None:
+    """One lease: an agent who refunds and a script that refunds never do so at once."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        async with shop.guard.resume(reference=shop.reference):
+            with pytest.raises(OperationInFlight):
+                async with shop.guard.resume(reference=shop.reference):
+                    pass
+
+
+async def test_only_an_order_with_an_end_is_resumed() -> None:
+    """A reference that nobody has, and an order that still waits."""
+    async with till(otherwise=Does.UNKNOWN) as shop:
+        with pytest.raises(NoSuchOrder):
+            async with shop.guard.resume(reference="7K3M-9QXA-2TFV"):
+                pass
+        with pytest.raises(PaymentDeferred):
+            await shop.run(lambda op: op.charge(TAKE))
+        with pytest.raises(OperationHeld):
+            async with shop.guard.resume(reference=shop.reference):
+                pass
+
+
+async def test_a_resumed_order_is_never_charged_again() -> None:
+    """It has ended: the charge gives what is known, another one is refused."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            assert (await op.charge(TAKE)).payment_id == "pay_1"
+            with pytest.raises((AlreadyFinished, StepMismatch)):
+                await op.charge(Charge(700, "EUR", source="tok_ok"), step="more")
+        assert len(shop.gateway.payments) == 1
