@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, assert_never
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
@@ -15,11 +15,14 @@ from starlette.routing import Route
 from cxguard.demo.gateway.control import control_routes
 from cxguard.demo.gateway.faults import FaultMode
 from cxguard.demo.gateway.ledger import Entered, Ledger, Movement, Payment, Refusal, Request, decline_code
+from cxguard.demo.gateway.spoiling import never_answer, spoilt
+from cxguard.demo.gateway.stripe_face import stripe_routes
 from cxguard.demo.gateway.world import World
 
 AMOUNT_MINOR_MAX = 100_000_000
 KEY_CHARACTERS_MAX = 255
-HANG_SECONDS_MAX = 120.0  # nobody waits longer; then the connection is let go
+PAGE = 100
+METADATA_MAX = 50
 
 
 class _Bad(Exception):
@@ -36,11 +39,13 @@ def make_gateway(ledger: Ledger, world: World) -> Starlette:
     routes = [
         Route("/payments", api.charge, methods=["POST"]),
         Route("/payments", api.find, methods=["GET"]),
+        Route("/payments/list", api.listed, methods=["GET"]),
         Route("/payments/cancel", api.cancel, methods=["POST"]),
         Route("/payments/{id}", api.payment, methods=["GET"]),
         Route("/payments/{id}/captures", api.capture, methods=["POST"]),
         Route("/payments/{id}/refunds", api.refund, methods=["POST"]),
         Route("/ledger", api.everything, methods=["GET"]),
+        *stripe_routes(ledger, world),
         *control_routes(world),
     ]
     return Starlette(routes=routes, exception_handlers={_Bad: _bad})
@@ -65,16 +70,28 @@ class _Api:
             await self._world.hold.stop_here(f"send {send}")
         if mode is FaultMode.DECLINE:
             declined = "card_declined"
+        if mode is FaultMode.LATE:
+            self._world.land_late(lambda: self._ledger.charge(asked, key=key, send=send, declined=declined))
+            return await never_answer(request)
         result = self._ledger.charge(asked, key=key, send=send, declined=declined)
         if isinstance(result, Entered) and not self._world.hold.before_charge:
             await self._world.hold.stop_here(result.payment.id)
-        if mode is FaultMode.TIME_OUT_AFTER:
-            return await _never_answer(request)
-        return _told(result)
+        return await spoilt(mode, request) or _told(result)
 
     async def find(self, request: HttpRequest) -> Response:
         stopped = await self._before_lookup(request)
         return stopped or _payment_answer(self._ledger.by_key(request.query_params.get("key", "")))
+
+    async def listed(self, request: HttpRequest) -> Response:
+        """A page of payments, newest first; `next` is where the following page begins."""
+        stopped = await self._before_lookup(request)
+        if stopped is not None:
+            return stopped
+        asked = request.query_params
+        since, until = float(asked.get("since", "0")), float(asked.get("until", "1e12"))
+        payments = self._ledger.newest(since=since, until=until, after=asked.get("after", ""), limit=PAGE + 1)
+        page, more = payments[:PAGE], len(payments) > PAGE
+        return JSONResponse({"payments": [asdict(each) for each in page], "next": page[-1].id if more else None})
 
     async def payment(self, request: HttpRequest) -> Response:
         stopped = await self._before_lookup(request)
@@ -113,9 +130,7 @@ class _Api:
         if members.get("currency") != payment.currency:
             raise _Bad("currency_differs")
         moved = move(payment.id, key=key, amount_minor=amount_minor)
-        if mode is FaultMode.TIME_OUT_AFTER:
-            return await _never_answer(request)
-        return _moved(moved, currency=payment.currency)
+        return await spoilt(mode, request) or _moved(moved, currency=payment.currency)
 
     async def _before(self, mode: FaultMode, request: HttpRequest) -> Response | None:
         """The faults that strike before any work; None when the work may begin."""
@@ -123,14 +138,14 @@ class _Api:
             case FaultMode.ERROR | FaultMode.REFUSE:
                 return _error(500, "internal_error")
             case FaultMode.TIME_OUT_BEFORE:
-                return await _never_answer(request)
+                return await never_answer(request)
             case FaultMode.SLOW:
                 await asyncio.sleep(self._world.slow_seconds)
                 return None
-            case FaultMode.HEALTHY | FaultMode.TIME_OUT_AFTER | FaultMode.DECLINE | FaultMode.FLAP:
+            case FaultMode.THROTTLE:
+                return JSONResponse({"error": {"code": "too_many"}}, 429, headers={"Retry-After": "1"})
+            case _:  # the others charge first
                 return None
-            case _:
-                assert_never(mode)
 
     async def _before_lookup(self, request: HttpRequest) -> Response | None:
         mode = self._world.mode
@@ -139,7 +154,7 @@ class _Api:
         if not self._world.lookups_too:
             return None
         if mode in (FaultMode.TIME_OUT_BEFORE, FaultMode.TIME_OUT_AFTER):
-            return await _never_answer(request)
+            return await never_answer(request)
         return await self._before(mode, request)
 
 
@@ -155,12 +170,16 @@ async def _members(request: HttpRequest) -> Mapping[str, Any]:
 
 def _asked(members: Mapping[str, Any]) -> Request:
     currency, source, reference = members.get("currency"), members.get("source"), members.get("reference", "")
-    capture = members.get("capture", True)
+    capture, metadata = members.get("capture", True), members.get("metadata", {})
     if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii() and currency.isupper()):
         raise _Bad("invalid_currency")
-    if not (isinstance(source, str) and isinstance(reference, str) and isinstance(capture, bool)):
+    if not (isinstance(source, str) and isinstance(reference, str) and isinstance(capture, bool) and _is_text(metadata)):
         raise _Bad("invalid_request")
-    return Request(amount_minor=_amount(members), currency=currency, source=source, reference=reference[:255], capture=capture)
+    return Request(_amount(members), currency, source, reference[:255], capture, metadata)
+
+
+def _is_text(metadata: Any) -> bool:
+    return isinstance(metadata, dict) and len(metadata) <= METADATA_MAX and all(isinstance(each, str) for each in metadata.values())
 
 
 def _amount(members: Mapping[str, Any]) -> int:
@@ -177,17 +196,6 @@ def _key(request: HttpRequest) -> str | None:
     if len(keys) > 1 or not 1 <= len(keys[0]) <= KEY_CHARACTERS_MAX:
         raise _Bad("invalid_key")
     return keys[0]
-
-
-async def _never_answer(request: HttpRequest) -> Response:
-    """Hang until the caller has gone."""
-    try:
-        async with asyncio.timeout(HANG_SECONDS_MAX):
-            while (await request.receive())["type"] != "http.disconnect":
-                continue
-    except TimeoutError:
-        pass
-    return _error(504, "nobody_is_waiting")
 
 
 def _told(result: Entered | Refusal) -> Response:

@@ -27,6 +27,12 @@ _MEANS = {
     FaultMode.ERROR: "Answers 500. Charges nothing.",
     FaultMode.TIME_OUT_BEFORE: "Never answers. Charges nothing.",
     FaultMode.TIME_OUT_AFTER: "Charges, then never answers.",
+    FaultMode.LATE: "Never answers, and charges some seconds later.",
+    FaultMode.ERROR_AFTER: "Charges, then answers 500.",
+    FaultMode.GARBAGE: "Charges, then answers with unreadable bytes.",
+    FaultMode.HTML: "Charges, then answers with a page, as a proxy would.",
+    FaultMode.HALF: "Charges, then the answer breaks off.",
+    FaultMode.THROTTLE: "Answers 429 and a time to wait. Charges nothing.",
     FaultMode.DECLINE: "Every card is declined.",
     FaultMode.FLAP: "Healthy and 500 by turns, a second each.",
 }
@@ -44,6 +50,8 @@ def control_routes(world: World) -> list[Route]:
         Route("/control/hold", control.hold, methods=["POST"]),
         Route("/control/release", control.release, methods=["POST"]),
         Route("/control/held", control.held, methods=["GET"]),
+        Route("/control/landed", control.landed, methods=["GET"]),
+        Route("/control/webhooks/send", control.send_webhooks, methods=["POST"]),
     ]
 
 
@@ -96,11 +104,24 @@ class _Control:
         seconds = min(float(request.query_params.get("seconds", "10")), HELD_WAIT_SECONDS_MAX)
         return JSONResponse({"held": await self._world.hold.wait_for(count, seconds=seconds)})
 
+    async def landed(self, request: Request) -> Response:
+        """Wait until no late charge is under way any more."""
+        await self._world.late_charges_landed()
+        return JSONResponse(self._state())
+
+    async def send_webhooks(self, request: Request) -> Response:
+        """Send what was held back, in the order asked for."""
+        members = await request.json() if await request.body() else {}
+        sent = await self._world.webhooks.release(order=str(members.get("order", "oldest")), times=min(int(members.get("times", 1)), 5))
+        return JSONResponse({"sent": sent})
+
     async def _apply(self, members: dict[str, Any]) -> None:
         slow_seconds = float(members.get("slow_seconds", self._world.slow_seconds))
         if not 0 <= slow_seconds <= SLOW_SECONDS_MAX:
             raise ScriptError(f"slow_seconds must be 0 to {SLOW_SECONDS_MAX:g}")
         self._world.slow_seconds = slow_seconds
+        self._world.late_seconds = min(max(float(members.get("late_seconds", self._world.late_seconds)), 0.0), SLOW_SECONDS_MAX)
+        self._world.webhooks.set(members)
         self._world.lookups_too = bool(members.get("lookups_too", self._world.lookups_too))
         text = members.get("script") or members.get("mode")
         if text:
@@ -111,6 +132,8 @@ class _Control:
             "mode": self._world.phase_mode,
             "script": script_text(self._world.phases),
             "slow_seconds": self._world.slow_seconds,
+            "late_seconds": self._world.late_seconds,
+            "webhooks": self._world.webhooks.state(),
             "lookups_too": self._world.lookups_too,
             "held": list(self._world.hold.held),
         }

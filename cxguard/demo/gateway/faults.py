@@ -19,6 +19,12 @@ class FaultMode(StrEnum):
     ERROR = "error"  # 500 before anything was done
     TIME_OUT_BEFORE = "time_out_before"  # never answers, charges nothing
     TIME_OUT_AFTER = "time_out_after"  # charges, then never answers
+    LATE = "late"  # takes the request in, never answers, and charges `late_seconds` later
+    ERROR_AFTER = "error_after"  # charges, then answers 500
+    GARBAGE = "garbage"  # charges, then answers with bytes that nobody can read
+    HTML = "html"  # charges, then a proxy answers with a page
+    HALF = "half"  # charges, then the answer breaks off in the middle
+    THROTTLE = "throttle"  # 429 with Retry-After, before anything was done
     DECLINE = "decline"  # every card is declined
     FLAP = "flap"  # healthy and `error` by turns, each for FLAP_SECONDS
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -38,6 +38,7 @@ class Request:
     source: str
     reference: str = ""
     capture: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Payment:
     captured_minor: int
     refunded_minor: int
     created_at: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ class Entered:
 _DECLINES = {"tok_declined": "card_declined", "tok_insufficient": "insufficient_funds", "tok_expired": "expired_card"}
 _PAYMENT = """
     SELECT id, key, amount_minor, currency, source, reference,
-           CASE WHEN refunded >= amount_minor THEN 'refunded' ELSE status END, decline_code, captured_minor, refunded, created_at
+           CASE WHEN refunded > 0 AND refunded >= iif(captured_minor > 0, captured_minor, amount_minor) THEN 'refunded' ELSE status END,
+           decline_code, captured_minor, refunded, created_at, metadata
     FROM (SELECT p.*, (SELECT coalesce(sum(m.amount_minor), 0) FROM movements m
                        WHERE m.payment_id = p.id AND m.kind = 'refund') AS refunded FROM payments p)
 """
@@ -117,10 +120,15 @@ class Ledger:
         sql = "INSERT INTO sends (received_at, key, source, reference, mode, result) VALUES (?, ?, ?, ?, ?, 'nothing') RETURNING number"
         return int(self._db.execute(sql, (self._clock.now(), key, request.source, request.reference, mode)).get)
 
-    def charge(self, request: Request, *, key: str | None, send: int, declined: str) -> Entered | Refusal:
-        """Charge, or replay what this key did before; *declined* is the issuer's code, empty for yes."""
+    def charge(self, request: Request, *, key: str | None, send: int, declined: str, asks: bool = False) -> Entered | Refusal:
+        """Charge, or replay what this key did before.
+
+        Args:
+            declined: the issuer's code, empty for yes.
+            asks: the bank wants one more step from the shopper first (`confirm`).
+        """
         with self._transaction():
-            result = self._known(key, request) or self._new(request, key=key, declined=declined)
+            result = self._known(key, request) or self._new(request, key=key, declined=declined, asks=asks)
             self._answered(send, result)
         return result
 
@@ -129,7 +137,7 @@ class Ledger:
         sql = _PAYMENT + " WHERE key = ? ORDER BY status = 'declined', created_at LIMIT 1"
         row = self._db.execute(sql, (key,)).fetchone()
         if row is not None:
-            return Payment(*row)
+            return _payment(row)
         cancelled = self._db.execute("SELECT 1 FROM keys WHERE key = ? AND cancelled_at IS NOT NULL", (key,)).fetchone()
         return Refusal.KEY_CANCELLED if cancelled else Refusal.NOT_FOUND
 
@@ -141,6 +149,25 @@ class Ledger:
                 self._db.execute("INSERT INTO keys (key, fingerprint, cancelled_at) VALUES (?, '', ?)", (key, self._clock.now()))
                 return Refusal.KEY_CANCELLED
         return found
+
+    def confirm(self, payment_id: str) -> Payment | Refusal:
+        """The shopper did the step at the bank: the payment is charged."""
+        with self._transaction():
+            taken = "UPDATE payments SET status = 'succeeded', captured_minor = amount_minor WHERE id = ? AND status = 'requires_action'"
+            self._db.execute(taken, (payment_id,))
+        return self.payment(payment_id)
+
+    def abandon(self, payment_id: str) -> Payment | Refusal:
+        """Cancel a payment that is not charged yet."""
+        with self._transaction():
+            self._db.execute("UPDATE payments SET status = 'cancelled' WHERE id = ? AND status = 'requires_action'", (payment_id,))
+        return self.payment(payment_id)
+
+    def newest(self, *, since: float = 0.0, until: float = 1e12, after: str = "", limit: int = 100) -> list[Payment]:
+        """Payments made in [since, until), newest first, from after the one called *after* on."""
+        where = " WHERE created_at >= ? AND created_at < ? AND number < coalesce((SELECT number FROM payments WHERE id = ?), 9e15)"
+        sql = _PAYMENT + where + " ORDER BY number DESC LIMIT ?"
+        return [_payment(row) for row in self._db.execute(sql, (since, until, after, limit))]
 
     def capture(self, payment_id: str, *, key: str | None, amount_minor: int) -> Movement | Refusal:
         """Take (part of) a reserved amount, once."""
@@ -162,7 +189,7 @@ class Ledger:
         sends = "SELECT number, received_at, key, source, reference, mode, payment_id, result FROM sends ORDER BY number"
         names = ("number", "received_at", "key", "source", "reference", "mode", "payment_id", "result")
         return {
-            "payments": [asdict(Payment(*row)) for row in self._db.execute(_PAYMENT + " ORDER BY number")],
+            "payments": [asdict(_payment(row)) for row in self._db.execute(_PAYMENT + " ORDER BY number")],
             "movements": [asdict(Movement(*row)) for row in self._db.execute(_MOVEMENT + " ORDER BY number")],
             "sends": [dict(zip(names, row, strict=True)) for row in self._db.execute(sends)],
         }
@@ -186,8 +213,8 @@ class Ledger:
             return Refusal.KEY_MISMATCH
         return Entered(payment, new=False)
 
-    def _new(self, request: Request, *, key: str | None, declined: str) -> Entered:
-        status = "declined" if declined else "succeeded" if request.capture else "authorised"
+    def _new(self, request: Request, *, key: str | None, declined: str, asks: bool) -> Entered:
+        status = "declined" if declined else "requires_action" if asks else "succeeded" if request.capture else "authorised"
         payment = Payment(
             id="pay_" + secrets.token_hex(8),
             key=key,
@@ -200,8 +227,10 @@ class Ledger:
             captured_minor=request.amount_minor if status == "succeeded" else 0,
             refunded_minor=0,
             created_at=self._clock.now(),
+            metadata=dict(request.metadata),
         )
         row = {name: value for name, value in asdict(payment).items() if name != "refunded_minor"}
+        row["metadata"] = json.dumps(row["metadata"])
         self._db.execute(f"INSERT INTO payments ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
         if key is not None and self.keyed:
             keys = "INSERT INTO keys (key, fingerprint, payment_id) VALUES (?, ?, ?)"
@@ -219,7 +248,7 @@ class Ledger:
 
     def _payment(self, payment_id: str) -> Payment | None:
         row = self._db.execute(_PAYMENT + " WHERE id = ?", (payment_id,)).fetchone()
-        return None if row is None else Payment(*row)
+        return None if row is None else _payment(row)
 
     def _known_movement(self, kind: str, payment_id: str, *, key: str | None, amount_minor: int) -> Movement | Refusal | None:
         if key is None or not self.keyed:
@@ -244,7 +273,8 @@ class Ledger:
         payment = self._payment(payment_id)
         if payment is None:
             return Refusal.NOT_FOUND
-        if payment.status == "declined" or amount_minor > payment.amount_minor - payment.refunded_minor:
+        held = payment.captured_minor or (payment.amount_minor if payment.status == "authorised" else 0)
+        if amount_minor > held - payment.refunded_minor:
             return Refusal.AMOUNT
         return self._move("refund", payment_id, key=key, amount_minor=amount_minor)
 
@@ -254,6 +284,11 @@ class Ledger:
         sql = "INSERT INTO movements (id, kind, payment_id, key, amount_minor, created_at) VALUES (?, ?, ?, ?, ?, ?)"
         self._db.execute(sql, tuple(asdict(movement).values()))
         return movement
+
+
+def _payment(row: tuple[Any, ...]) -> Payment:
+    *members, metadata = row
+    return Payment(**dict(zip(Payment.__slots__, (*members, json.loads(metadata)), strict=True)))
 
 
 def _fingerprint(request: Request) -> str:

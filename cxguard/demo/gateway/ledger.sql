@@ -7,10 +7,11 @@ CREATE TABLE IF NOT EXISTS payments (
     currency       TEXT NOT NULL,
     source         TEXT NOT NULL,     -- whose card: what the judge goes by
     reference      TEXT NOT NULL,     -- the shop's name of the order
-    status         TEXT NOT NULL,     -- succeeded, authorised, declined
+    status         TEXT NOT NULL,     -- succeeded, authorised, declined, requires_action, cancelled
     decline_code   TEXT NOT NULL,
     captured_minor INTEGER NOT NULL,
-    created_at     REAL NOT NULL
+    created_at     REAL NOT NULL,
+    metadata       TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE INDEX IF NOT EXISTS payments_by_key ON payments (key);
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from cxguard.clock import Clock, SystemClock
 from cxguard.demo.gateway.faults import FaultMode, Phase, without_flap
+from cxguard.demo.gateway.webhooks import Webhooks
 
 SLOW_SECONDS = 1.5  # under most time-outs, over most people's patience
 ALL_WELL = Phase(FaultMode.HEALTHY)
+LATE_SECONDS = 5.0  # longer than any caller listens
 HOLD_SECONDS_MAX = 60.0  # a test that forgot to release
 
 
@@ -61,11 +63,30 @@ class World:
     clock: Clock = field(default_factory=SystemClock)
     phases: tuple[Phase, ...] = (ALL_WELL,)
     slow_seconds: float = SLOW_SECONDS
+    late_seconds: float = LATE_SECONDS
     lookups_too: bool = False
+    webhooks: Webhooks = field(default_factory=Webhooks)
     hold: Hold = field(default_factory=Hold)
     _phase: Phase = ALL_WELL
     _since: float = 0.0
     _playing: asyncio.Task[None] | None = None
+    _late: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def land_late(self, charge: Callable[[], object]) -> None:
+        """Do *charge* when everybody has stopped listening."""
+
+        async def land() -> None:
+            await asyncio.sleep(self.late_seconds)
+            charge()
+
+        task = asyncio.create_task(land(), name="late charge")
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def late_charges_landed(self) -> None:
+        """Wait until every late charge is in the books."""
+        while self._late:
+            await asyncio.wait(self._late)
 
     @property
     def mode(self) -> FaultMode:

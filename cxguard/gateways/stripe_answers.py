@@ -1,0 +1,236 @@
+"""What Stripe's answers mean: tables from its errors and from the states of a PaymentIntent to outcomes, as data.
+
+Nothing here knows the SDK: `cxguard.gateways.stripe` turns what it raised into a `Failure`, and what it returned into a
+plain mapping. Sources: Stripe's API reference (errors, the PaymentIntent object, idempotent requests) and its list of
+decline codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.gateways.base import KEY_MEMBER
+from cxguard.gateways.http import Phase
+
+GENERIC_CODE = "generic_decline"
+
+# Zero-decimal currencies of ISO 4217 that Stripe charges in hundredths, and three-decimal ones whose last digit must be 0.
+_AS_HUNDREDTHS = frozenset({"ISK", "UGX"})
+_TENS_ONLY = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
+
+_REASONS: Mapping[str, DeclineReason] = {
+    "insufficient_funds": DeclineReason.FUNDS,
+    "expired_card": DeclineReason.EXPIRED,
+    "incorrect_cvc": DeclineReason.DETAILS,
+    "invalid_cvc": DeclineReason.DETAILS,
+    "incorrect_number": DeclineReason.DETAILS,
+    "invalid_number": DeclineReason.DETAILS,
+    "incorrect_zip": DeclineReason.DETAILS,
+    "incorrect_address": DeclineReason.DETAILS,
+    "invalid_expiry_month": DeclineReason.DETAILS,
+    "invalid_expiry_year": DeclineReason.DETAILS,
+    "card_velocity_exceeded": DeclineReason.LIMIT,
+    "withdrawal_count_limit_exceeded": DeclineReason.LIMIT,
+    "invalid_amount": DeclineReason.LIMIT,
+}
+# Whoever holds such a card is never told which of these it was, and neither is a log.
+_NEVER_NAMED = frozenset({
+    "fraudulent", "lost_card", "stolen_card", "pickup_card", "restricted_card", "merchant_blacklist", "security_violation",
+    "stop_payment_order", "highest_risk_level", "elevated_risk_level",
+})  # fmt: skip
+_NEEDS_SHOPPER = frozenset({"authentication_required", "authentication_not_handled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the SDK raised.
+
+    Attributes:
+        kind: the name of its class.
+        phase: how far the request had come, for one without an answer.
+        code: `error.code`, also where the SDK leaves it out.
+        intent: the PaymentIntent that came with the error.
+    """
+
+    kind: str
+    status: int | None = None
+    code: str = ""
+    decline_code: str = ""
+    phase: Phase = Phase.SENT
+    retry_after_seconds: float | None = None
+    intent: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One row of the table: a failure that fits all that is given here has this meaning."""
+
+    kind: str
+    means: Callable[[Failure], Outcome]
+    code: str | None = None
+    phase: Phase | None = None
+
+    def fits(self, failure: Failure) -> bool:
+        return (
+            self.kind == failure.kind
+            and (self.code is None or self.code in (failure.code, failure.decline_code))
+            and (self.phase is None or self.phase is failure.phase)
+        )
+
+
+def _not_sent(_: Failure) -> Outcome:
+    return NotCharged("not sent", retryable=True, reroutable=True)
+
+
+def _no_answer(_: Failure) -> Outcome:
+    return Unknown("no answer")
+
+
+def _needs_shopper(failure: Failure) -> Outcome:
+    return NeedsShopper("authentication_required", resume_url=_resume_url(failure.intent or {}))
+
+
+def _declined(failure: Failure) -> Outcome:
+    return decline(failure.decline_code or failure.code)
+
+
+def _throttled(failure: Failure) -> Outcome:
+    return NotCharged("throttled", retryable=True, retry_after_seconds=failure.retry_after_seconds, reroutable=True)
+
+
+def _another_request(_: Failure) -> Outcome:
+    return Unknown("the key was used for another request")
+
+
+def _in_progress(_: Failure) -> Outcome:
+    return Unknown("processing")
+
+
+def _refused(failure: Failure) -> Outcome:
+    return NotCharged(f"refused: {failure.code or failure.kind}"[:200])
+
+
+def _locked_out(failure: Failure) -> Outcome:
+    return NotCharged(f"refused: {failure.kind}", reroutable=True)
+
+
+def _server_error(failure: Failure) -> Outcome:
+    return Unknown(f"HTTP {failure.status}" if failure.status else "no readable answer")
+
+
+FAILURES: tuple[FailureRow, ...] = (
+    FailureRow("APIConnectionError", _not_sent, phase=Phase.UNSENT),
+    FailureRow("APIConnectionError", _no_answer, phase=Phase.SENT),
+    FailureRow("CardError", _needs_shopper, code="authentication_required"),
+    FailureRow("CardError", _needs_shopper, code="authentication_not_handled"),
+    FailureRow("CardError", _declined),
+    FailureRow("RateLimitError", _throttled),
+    FailureRow("IdempotencyError", _another_request),
+    FailureRow("APIError", _in_progress, code="idempotency_key_in_use"),
+    FailureRow("InvalidRequestError", _in_progress, code="idempotency_key_in_use"),
+    FailureRow("InvalidRequestError", _refused),
+    FailureRow("AuthenticationError", _locked_out),
+    FailureRow("PermissionError", _locked_out),
+    FailureRow("APIError", _server_error),
+)
+
+
+def read_failure(failure: Failure) -> Outcome:
+    """What a failed charge means for the money. What no row fits is unknown."""
+    row = next((row for row in FAILURES if row.fits(failure)), None)
+    return row.means(failure) if row is not None else Unknown(f"unmapped {failure.kind}"[:200])
+
+
+def read_look_up_failure(failure: Failure) -> Outcome:
+    """What a failed question says about the money: nothing."""
+    if failure.kind == "InvalidRequestError" and failure.code == "resource_missing":
+        return Unknown("not_found")
+    return Unknown(f"could not ask: {failure.kind} {failure.code}".rstrip()[:200])
+
+
+def decline(code: str) -> Declined:
+    """A decline by its code, in a class that the shopper may be told."""
+    named = GENERIC_CODE if code in _NEVER_NAMED else code
+    return Declined(_REASONS.get(code, DeclineReason.GENERIC), named)
+
+
+def read_intent(intent: Mapping[str, Any], *, key: str) -> Outcome:
+    """The payment that a PaymentIntent describes."""
+    told = (intent.get("metadata") or {}).get(KEY_MEMBER, key)
+    if told != key:
+        return Unknown("the answer is about another key")
+    amount_minor, currency = intent.get("amount"), intent.get("currency")
+    if type(amount_minor) is not int or amount_minor < 0 or not isinstance(currency, str):
+        return Unknown("an answer without a readable amount and currency")
+    match intent.get("status"):
+        case "succeeded":
+            return _taken(intent, amount_minor, currency.upper())
+        case "requires_capture":
+            return Charged(amount_minor, currency.upper(), payment_id=_text(intent, "id"), captured=False)
+        case "processing":
+            return Unknown("processing")
+        case "requires_action":
+            return NeedsShopper("one more step at the bank", resume_url=_resume_url(intent))
+        case "canceled":
+            return NotCharged("cancelled")
+        case "requires_payment_method" if intent.get("last_payment_error"):
+            return _last_error(intent)
+        case status:
+            return Unknown(f"unreadable status {str(status)[:40]!r}")
+
+
+def _taken(intent: Mapping[str, Any], amount_minor: int, currency: str) -> Outcome:
+    charge = intent.get("latest_charge")
+    returned = charge.get("amount_refunded") if isinstance(charge, Mapping) else 0
+    received = intent.get("amount_received", amount_minor)
+    if isinstance(returned, int) and returned and returned >= received:
+        return Refunded(returned, currency)
+    # of a part that was captured the capture's own line tells: here the whole reservation is what this key stands for
+    return Charged(amount_minor, currency, payment_id=_text(intent, "id"), captured=received >= amount_minor)
+
+
+def _last_error(intent: Mapping[str, Any]) -> Outcome:
+    error = intent["last_payment_error"]
+    code = _text(error, "decline_code") or _text(error, "code")
+    if code in _NEEDS_SHOPPER or _text(error, "code") in _NEEDS_SHOPPER:
+        return NeedsShopper("authentication_required")
+    return decline(code)
+
+
+def read_refund(refund: Mapping[str, Any], *, amount_minor: int, currency: str) -> Outcome:
+    """What became of a refund. A pending one has left the balance and may still come back: it counts when it has arrived."""
+    told = (refund.get("amount"), str(refund.get("currency", "")).upper())
+    if told != (amount_minor, currency):
+        return Unknown(f"asked for {amount_minor} {currency}, told {told[0]} {told[1]}"[:200])
+    match refund.get("status"):
+        case "succeeded":
+            return Refunded(amount_minor, currency, refund_id=_text(refund, "id"))
+        case "pending":
+            return Unknown("processing")
+        case "failed" | "canceled":
+            return NotCharged(f"refund {refund['status']}")
+        case status:
+            return Unknown(f"unreadable status {str(status)[:40]!r}")
+
+
+def cannot_be_charged(amount_minor: int, currency: str) -> str:
+    """Why Stripe could only charge another amount than this, or "". Its own units differ from ISO 4217 for a few currencies."""
+    if currency in _AS_HUNDREDTHS and amount_minor % 100:
+        return f"Stripe counts {currency} in hundredths: give a multiple of 100"
+    if currency in _TENS_ONLY and amount_minor % 10:
+        return f"Stripe rounds {currency} to tens: give a multiple of 10"
+    return ""
+
+
+def _resume_url(intent: Mapping[str, Any]) -> str:
+    action = intent.get("next_action")
+    redirect = action.get("redirect_to_url") if isinstance(action, Mapping) else None
+    return _text(redirect, "url") if isinstance(redirect, Mapping) else ""
+
+
+def _text(members: Any, name: str) -> str:
+    value = members.get(name) if isinstance(members, Mapping) else None
+    return value if isinstance(value, str) else ""
