@@ -34,7 +34,7 @@ from cxguard.engine.stalls import STALLS_COUNTER, StallWatch
 from cxguard.engine.waiting import Waiting
 from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.events import Bus, Event, Listener
-from cxguard.gateways.base import Fact, Gateway
+from cxguard.gateways.base import Closes, Fact, Gateway
 from cxguard.logs import log_event
 from cxguard.rules import Funnel, Rule, Shop, match_rules
 from cxguard.rules.sources import AnySource
@@ -186,6 +186,9 @@ class Guard:
         await self._stalls.stop()
         await self.recorder.stop()
         self._engine.operations.leases.stop()
+        for gateway in self.gateways.values():
+            if isinstance(gateway, Closes):
+                await gateway.aclose()
         await self.store.stop()
         self._engine = None
 

@@ -12,33 +12,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from example_ground import EXAMPLES, client_of, load
 from itsdangerous import TimestampSigner
-from servers import ROOT, Process, Serve, Spawn
+from servers import Process, Serve, Spawn
 from stripe_stand_in import CardError, StripeStandIn
 
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Unknown
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does, FakeGateway
-
-EXAMPLES = ROOT / "examples"
-
-
-def load(name: str) -> ModuleType:
-    """An example's module, as its own process would have it."""
-    path = EXAMPLES / name
-    spec = spec_from_file_location(f"example_{path.parent.name}_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[module.__name__] = module  # Django and pydantic look their caller up there
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -47,30 +34,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-@asynccontextmanager
-async def client_of(app: Any) -> Any:
-    """A browser's session on *app*, whose lifespan runs."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
-        yield client
-
-
-@asynccontextmanager
-async def lifespan(app: Any) -> Any:
-    inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    running = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, inbox.get, outbox.put))
-    for phase in ("startup", "shutdown"):
-        await inbox.put({"type": f"lifespan.{phase}"})
-        assert (await outbox.get())["type"] == f"lifespan.{phase}.complete"
-        if phase == "startup":
-            yield
-    await running
-
-
 def test_every_example_has_a_test_here() -> None:
     """A new folder needs a test of its own, and says in its first lines how it is run."""
-    mine = Path(__file__).read_text("utf-8")
+    mine = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_example*.py"))
     for folder in sorted(path for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__"):
         assert f"_{folder.name}_" in mine, f"no test is named after {folder.name}"
         (module,) = folder.glob("*.py")

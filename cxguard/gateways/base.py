@@ -79,6 +79,13 @@ class ListedPayment:
 
 
 @runtime_checkable
+class Closes(Protocol):
+    """A gateway with connections to close: those of the running event loop. Its next call opens them again."""
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
 class ListsPayments(Protocol):
     """A gateway that can show its books."""
 

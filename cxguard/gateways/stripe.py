@@ -204,11 +204,10 @@ class StripeGateway:
         return {**params, "return_url": self._return_url} if self._return_url and not charge.off_session else params
 
     async def _find(self, key: str) -> Mapping[str, Any] | None:
-        expand = ["data.latest_charge"]
-        found = await self._intents().search_async({"query": f"metadata['{KEY_MEMBER}']:'{key}'", "expand": expand}, self._options())
-        if found.data:
-            return _plain(found.data[0])
-        page = await self._intents().list_async({"limit": LIST_PAGE, "expand": expand}, self._options())
+        found = await self._search(key)
+        if found is not None:
+            return found
+        page = await self._intents().list_async({"limit": LIST_PAGE, "expand": ["data.latest_charge"]}, self._options())
         looked_at = 0
         async for intent in page.auto_paging_iter():
             plain = _plain(intent)
@@ -218,6 +217,15 @@ class StripeGateway:
             if looked_at >= NEWEST_PAYMENTS_MAX:
                 break
         return None
+
+    async def _search(self, key: str) -> Mapping[str, Any] | None:
+        """Stripe has no search for accounts in some countries: then the list alone is looked through."""
+        query: Any = {"query": f"metadata['{KEY_MEMBER}']:'{key}'", "expand": ["data.latest_charge"]}
+        try:
+            found = await self._intents().search_async(query, self._options())
+        except stripe.InvalidRequestError:
+            return None
+        return _plain(found.data[0]) if found.data else None
 
     async def _release(self, intent: Mapping[str, Any], *, key: str, amount_minor: int, currency: str) -> Outcome:
         if amount_minor != intent.get("amount"):
@@ -334,7 +342,7 @@ def _plain(value: Any) -> Mapping[str, Any]:
 
 
 def _captured(intent: Mapping[str, Any], *, amount_minor: int, currency: str) -> Outcome:
-    told = (intent.get("amount_received"), str(intent.get("currency", "")).upper())
+    told = (intent.get("amount_received", intent.get("amount")), str(intent.get("currency", "")).upper())
     if intent.get("status") != "succeeded":
         return Unknown(f"unreadable status {str(intent.get('status'))[:40]!r}")
     if told != (amount_minor, currency):
