@@ -89,7 +89,7 @@ class Closes(Protocol):
 class ListsPayments(Protocol):
     """A gateway that can show its books."""
 
-    def payments(self, *, since: float, until: float) -> AsyncIterator[ListedPayment]:
+    def list_payments(self, *, since: float, until: float) -> AsyncIterator[ListedPayment]:
         """Every payment made in [since, until), in any order.
 
         Raises:

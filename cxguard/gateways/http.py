@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
@@ -12,13 +12,15 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from cxguard.core.outcomes import NotCharged, Outcome, Unknown
-from cxguard.gateways.base import Charge
+from cxguard.errors import GatewayUnreadable
+from cxguard.gateways.base import Charge, ListedPayment
 from cxguard.gateways.http_answers import (
     HttpAnswer,
     HttpMapping,
     PaymentStatus,
     read_capture,
     read_charge,
+    read_list,
     read_look_up,
     read_refund,
 )
@@ -29,6 +31,7 @@ ANSWER_BYTES_MAX = 1_048_576  # an answer about one payment is a few kilobytes
 CONNECT_SECONDS_MAX = 3.0  # a connection that takes longer will not carry a charge in time
 CONNECTIONS_MAX = 500  # in an outage each waiting shopper holds one
 IDLE_SECONDS_MAX = 4.0  # below the usual 5 s of servers, so that we seldom write into a connection that just closed
+LIST_SECONDS = 30.0  # one page of a gateway's books
 MARGIN_SECONDS = 0.05  # our own word comes a little before the caller stops listening: it says more than silence
 
 
@@ -132,6 +135,25 @@ class HttpGateway:
         if not isinstance(answer, HttpAnswer):
             return answer
         return read_refund(answer, amount_minor=amount_minor, currency=currency, key=key, mapping=self._mapping)
+
+    async def list_payments(self, *, since: float, until: float) -> AsyncIterator[ListedPayment]:
+        """Every payment made in [since, until), page by page.
+
+        Raises:
+            GatewayUnreadable: the mapping has no `list_path`, or a page could not be read.
+        """
+        if not self._mapping.list_path:
+            raise GatewayUnreadable(f"{self.name} has no list_path in its HttpMapping: its books cannot be looked at")
+        after: str | None = ""
+        while after is not None:
+            path = _filled(self._mapping.list_path, since=f"{since:.3f}", until=f"{until:.3f}", after=after)
+            answer = await self._call("GET", path, body=None, key=None, timeout_seconds=LIST_SECONDS)
+            page = read_list(answer, mapping=self._mapping) if isinstance(answer, HttpAnswer) else None
+            if page is None or (page[1] == after and after):
+                raise GatewayUnreadable(f"{self.name}: a page of its books could not be read; ask again later")
+            for payment in page[0]:
+                yield payment
+            after = page[1]
 
     async def aclose(self) -> None:
         """Close this event loop's connections."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
-from cxguard.gateways.base import Charge
+from cxguard.gateways.base import OPERATION_MEMBER, Charge, ListedPayment
 
 WHY_CHARACTERS_MAX = 200
 RETRY_AFTER_SECONDS_MAX = 86_400.0
@@ -73,6 +73,10 @@ class HttpMapping:
         not_charged_codes: error codes by which the gateway says that a key stands for nothing and never will.
         not_found_codes: error codes of a look-up that found nothing (with status 404).
         refused_statuses: HTTP statuses of a request that was not worked on at all: wrong call, login, route.
+        list_path: `{since}` and `{until}` are seconds since the epoch, `{after}` is where the last page ended. Empty: the
+            gateway does not show its books.
+        list_member, next_member, created_member, metadata_member: where a page has its payments and the beginning of the
+            next page; where a payment has its time (seconds since the epoch) and what we gave it to carry.
         refuses_before_working: set 429, 503 or both only if the gateway promises that it throttles before any work. A
             503 then counts only with `Retry-After`. Without that promise both are `Unknown`.
     """
@@ -82,6 +86,7 @@ class HttpMapping:
     cancel_path: str = "/payments/cancel"
     capture_path: str = "/payments/{payment_id}/captures"
     refund_path: str = "/payments/{payment_id}/refunds"
+    list_path: str = "/payments/list?since={since}&until={until}&after={after}"
     key_header: str = "Idempotency-Key"
     charge_body: Callable[[Charge], Mapping[str, Any]] = charge_members
     status_member: str = "status"
@@ -93,6 +98,10 @@ class HttpMapping:
     decline_member: str = "decline_code"
     error_member: str = "error.code"
     resume_member: str = "resume_url"
+    list_member: str = "payments"
+    next_member: str = "next"
+    created_member: str = "created_at"
+    metadata_member: str = "metadata"
     statuses: Mapping[str, PaymentStatus] = field(default_factory=lambda: _STATUSES)
     decline_reasons: Mapping[str, DeclineReason] = field(default_factory=lambda: _REASONS)
     not_charged_codes: frozenset[str] = frozenset({"key_cancelled"})
@@ -134,6 +143,9 @@ def read_look_up(answer: HttpAnswer, *, key: str, mapping: HttpMapping) -> Outco
 
 def read_capture(answer: HttpAnswer, *, amount_minor: int, currency: str, key: str, mapping: HttpMapping) -> Outcome:
     """What the answer to a capture means: `Charged` with what was taken, `NotCharged` if it was refused."""
+    code = _code(_members(answer), mapping)
+    if answer.status == 422 and code:
+        return NotCharged(f"refused: {_short(answer, code)}")
     asked = Charge(amount_minor=amount_minor, currency=currency, source="")
     return read_charge(answer, asked=asked, key=key, mapping=mapping)
 
@@ -154,6 +166,30 @@ def read_refund(answer: HttpAnswer, *, amount_minor: int, currency: str, key: st
     if told != (amount_minor, currency):
         return _differs(asked=(amount_minor, currency), told=told)
     return Refunded(amount_minor, currency, refund_id=str(_at(members, mapping.id_member) or ""))
+
+
+def read_list(answer: HttpAnswer, *, mapping: HttpMapping) -> tuple[list[ListedPayment], str | None] | None:
+    """A page of the gateway's books, and where the next one begins. None: it cannot be read, not even in part."""
+    members = _members(answer)
+    rows = _at(members, mapping.list_member) if members is not None and answer.status == 200 else None
+    if members is None or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return None
+    following = _at(members, mapping.next_member)
+    return [_listed(row, mapping) for row in rows], str(following) if following else None
+
+
+def _listed(row: Mapping[str, Any], mapping: HttpMapping) -> ListedPayment:
+    status, key, metadata = _status(row, mapping), _text(row, mapping.key_member), _at(row, mapping.metadata_member)
+    refunded, created_at = _at(row, mapping.refunded_member), _at(row, mapping.created_member)
+    named = metadata.get(OPERATION_MEMBER) if isinstance(metadata, dict) else None
+    return ListedPayment(
+        payment_id=_text(row, mapping.id_member),
+        gateway_key=key,
+        operation_id=named if isinstance(named, str) else "",
+        outcome=_by_status(status, row, mapping) if status is not None else Unknown("unreadable status"),
+        refunded_minor=refunded if _is_amount(refunded) else 0,
+        created_at=float(created_at) if isinstance(created_at, int | float) else 0.0,
+    )
 
 
 def _turned_away(answer: HttpAnswer, mapping: HttpMapping) -> NotCharged | None:

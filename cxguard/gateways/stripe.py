@@ -139,7 +139,7 @@ class StripeGateway:
 
         return await _told(refund, read_failure, seconds=timeout_seconds)
 
-    async def payments(self, *, since: float, until: float) -> AsyncIterator[ListedPayment]:
+    async def list_payments(self, *, since: float, until: float) -> AsyncIterator[ListedPayment]:
         """Every PaymentIntent made in [since, until).
 
         Raises:

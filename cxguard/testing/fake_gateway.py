@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
 from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
-from cxguard.gateways.base import Charge
+from cxguard.gateways.base import OPERATION_MEMBER, Charge, ListedPayment
 
 
 class Does(StrEnum):
@@ -142,7 +142,11 @@ class FakeGateway:
         self.calls.append(Call("charge", key))
         known = self._find(key) if self.keyed else None
         if known is not None:
-            return _outcome(known)
+            same = (known.charge.amount_minor, known.charge.currency) == (charge.amount_minor, charge.currency)
+            cancelled = known.state is PaymentState.CANCELLED
+            return _outcome(known) if same or cancelled else Unknown("the key was used for another request")
+        if charge.source.startswith("tok_declined"):
+            return await self._do(Does.DECLINE, charge, key)
         return await self._do(self._script.popleft() if self._script else self.otherwise, charge, key)
 
     async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
@@ -187,6 +191,13 @@ class FakeGateway:
             return NotCharged("nothing to give back")
         self._replace(payment, replace(payment, refunded_minor=payment.refunded_minor + amount_minor))
         return self._moved.setdefault(key, Refunded(amount_minor, currency, refund_id=f"re_{len(self._moved) + 1}"))
+
+    async def list_payments(self, *, since: float, until: float) -> AsyncIterator[ListedPayment]:
+        """Its whole ledger, whatever the time: it has no clock."""
+        self.calls.append(Call("list", ""))
+        for payment in tuple(self.payments):
+            named = payment.charge.metadata.get(OPERATION_MEMBER, "")
+            yield ListedPayment(payment.id, payment.key, named, _outcome(payment), payment.refunded_minor, since)
 
     async def _do(self, does: Does, charge: Charge, key: str) -> Outcome:
         match does:

@@ -229,12 +229,12 @@ async def test_the_books_are_listed_over_several_pages(gateway_process: Any, key
         for n in range(105):
             await gateway.charge(card(), key=f"{key}-{n}", timeout_seconds=5)
         since = min(payment["created_at"] for payment in gateway_process.payments(f"{key}-0"))
-        listed = [each async for each in gateway.payments(since=since - 1, until=since + 1e6)]
+        listed = [each async for each in gateway.list_payments(since=since - 1, until=since + 1e6)]
         mine = {each.gateway_key for each in listed if each.gateway_key.startswith(key)}
         assert mine == {f"{key}-{n}" for n in range(105)}
         gateway_process.put(mode="error")
         with pytest.raises(GatewayUnreadable):
-            _ = [each async for each in gateway.payments(since=since, until=since + 1e6)]
+            _ = [each async for each in gateway.list_payments(since=since, until=since + 1e6)]
 
 
 # --- webhooks
