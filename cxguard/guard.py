@@ -6,10 +6,10 @@ import asyncio
 import os
 import secrets as random_names
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from cxguard.clock import Clock, SystemClock
 from cxguard.config import Secrets, Settings
@@ -17,24 +17,23 @@ from cxguard.core.answer import SPECS, AnswerSpec, Situation
 from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.honesty import check_honesty
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Outcome
 from cxguard.engine.breakers import Breakers
+from cxguard.engine.bridge import Bridge
 from cxguard.engine.duties import Duties
 from cxguard.engine.engine import Engine, Timeouts
 from cxguard.engine.leases import Leases
-from cxguard.engine.library import OperationScope, Purpose, owner_pseudonym
-from cxguard.engine.noting import note_outcome
+from cxguard.engine.library import Purpose, owner_pseudonym
 from cxguard.engine.operations import Operations
 from cxguard.engine.placing import Rerun
 from cxguard.engine.queue import FallbackQueue
 from cxguard.engine.recorder import Recorder
-from cxguard.engine.resuming import ResumedScope
 from cxguard.engine.secrets import file_of, secrets_of
 from cxguard.engine.stalls import STALLS_COUNTER, StallWatch
 from cxguard.engine.waiting import Waiting
 from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.events import Bus, Event, Listener
-from cxguard.gateways.base import Closes, Fact, Gateway
+from cxguard.gateways.base import Closes, Gateway
+from cxguard.library import Library
 from cxguard.logs import log_event
 from cxguard.rules import Funnel, Rule, Shop, match_rules
 from cxguard.rules.sources import AnySource
@@ -43,6 +42,8 @@ from cxguard.stores.address import open_store
 from cxguard.stores.base import Store
 from cxguard.stores.memory import MemoryStore
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -53,7 +54,7 @@ class Mode(StrEnum):
     WATCH = "watch"  # changes no byte and holds no request: records what it would have done
 
 
-class Guard:
+class Guard(Library):
     """One shop's guard.
 
     Args:
@@ -131,6 +132,9 @@ class Guard:
         self._starting: asyncio.Lock | None = None
         self._rerun: Rerun | None = None
         self._stalls = StallWatch(self._stalled)
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bridge = Bridge(lambda: self._loop if self._pid == os.getpid() else None)
         self.runs: set[asyncio.Task[Any]] = set()
 
     # --- life
@@ -161,6 +165,7 @@ class Guard:
             ConfigurationError: it can never work as it is set.
             StoreUnavailable: the store does not answer now; try again later.
         """
+        self._forget_parent()
         if self._engine is not None:
             return
         self._starting = self._starting or asyncio.Lock()
@@ -170,6 +175,7 @@ class Guard:
                 self._engine = self._build(
                     await secrets_of(self.store, file_of(self.store), namespace=self.namespace, given=self._given_secrets)
                 )
+                self._loop = asyncio.get_running_loop()
                 self._engine.operations.leases.start()
                 if duties and self._duties_wanted and self.mode is Mode.GUARD:
                     self.start_duties()
@@ -190,7 +196,7 @@ class Guard:
             if isinstance(gateway, Closes):
                 await gateway.aclose()
         await self.store.stop()
-        self._engine = None
+        self._engine = self._loop = self._starting = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -198,6 +204,23 @@ class Guard:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
+
+    def __enter__(self) -> Self:
+        """Start it for code that is not async: `with guard: guard.sync.run(...)`."""
+        self.sync.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.sync.stop()
+
+    def _forget_parent(self) -> None:
+        """After a fork: the parent's loop, heartbeat and unwritten facts are the parent's."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._engine = self._loop = self._starting = self._duties = None
+            self.runs = set()
+            self._stalls = StallWatch(self._stalled)
+            self.recorder = Recorder(self.store, self.clock, namespace=self.namespace, bus=self.bus)
 
     async def finish_runs(self) -> None:
         """Wait for the runs of clients that have gone, as long as any run may take."""
@@ -231,91 +254,6 @@ class Guard:
             await self._duties.stop()
             self._duties = None
 
-    # --- the library
-
-    def operation(
-        self,
-        *,
-        purpose: str,
-        key: str,
-        owner: str,
-        amount_minor: int | None = None,
-        currency: str | None = None,
-        deadline_seconds: float = 30.0,
-    ) -> OperationScope:
-        """One operation of a script, job or webhook: `async with guard.operation(...) as op:`.
-
-        On a finished one `op.answer` is set. Leaving normally finishes; leaving by an exception frees the key when nothing
-        was sent, and otherwise lets what was sent be resolved.
-
-        Args:
-            purpose: what it does; part of its name, so that "pay order" and "refund order" never meet.
-            key: names the thing that must happen once, an order number for instance.
-            owner: whose it is.
-
-        Raises (on entering):
-            OperationInFlight, OperationHeld, StoreUnavailable.
-        """
-        kept = self.purposes.setdefault(purpose, Purpose(purpose))  # known to the queue from now on: an unknown is resolved by itself
-        return OperationScope(
-            self, kept, key=key, owner=owner, amount_minor=amount_minor, currency=currency, deadline_seconds=deadline_seconds
-        )
-
-    def resume(self, *, reference: str, deadline_seconds: float = 30.0) -> ResumedScope:
-        """Come back to a paid order: `async with guard.resume(reference="7K3M-9QXA-2TFV") as op: await op.refund(500)`.
-
-        The order's state stays as it is; only its money moves, under its one lease.
-
-        Raises (on entering):
-            NoSuchOrder: there is none of this name.
-            OperationInFlight: somebody has it in hand now.
-            OperationHeld: it is still on its way, and has nothing to capture or refund yet.
-        """
-        return ResumedScope(self, reference=reference, deadline_seconds=deadline_seconds)
-
-    async def run(self, call: Callable[..., Awaitable[T]], *args: Any, purpose: str, key: str, owner: str, **options: Any) -> T:
-        """Run `call(op, *args)` once in the operation's life, and give its kept result ever after.
-
-        Raises:
-            OperationInFlight, OperationHeld: nothing was run.
-            PaymentDeclined, PaymentDeferred: as `op.charge` says.
-            TypeError: the result cannot be kept as JSON.
-        """
-        async with self.operation(purpose=purpose, key=key, owner=owner, **options) as op:
-            if not op.finished:
-                op.keep(await call(op, *args))
-            kept: T = op.answer
-            return kept
-
-    async def note(
-        self,
-        outcome: Outcome | Fact,
-        *,
-        event_id: str = "",
-        gateway_key: str | None = None,
-        reference: str | None = None,
-        source: str = "webhook",
-    ) -> Operation:
-        """Bring proof of what became of a payment: from a webhook, a look-up, a person.
-
-        Args:
-            outcome: a gateway's `Fact`, as `read_webhook` gives it, says all of the rest itself.
-            event_id: the sender's own id of the fact: a second time changes nothing.
-            gateway_key, reference: which payment; one of the two. A key that no record knows makes a stub for the desk.
-
-        Raises:
-            KeyError: no record has this reference.
-            ConfigurationError: no event id, or not exactly one of key and reference.
-        """
-        if isinstance(outcome, Fact):
-            fact = {name: getattr(outcome, name) for name in outcome.__slots__}
-            return await note_outcome(self.engine, **fact)
-        if not event_id:
-            raise ConfigurationError("guard.note needs event_id=, the sender's own id of the fact: else a repetition would count twice")
-        return await note_outcome(
-            self.engine, outcome, event_id=event_id, gateway_key=gateway_key, reference=reference, source=source
-        )
-
     def emit(self, name: str, operation: Operation | None = None, **detail: Any) -> None:
         """Tell the listeners a fact, about an operation or about none."""
         if operation is not None:
@@ -337,7 +275,7 @@ class Guard:
         return file_of(self.store) is not None or isinstance(self.store, MemoryStore)
 
     def _build(self, secrets: Secrets) -> Engine:
-        waiting = Waiting()
+        waiting = Waiting(self.clock)
         leases = Leases(self.store, self.clock, beat_seconds=self.settings.heartbeat_seconds, on_lost=lambda id: None)
         operations = Operations(
             self.store, self.clock, leases, self.bus, namespace=self.namespace, holder=_holder(), waiting=waiting

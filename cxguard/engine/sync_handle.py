@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxguard.core.outcomes import Charged, Refunded
+from cxguard.engine.bridge import refuse_in_a_loop, result_of
 from cxguard.gateways.base import Charge
 
 if TYPE_CHECKING:
@@ -52,10 +53,15 @@ class SyncOperation:
         return self._wait(step())
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None or self._loop is running_loop():
+        try:
+            refuse_in_a_loop()
+        except RuntimeError:
             coroutine.close()
-            raise RuntimeError("op.sync is for worker threads: in async code use `await op.charge(...)`")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+            raise
+        if self._loop is None:
+            coroutine.close()
+            raise RuntimeError("this operation was made outside of an event loop: open it with guard.sync.operation(...)")
+        return result_of(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

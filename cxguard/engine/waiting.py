@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from cxguard.clock import Clock
 from cxguard.core.operation import Operation
 from cxguard.stores.base import Store
 
@@ -15,7 +16,8 @@ WAITERS_MAX = 10_000  # duplicates that may wait at once; more are told "in flig
 class Waiting:
     """Who waits for which operation, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._count = 0
 
@@ -52,8 +54,12 @@ class Waiting:
                 self.ended(seen.id)  # one looks for all
                 return True
             done, _ = await asyncio.wait({waiter}, timeout=self.look_seconds)
-            if done:
+            if done or self._lapsed(there):
                 return True
+
+    def _lapsed(self, there: Operation) -> bool:
+        """Its holder is gone, as far as our clock can say: the store, asked again, knows."""
+        return there.lease is not None and there.lease.until <= self._clock.now()
 
     def _forget(self, id: str, waiter: asyncio.Future[None]) -> None:
         waiters = self._waiters.get(id, set())
@@ -63,7 +69,7 @@ class Waiting:
 
 
 def _moved_on(there: Operation, seen: Operation) -> bool:
-    """Its lease ended or went to another, or lapsed and can be taken over (its time is over on any clock)."""
+    """Its lease ended or went to another."""
     mine, now = seen.lease, there.lease
     return now is None or mine is None or now.token != mine.token
 

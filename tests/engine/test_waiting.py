@@ -32,7 +32,7 @@ async def waiters(waiting: Waiting, world: DeskWorld, seen: Operation, count: in
 async def test_many_who_wait_look_less_often() -> None:
     """All together read no more often than the limit says; a few look four times a second."""
     async with desk_world() as world:
-        waiting, seen = Waiting(), await held_elsewhere(world)
+        waiting, seen = Waiting(world.clock), await held_elsewhere(world)
         assert waiting.look_seconds == LOOK_SECONDS
         tasks = await waiters(waiting, world, seen, 2 * LOOKS_PER_SECOND_MAX)
         assert waiting.look_seconds == 2.0
@@ -44,10 +44,19 @@ async def test_many_who_wait_look_less_often() -> None:
 async def test_whoever_sees_the_change_wakes_all_others() -> None:
     """The record was ended by another process, which wakes nobody here; one look is enough for everybody."""
     async with desk_world() as world:
-        waiting, seen = Waiting(), await held_elsewhere(world)
+        waiting, seen = Waiting(world.clock), await held_elsewhere(world)
         tasks = await waiters(waiting, world, seen, 5 * LOOKS_PER_SECOND_MAX)
         assert seen.lease is not None
         await world.guard.store.save(replace(seen, lease=None), token=seen.lease.token, keep_lease=False)
         assert await waiting.for_change(world.guard.store, seen, seconds=3_600)
         async with asyncio.timeout(2):
             assert all(await asyncio.gather(*tasks))
+
+
+async def test_a_lease_that_lapses_is_noticed_by_who_waits() -> None:
+    """Its holder was killed: nobody tells of it, and the one who waits takes over as soon as that may be."""
+    async with desk_world() as world:
+        waiting, seen = Waiting(world.clock), await held_elsewhere(world)
+        world.clock.advance(31.0)
+        async with asyncio.timeout(5):
+            assert await waiting.for_change(world.guard.store, seen, seconds=3_600)

@@ -20,7 +20,7 @@ LAYERS = {
     "start": ("cli", "demo"),
     "edges": ("asgi", "dashboard", "worker"),
     "render": ("render",),
-    "facade": ("guard", ""),  # the empty name is `cxguard` itself
+    "facade": ("guard", "library", ""),  # the empty name is `cxguard` itself
     "shell": ("engine",),
     "input and output": ("stores", "gateways", "seal"),
     "base": ("core", "rules", "config", "secret_file", "events", "logs", "errors", "clock"),

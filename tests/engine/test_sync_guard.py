@@ -1,0 +1,197 @@
+"""The library for code that is not async: one bridge, in scripts, threads, beside a server's loop, and after a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shopworld import KEYS, SECRET, SHOP
+
+from cxguard.engine.handle import current_operation
+from cxguard.engine.library import Purpose
+from cxguard.errors import OperationInFlight, PaymentDeclined, StepMismatch
+from cxguard.gateways.base import Charge
+from cxguard.guard import Guard
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import ManualClock
+from cxguard.testing.fake_gateway import Does, FakeGateway
+
+BUY = Charge(4999, "EUR", source="tok_ok")
+NAMED: dict[str, Any] = {"purpose": "order", "key": "o1", "owner": "ann"}
+
+
+def make(gateway: FakeGateway, **options: Any) -> Guard:
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    return Guard(store, shop=SHOP, gateways=[gateway], secret=SECRET, keys=KEYS, duties=False, clock=clock, **options)
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway()
+
+
+@pytest.fixture
+def guard(gateway: FakeGateway) -> Iterator[Guard]:
+    with make(gateway, purposes=[Purpose("order", wait_seconds=10.0)]) as guard:
+        yield guard
+
+
+def pay(op: Any, charge: Charge = BUY) -> dict[str, str]:
+    return {"payment": op.charge(charge).payment_id}
+
+
+def test_a_script_pays_once(guard: Guard, gateway: FakeGateway) -> None:
+    """Run twice, charged once, the same result."""
+    first = guard.sync.run(pay, **NAMED)
+    assert guard.sync.run(pay, **NAMED) == first == {"payment": "pay_1"}
+    assert len(gateway.standing) == 1
+
+
+def test_the_body_runs_in_the_callers_own_thread(guard: Guard) -> None:
+    """Its database connections and its context are there."""
+    threads = []
+
+    def call(op: Any) -> int:
+        threads.append(threading.current_thread())
+        assert current_operation().id == op.id
+        return 1
+
+    guard.sync.run(call, **NAMED)
+    assert threads == [threading.current_thread()]
+
+
+def test_twenty_threads_pay_one_order_once(guard: Guard, gateway: FakeGateway) -> None:
+    """As many workers as one likes: each gets the one result."""
+    barrier = threading.Barrier(20)
+
+    def work(_: int) -> Any:
+        barrier.wait()
+        return guard.sync.run(pay, **NAMED)
+
+    with ThreadPoolExecutor(20) as pool:
+        results = list(pool.map(work, range(20)))
+    assert results == [{"payment": "pay_1"}] * 20
+    assert len(gateway.standing) == 1
+
+
+def test_the_longer_form(guard: Guard, gateway: FakeGateway) -> None:
+    """`with guard.sync.operation(...)`: steps, charge, capture, refund, and what was kept."""
+    with guard.sync.operation(**NAMED) as op:
+        assert not op.finished
+        assert op.step("number", lambda: 7) == 7
+        op.charge(Charge(4999, "EUR", source="tok_ok", capture=False))
+        op.capture()
+        op.keep({"number": 7})
+        reference = op.reference
+    with guard.sync.operation(**NAMED) as op:
+        assert (op.finished, op.answer) == (True, {"number": 7})
+    with guard.sync.resume(reference=reference) as op:
+        assert op.refund(1000).amount_minor == 1000
+    assert gateway.payments[0].refunded_minor == 1000
+
+
+def test_what_the_body_raises_comes_out_and_frees_the_key(guard: Guard) -> None:
+    """Nothing was sent: the next run begins anew."""
+
+    class Mine(Exception):
+        pass
+
+    with pytest.raises(Mine), guard.sync.operation(**NAMED):
+        raise Mine
+    assert guard.sync.run(lambda op: 2, **NAMED) == 2
+
+
+def test_a_decline_comes_out_as_such(guard: Guard, gateway: FakeGateway) -> None:
+    """Also when asked again."""
+    gateway.will(Does.DECLINE)
+    for _ in range(2):
+        with pytest.raises(PaymentDeclined):
+            guard.sync.run(pay, **NAMED)
+
+
+def test_misuse_is_named(guard: Guard) -> None:
+    """Other figures under one step, and missing names."""
+    with guard.sync.operation(**NAMED) as op:
+        op.charge(BUY)
+        with pytest.raises(StepMismatch):
+            op.charge(Charge(1, "EUR", source="tok_ok"))
+    with pytest.raises(TypeError, match="purpose"):
+        guard.sync.run(pay)
+
+
+@pytest.mark.asyncio
+async def test_async_code_is_told_what_to_write(gateway: FakeGateway) -> None:
+    """Waiting for the loop in the loop would be waiting for ever."""
+    guard = make(gateway)
+    with pytest.raises(RuntimeError, match=r"await guard\.run"):
+        guard.sync.run(pay, **NAMED)
+    with pytest.raises(RuntimeError, match=r"await guard\.run"):
+        guard.sync.note(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.asyncio
+async def test_a_sync_view_beside_a_server_uses_the_servers_loop(gateway: FakeGateway) -> None:
+    """The guard lives in the server's loop; a view in a worker thread makes no second one."""
+    async with make(gateway) as guard:
+        before = threading.active_count()
+        assert await asyncio.to_thread(guard.sync.run, pay, **NAMED) == {"payment": "pay_1"}
+        assert threading.active_count() <= before + 1, "the worker thread, and no bridge"
+        with pytest.raises(OperationInFlight):
+            async with guard.operation(**NAMED | {"key": "o2"}):
+                await asyncio.to_thread(guard.sync.run, pay, **NAMED | {"key": "o2"})
+
+
+def test_it_starts_by_itself(gateway: FakeGateway) -> None:
+    """A script without `with`: the first call opens what it needs."""
+    guard = make(gateway)
+    assert guard.sync.run(pay, **NAMED) == {"payment": "pay_1"}
+    guard.sync.stop()
+    assert not guard.started
+
+
+SCRIPT = """
+import os, sys
+from cxguard import Charge, Guard, Shop
+from cxguard.testing.fake_gateway import FakeGateway
+
+guard = Guard("sqlite:///" + sys.argv[1], shop=Shop("Fern & Co", url="/"), gateways=[FakeGateway()], duties=False)
+
+def pay(op):
+    return op.charge(Charge(4999, "EUR", source="tok_ok")).payment_id
+
+print("parent", guard.sync.run(pay, purpose="order", key="before", owner="ann"))
+sys.stdout.flush()
+children = []
+for n in range(3):
+    pid = os.fork()
+    if pid == 0:
+        own = guard.sync.run(pay, purpose="order", key=f"child {n}", owner="ann")
+        print("child", own, guard.sync.run(pay, purpose="order", key="before", owner="ann"))
+        sys.stdout.flush()
+        guard.sync.stop()
+        os._exit(0)
+    children.append(pid)
+assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0, 0]
+print("after", guard.sync.run(pay, purpose="order", key="after", owner="ann"))
+"""
+
+
+def test_prefork_workers_begin_anew(tmp_path: Path) -> None:
+    """The parent used the guard, then forked: each child has a loop, a heartbeat and connections of its own."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, str(script), str(tmp_path / "shop.db")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert ended.returncode == 0, ended.stderr
+    lines = [line for line in ended.stdout.splitlines() if line.startswith(("parent", "child", "after"))]
+    assert lines.count("child pay_2 pay_1") == 3, ended.stdout
+    assert (lines[0], lines[-1]) == ("parent pay_1", "after pay_2")
