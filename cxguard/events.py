@@ -58,6 +58,7 @@ EVENTS: Mapping[str, EventKind] = {
         "a line was written and a gateway is about to be called", "gateway", "kind", "number", "generation", "amount_minor", "currency"
     ),
     "payment.answered": _kind("a gateway answered a send", "gateway", "kind", "number", "outcome", "why", "duration_seconds"),
+    "payment.rerouted": _kind("surely not charged at one gateway, so the next one is asked", "gateway", "to", "why"),
     "payment.noted": _kind("a fact about a payment came from elsewhere", "source", "kind", "outcome", "stub"),
     "payment.looked_up": _kind("a gateway was asked what became of a payment, and could not say yet", "gateway", "outcome", "why"),
     "payment.resolved": _kind("an unknown payment is known now", "gateway", "outcome", "how", "duration_seconds"),

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets as random_names
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -122,6 +122,7 @@ class Guard(Library):
             self.bus.listen(listener)
         self.purposes = {purpose.name: purpose for purpose in purposes}
         self.gateways = _by_name(gateways)
+        _check_gateways(self.gateways, self.rules, self.purposes.values())
         self.recorder = Recorder(self.store, self.clock, namespace=namespace, bus=self.bus)
         self._given_secrets = (secret, keys)
         self._timeouts = timeouts or Timeouts()
@@ -308,6 +309,17 @@ def _by_name(gateways: Sequence[Gateway]) -> dict[str, Gateway]:
     if len(named) != len(gateways):
         raise ConfigurationError("two gateways have the same name: give each account and mode a name of its own")
     return named
+
+
+def _check_gateways(gateways: Mapping[str, Gateway], rules: Sequence[Rule], purposes: Iterable[Purpose]) -> None:
+    """Refuse a name that no gateway has: it would be found out by a shopper."""
+    named = [(f'Rule("{rule.match}")', rule.gateways) for rule in rules]
+    named += [(f'Purpose("{purpose.name}")', purpose.gateways) for purpose in purposes]
+    known = ", ".join(map(repr, gateways)) or "none"
+    for where, names in named:
+        for name in names:
+            if name not in gateways:
+                raise ConfigurationError(f"{where} names the gateway {name!r}; the guard has {known}: add it to Guard(..., gateways=[...])")
 
 
 def _holder() -> str:

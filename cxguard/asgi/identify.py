@@ -96,7 +96,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
         again=lambda there: _record(guard, engine, identity, f"{key}\x1fagain:{there.reference}"),
         tenor=_tenor_of(rule, may_keep=may_keep),
         deadline=engine.clock.monotonic() + rule.deadline_seconds,
-        gateway=rule.gateway,
+        gateways=rule.gateways,
         rerun_safe=rule.rerun_safe,
     )
 

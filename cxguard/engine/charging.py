@@ -88,7 +88,7 @@ async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gatew
     ticket = engine.breakers.admit(gateway.name, "charge", queued=work.queued, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
         work.turned_away = ticket.by_ramp
-        return NotCharged(why=GATEWAY_DOWN, retry_after_seconds=ticket.retry_after_seconds)
+        return NotCharged(why=GATEWAY_DOWN, retry_after_seconds=ticket.retry_after_seconds, reroutable=True)
     started, claims = engine.clock.monotonic(), work.operation.claims
     try:
         send = await _write_line(engine, work, charge, gateway=gateway, key=key, step=step)

@@ -44,7 +44,7 @@ class Submission:
     again: Callable[[Operation], Operation]
     tenor: Tenor
     deadline: float
-    gateway: str | None = None
+    gateways: tuple[str, ...] = ()
     rerun_safe: bool = False
     blocked: Rejected | None = None
 
@@ -116,7 +116,7 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
     if entered.lease is None:
         return Begun(entered.do, entered.operation, claim=entered.claim)
     work = Work(operation=entered.operation, lease=entered.lease, deadline=submission.deadline)
-    handle = OperationHandle(engine, work, gateway=submission.gateway)
+    handle = OperationHandle(engine, work, gateways=submission.gateways)
     try:
         if entered.do is not Do.RUN:
             return await _take_up(engine, submission, entered, handle)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
@@ -23,10 +24,11 @@ from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
 from cxguard.engine.looking import look
 from cxguard.engine.moving import Movement, move_money
+from cxguard.engine.routing import Route, is_of_step, may_go_on, routes_of
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.engine.unguarded import UnguardedOperation
-from cxguard.errors import AlreadyFinished, ConfigurationError, PaymentDeclined, PaymentDeferred, StepMismatch, StepUnfinished
-from cxguard.gateways.base import Charge, Gateway
+from cxguard.errors import AlreadyFinished, PaymentDeclined, PaymentDeferred, StepMismatch, StepUnfinished
+from cxguard.gateways.base import Charge
 
 T = TypeVar("T")
 
@@ -49,10 +51,10 @@ class Deferral:
 class OperationHandle:
     """One operation in hand. Lives as long as the request, script or worker run that holds its lease."""
 
-    def __init__(self, engine: Engine, work: Work, *, gateway: str | None = None, finished: bool = False) -> None:
+    def __init__(self, engine: Engine, work: Work, *, gateways: Sequence[str] = (), finished: bool = False) -> None:
         self._engine = engine
         self._work = work
-        self._gateway = gateway
+        self._gateways = tuple(gateways)
         self._finished = finished
         self._loop = running_loop()
         self._turn = asyncio.Lock()
@@ -204,25 +206,44 @@ class OperationHandle:
         asked = (charge.amount_minor, charge.currency)
         if operation.amount_minor is not None and accepted != asked:
             raise StepMismatch(f"accepted were {accepted[0]} {accepted[1]}, not {asked[0]} {asked[1]}: nothing was sent; open a new order")
-        others_asked = {send.key for send in self._sends_of(step) if (send.amount_minor, send.currency) != asked}
+        own = [send for send in operation.sends if is_of_step(send.step, step) and send.generation == operation.generation]
+        others_asked = {send.key for send in own if (send.amount_minor, send.currency) != asked}
         if any(standing_outcome(operation, key) is not None for key in others_asked):
             raise StepMismatch(f"{step!r} was sent with other figures before: give each charge a step name of its own")
-        others = {*self.money.charged_keys, *self.money.unknown_keys} - {send.key for send in self._sends_of(step)}
+        others = {*self.money.charged_keys, *self.money.unknown_keys} - {send.key for send in own}
         if others:
             raise StepMismatch("another charge of this order stands or is unknown: one charge for one order")
 
     async def _outcome_of(self, charge: Charge, step: str) -> Outcome:
-        """What is known of this step's key; else one send. An unknown is looked up once, never charged by another way."""
-        gateway, key = self._pick_gateway(), self._key_for(charge, step)
-        known = standing_outcome(self._work.operation, key)
-        if known is None and self._finished:
+        """What is known of this step, at whichever gateway; else one send, or one after the other to each gateway."""
+        routes = routes_of(self._engine, charge, named=self._gateways, step=step, operation_id=self.id)
+        for route in routes:
+            known = standing_outcome(self._work.operation, self._key_for(route.charge, route.step))
+            if known is not None:
+                return await self._looked_up(known, route)
+        if self._finished:
             raise AlreadyFinished(f"order {self.reference} has ended without this charge: nothing was sent")
-        if known is None:
-            known = await send_charge(self._engine, self._work, charge, gateway=gateway, key=key, step=step)
-        if isinstance(known, Unknown):
-            await look(self._engine, self._work, gateway=gateway, key=key)
-            known = standing_outcome(self._work.operation, key) or known
-        return known
+        return await self._send_along(routes)
+
+    async def _send_along(self, routes: Sequence[Route]) -> Outcome:
+        for route, following in pairwise((*routes, None)):
+            assert route is not None
+            key = self._key_for(route.charge, route.step)
+            known = await send_charge(self._engine, self._work, route.charge, gateway=route.gateway, key=key, step=route.step)
+            if following is None or not may_go_on(known):
+                return await self._looked_up(known, route)
+            detail = {"gateway": route.gateway.name, "to": following.gateway.name, "why": getattr(known, "why", "")}
+            self._work.operation = remember(self._work.operation, self._engine.operations.entry("payment.rerouted", **detail))
+            self._engine.operations.emit("payment.rerouted", self._work.operation, **detail)
+        raise AssertionError("there is always a first gateway")
+
+    async def _looked_up(self, known: Outcome, route: Route) -> Outcome:
+        """An unknown is looked up once, never charged by another way."""
+        if not isinstance(known, Unknown):
+            return known
+        key = self._key_for(route.charge, route.step)
+        await look(self._engine, self._work, gateway=route.gateway, key=key)
+        return standing_outcome(self._work.operation, key) or known
 
     def _sends_of(self, step: str) -> list[Send]:
         operation = self._work.operation
@@ -236,13 +257,6 @@ class OperationHandle:
             return self.gateway_key(step)
         baskets = len({send.key for send in before})
         return names.gateway_key(self.id, step=f"{step}~{baskets}", generation=self.generation)
-
-    def _pick_gateway(self) -> Gateway:
-        name = self._gateway or next(iter(self._engine.gateways), "")
-        gateway = self._engine.gateway(name)
-        if gateway is None:
-            raise ConfigurationError("no gateway to charge with: Guard(..., gateways=[HttpGateway(...)])")
-        return gateway
 
     def _told(self, outcome: Outcome) -> Charged:
         match outcome:

@@ -40,6 +40,7 @@ class Purpose:
         wait_seconds: how long `guard.run` waits for the same operation elsewhere before it says "in flight".
         queue_seconds: the order's own end, when it is kept.
         keep_seconds: how long a result can be given again.
+        gateways: what `op.charge` charges with, by name and in order; see `Rule.gateway`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Purpose:
     wait_seconds: float = 0.0
     queue_seconds: float = _DAY
     keep_seconds: float = 30 * _DAY
+    gateways: tuple[str, ...] = ()
 
 
 class Owned(Protocol):
@@ -122,7 +124,7 @@ class OperationScope:
         engine = self._guard.engine
         submission = self._submission(engine)
         begun = await begin_or_wait(engine, submission, wait_seconds=self._purpose.wait_seconds)
-        self._op = _in_hand(engine, begun)
+        self._op = _in_hand(engine, begun, gateways=self._purpose.gateways)
         self._token = CURRENT.set(self._op)
         return self._op
 
@@ -157,6 +159,7 @@ class OperationScope:
             again=lambda there: fresh,
             tenor=_tenor(purpose),
             deadline=engine.clock.monotonic() + self._deadline_seconds,
+            gateways=purpose.gateways,
         )
 
     def _fresh(self, engine: Engine) -> Operation:
@@ -191,14 +194,14 @@ def _tenor(purpose: Purpose) -> Tenor:
     return Tenor(may_keep=kept, has_later=True, ask=None, queue_seconds=purpose.queue_seconds, keep_seconds=purpose.keep_seconds)
 
 
-def _in_hand(engine: Engine, begun: Begun) -> LibraryOperation:
+def _in_hand(engine: Engine, begun: Begun, *, gateways: tuple[str, ...]) -> LibraryOperation:
     """The operation for the script: to run, or finished.
 
     Raises:
         OperationInFlight, OperationHeld, KeyMismatch: nothing may be run.
     """
     if begun.handle is not None:
-        return LibraryOperation(engine, begun.handle.work)
+        return LibraryOperation(engine, begun.handle.work, gateways=gateways)
     operation = begun.operation
     if begun.do is Do.MISMATCH:
         raise KeyMismatch(f"order {operation.reference} was begun with another amount or currency: use a new key for another payment")

@@ -48,7 +48,7 @@ class Placing:
     async def place(self, work: Work) -> None:
         """Place a kept (or complete a paid) order, as the rule's `later` says; conclude like any run."""
         await self._start(work)
-        handle = OperationHandle(self.engine, work, gateway=self.rulings.gateway_name(work.operation))
+        handle = OperationHandle(self.engine, work, gateways=self.rulings.gateway_names(work.operation))
         reading, answer = await self._unless_cancelled(handle)
         told = await end_run(self.engine, handle, self.rulings.tenor(work.operation), reading=reading, answer=answer)
         if told.operation.state is State.FINISHED and told.operation.money is MoneyState.CHARGED:

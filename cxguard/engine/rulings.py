@@ -60,18 +60,17 @@ class Rulings:
             return self.engine.gateway(sent[-1])
         if operation.charged_by == SHOP:
             return None
-        rule = self.rules.get(operation.rule)
-        return self.engine.gateway(rule.gateway if rule and rule.gateway else next(iter(self.engine.gateways), ""))
+        return self.engine.gateway(next(iter((*self.gateway_names(operation), *self.engine.gateways)), ""))
 
     def ask_of(self, operation: Operation) -> Ask | None:
         """The rule's `resolve` hook, for charges that the shop's own code made."""
         rule = self.rules.get(operation.rule)
         return rule.resolve if rule is not None and operation.charged_by == SHOP else None
 
-    def gateway_name(self, operation: Operation) -> str | None:
-        """Which gateway the rule names."""
-        rule = self.rules.get(operation.rule)
-        return rule.gateway if rule else None
+    def gateway_names(self, operation: Operation) -> tuple[str, ...]:
+        """Which gateways the rule or purpose names, in order."""
+        rule, purpose = self.rules.get(operation.rule), self.purposes.get(operation.rule)
+        return rule.gateways if rule is not None else purpose.gateways if purpose is not None else ()
 
     def tenor(self, operation: Operation) -> Tenor:
         """How its runs end."""

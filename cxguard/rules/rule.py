@@ -46,7 +46,8 @@ class Rule:
         purchase: the fields that say what is bought; the same purchase under another key is found.
         amount_minor, currency: what is to be paid, when the request says so; `currency` may be a plain code.
         charged_by: `guard`: by `op.charge`. `shop`: by the shop's own code, unseen.
-        gateway: the name of the one that `op.charge` uses. Default: the guard's first.
+        gateway: the name of the one that `op.charge` uses, or several in order: the next one is asked only after a known
+            not-charge, and with a token of its own (`Charge.sources`). Default: the guard's first.
         resolve: asks the gateway what became of an operation; for charges that the guard does not see.
         later: how an order that was kept through an outage is placed; needs `terms`, the version of the consent text.
         reads: what the handler's answer means, where its status does not say.
@@ -70,7 +71,7 @@ class Rule:
     amount_minor: AmountSource | None = field(default=None, kw_only=True)
     currency: AnySource | str | None = field(default=None, kw_only=True)
     charged_by: Literal["guard", "shop"] = field(default="guard", kw_only=True)
-    gateway: str | None = field(default=None, kw_only=True)
+    gateway: str | tuple[str, ...] | None = field(default=None, kw_only=True)
     resolve: Resolve | None = field(default=None, kw_only=True)
     later: Later | None = field(default=None, kw_only=True)
     terms: str = field(default="", kw_only=True)
@@ -115,6 +116,11 @@ class Rule:
             done=parse_pattern(per_purchase.done, write='per_purchase(done="{}")') if per_purchase else None,
             optional_header=self._optional_header(),
         )
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The names in `gateway`, in order."""
+        return () if self.gateway is None else (self.gateway,) if isinstance(self.gateway, str) else tuple(self.gateway)
 
     def params(self, path: str) -> Mapping[str, str]:
         """The named parts of a path that this rule matches."""

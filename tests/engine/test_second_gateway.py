@@ -1,0 +1,165 @@
+"""A second gateway, by an ordered list: only after a known not-charge at the first, and on record."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from shopworld import KEYS, SECRET, SHOP, rule
+
+from cxguard.core.breaker import BreakerPolicy
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Charged, NotCharged
+from cxguard.engine.library import Purpose
+from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
+from cxguard.gateways.base import OPERATION_MEMBER, Charge
+from cxguard.guard import Guard
+from cxguard.stores.base import Level, Query
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import ManualClock
+from cxguard.testing.fake_gateway import Does, FakeGateway
+
+pytestmark = pytest.mark.asyncio
+
+BUY = Charge(4999, "EUR", source="tok_first", sources={"second:test": "tok_second"})
+
+
+@dataclass
+class Two:
+    guard: Guard
+    first: FakeGateway
+    second: FakeGateway
+    clock: ManualClock
+
+    async def pay(self, charge: Charge = BUY) -> Any:
+        async def call(op: Any) -> str:
+            payment: Charged = await op.charge(charge)
+            return payment.payment_id
+
+        return await self.guard.run(call, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+
+    async def record(self) -> Operation:
+        return (await self.guard.store.search(Query(namespace="shop"))).operations[0]
+
+    @property
+    def standing(self) -> tuple[int, int]:
+        return len(self.first.standing), len(self.second.standing)
+
+
+@asynccontextmanager
+async def two(*script: Does, level: Level = Level.FSYNC, later: Any = None) -> AsyncIterator[Two]:
+    class Store(MemoryStore):
+        pass
+
+    Store.level = level
+    clock = ManualClock()
+    first, second = FakeGateway(*script, name="first:test"), FakeGateway(name="second:test")
+    purpose = Purpose("order", gateways=("first:test", "second:test"), later=later)
+    options: dict[str, Any] = {"secret": SECRET, "keys": KEYS, "duties": False, "clock": clock, "purposes": [purpose]}
+    breakers = BreakerPolicy(consecutive_failures=3)
+    async with Guard(Store(clock=clock), shop=SHOP, gateways=[first, second], breakers=breakers, **options) as guard:
+        yield Two(guard, first, second, clock)
+
+
+@pytest.mark.parametrize("does", [Does.NOT_CHARGED, Does.THROTTLE])
+async def test_what_was_surely_not_charged_goes_to_the_second(does: Does) -> None:
+    """Its own key, its own token, its own line; the change is in the timeline."""
+    async with two(*[does] * 3) as shop:
+        await shop.pay()
+        record = await shop.record()
+        assert shop.standing == (0, 1)
+        assert shop.second.payments[0].charge.source == "tok_second"
+        assert len({send.key for send in record.sends}) == 2
+        assert [entry.detail["to"] for entry in record.history if entry.event == "payment.rerouted"] == ["second:test"]
+
+
+@pytest.mark.parametrize("does", [Does.UNKNOWN, Does.CHARGE_THEN_UNKNOWN, Does.NEEDS_SHOPPER, Does.REFUSE, Does.RAISE])
+async def test_nothing_else_goes_to_the_second(does: Does) -> None:
+    """An unknown may be a charge; a refusal is about this order."""
+    async with two(does) as shop:
+        try:
+            await shop.pay()
+        except PaymentDeferred:
+            pass
+        assert shop.second.calls == []
+
+
+async def test_a_decline_is_the_issuers_word_everywhere() -> None:
+    """No second opinion is asked for."""
+    async with two(Does.DECLINE) as shop:
+        with pytest.raises(PaymentDeclined):
+            await shop.pay()
+        assert shop.second.calls == []
+
+
+async def test_an_open_breaker_sends_new_orders_to_the_second_at_once() -> None:
+    """Nothing is sent to the first at all."""
+    async with two() as shop:
+        for _ in range(3):
+            breakers = shop.guard.engine.breakers
+            ticket = breakers.admit("first:test", "charge")
+            ticket.settle(NotCharged("not sent", retryable=True), 0.1)  # type: ignore[union-attr]
+        await shop.pay()
+        assert (shop.first.count("charge"), shop.standing) == (0, (0, 1))
+
+
+async def test_what_is_charged_at_the_second_is_not_tried_at_the_first_again() -> None:
+    """The same step, run again: what is known decides, wherever it is."""
+    async with two(*[Does.NOT_CHARGED] * 3) as shop:
+
+        async def call(op: Any) -> list[str]:
+            return [(await op.charge(BUY)).payment_id for _ in range(3)]
+
+        assert await shop.guard.run(call, purpose="order", key="o1", owner="ann") == ["pay_1"] * 3
+        assert shop.standing == (0, 1)
+
+
+async def test_an_unknown_at_the_second_is_resolved_there() -> None:
+    """Not at the first, and by its own key."""
+    async with two(*[Does.NOT_CHARGED] * 3) as shop:
+        shop.second.will(Does.CHARGE_THEN_UNKNOWN)
+        await shop.pay()
+        assert (shop.standing, shop.second.count("find"), shop.first.count("find")) == ((0, 1), 1, 0)
+
+
+async def test_without_a_token_the_second_is_not_asked() -> None:
+    """The first gateway's token says nothing to another one."""
+    async with two(*[Does.NOT_CHARGED] * 3) as shop:
+        with pytest.raises(PaymentDeferred):
+            await shop.pay(Charge(4999, "EUR", source="tok_first"))
+        assert shop.second.calls == []
+
+
+async def test_on_a_store_that_may_forget_there_is_no_second() -> None:
+    """The line that says "the first was asked" could be lost."""
+    async with two(*[Does.NOT_CHARGED] * 3, level=Level.BEST_EFFORT) as shop:
+        with pytest.raises(PaymentDeferred):
+            await shop.pay()
+        assert shop.second.calls == []
+
+
+async def test_a_refund_goes_where_the_charge_is() -> None:
+    """Also days later."""
+    async with two(*[Does.NOT_CHARGED] * 3) as shop:
+        await shop.pay()
+        async with shop.guard.resume(reference=(await shop.record()).reference) as op:
+            await op.refund(1000)
+        assert (shop.second.count("refund"), shop.first.count("refund")) == (1, 0)
+
+
+async def test_the_operations_id_travels_with_the_payment() -> None:
+    """So that a webhook, or a list, finds the way back."""
+    async with two() as shop:
+        await shop.pay()
+        assert shop.first.payments[0].charge.metadata[OPERATION_MEMBER] == (await shop.record()).id
+
+
+async def test_a_name_that_no_gateway_has_is_refused_at_the_start() -> None:
+    """By rule and by purpose."""
+    store = MemoryStore(clock=ManualClock())
+    for options in ({"rules": [rule(gateway=("first:test", "third:test"))]}, {"purposes": [Purpose("p", gateways=("third:test",))]}):
+        with pytest.raises(ConfigurationError, match="third:test"):
+            Guard(store, shop=SHOP, gateways=[FakeGateway(name="first:test")], **options)  # type: ignore[arg-type]
