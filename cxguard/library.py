@@ -99,17 +99,20 @@ class Library(ABC):
         """
         return once(self, key=key, purpose=purpose, owner=owner, repeatable=repeatable, wait_seconds=wait_seconds)
 
-    def resume(self, *, reference: str, deadline_seconds: float = 30.0) -> ResumedScope:
+    def resume(self, *, reference: str, deadline_seconds: float = 30.0, lease_seconds: float = 30.0) -> ResumedScope:
         """Come back to a paid order: `async with guard.resume(reference="7K3M-9QXA-2TFV") as op: await op.refund(500)`.
 
         The order's state stays as it is; only its money moves, under its one lease.
+
+        Args:
+            lease_seconds: how long the work of a process that died waits for another.
 
         Raises (on entering):
             NoSuchOrder: there is none of this name.
             OperationInFlight: somebody has it in hand now.
             OperationHeld: it is still on its way, and has nothing to capture or refund yet.
         """
-        return ResumedScope(self, reference=reference, deadline_seconds=deadline_seconds)
+        return ResumedScope(self, reference=reference, deadline_seconds=deadline_seconds, lease_seconds=lease_seconds)
 
     async def run(self, call: Callable[..., Awaitable[T]], *args: Any, purpose: str, key: str, owner: str, **options: Any) -> T:
         """Run `call(op, *args)` once in the operation's life, and give its kept result ever after.

@@ -90,6 +90,10 @@ class Process:
         """None while it runs."""
         return self._popen.poll()
 
+    def wait_gone(self) -> int:
+        """Wait until it has ended by itself; its exit code."""
+        return self._gone()
+
     def pause(self) -> None:
         """Freeze it where it stands: it keeps its sockets and answers nothing."""
         os.killpg(self.pid, signal.SIGSTOP)

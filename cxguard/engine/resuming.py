@@ -18,7 +18,6 @@ from cxguard.stores.base import Query
 if TYPE_CHECKING:
     from contextvars import Token
 
-LEASE_SECONDS = 30.0
 RUN_SECONDS_MAX = 300.0
 _RESUMABLE = (State.FINISHED, State.HELD, State.CANCELLED)
 
@@ -26,10 +25,11 @@ _RESUMABLE = (State.FINISHED, State.HELD, State.CANCELLED)
 class ResumedScope:
     """`async with guard.resume(reference=...) as op`: the same record, under the same one lease; its state stays as it is."""
 
-    def __init__(self, guard: Owned, *, reference: str, deadline_seconds: float) -> None:
+    def __init__(self, guard: Owned, *, reference: str, deadline_seconds: float, lease_seconds: float) -> None:
         self._guard = guard
         self._reference = reference
         self._deadline_seconds = deadline_seconds
+        self._lease_seconds = lease_seconds
         self._op: LibraryOperation | None = None
         self._token: Token[Any] | None = None
 
@@ -64,7 +64,7 @@ class ResumedScope:
             raise NoSuchOrder(self._reference)
         if found.state is State.QUEUED:
             raise OperationHeld(self._reference, found.why or "queued")
-        taken = await engine.operations.seize(found, lease_seconds=LEASE_SECONDS, run_seconds_max=RUN_SECONDS_MAX)
+        taken = await engine.operations.seize(found, lease_seconds=self._lease_seconds, run_seconds_max=RUN_SECONDS_MAX)
         if taken is None:
             raise OperationInFlight(self._reference)
         operation, lease = taken
