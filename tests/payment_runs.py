@@ -1,0 +1,418 @@
+"""One seeded run of payments used as a library: charges, time-outs, webhooks, retries, refunds, crashes, in any order.
+
+Real guard, engine, queue and memory store; the gateway, its books and the judge are independent of the product: they know
+no outcome, no fold and no record, only which requests arrived and what they did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from shopworld import KEYS, SECRET, SHOP
+
+from cxguard.core.breaker import BreakerPolicy
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State, WaitingFor
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded, Unknown
+from cxguard.engine.engine import Timeouts
+from cxguard.engine.library import Purpose
+from cxguard.errors import CxguardError, PaymentDeclined
+from cxguard.gateways.base import Charge
+from cxguard.guard import Guard
+from cxguard.stores.base import Query
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import ManualClock
+
+AMOUNT = 5000
+STEPS = (8, 20)
+REST_ROUNDS_MAX = 80
+RARELY, OFTEN = 0.15, 0.4
+FATES = ("lost", "unheard", "late", "refused", "throttled", "raises")
+HAPPENED: Counter[str] = Counter()  # a fault that never struck proves nothing
+MUST_HAPPEN = (*FATES, "landed late", "crash", "webhook", "refunded", "second gateway", "paid", "declined", "held", "finished")
+
+
+@dataclass
+class Line:
+    """One payment in the gateway's books."""
+
+    id: str
+    key: str
+    card: str
+    order: str
+    captured: int
+    refunded: int = 0
+    declined: bool = False
+
+    @property
+    def stands(self) -> bool:
+        return not self.declined and self.refunded < AMOUNT
+
+
+@dataclass
+class Books:
+    """The gateway: takes requests in, loses answers, lands them late. `keyed`: a key charges once."""
+
+    dice: random.Random
+    name: str
+    keyed: bool
+    calm: bool = False
+    lines: list[Line] = field(default_factory=list)
+    moved: dict[str, tuple[str, int]] = field(default_factory=dict)
+    late: list[tuple[str, Charge]] = field(default_factory=list)
+
+    def of(self, key: str) -> Line | None:
+        mine = [line for line in self.lines if line.key == key]
+        return next((line for line in mine if line.stands), mine[0] if mine else None)
+
+    def enter(self, key: str, charge: Charge) -> Line:
+        known = self.of(key) if self.keyed else None
+        if known is not None:
+            return known
+        name, captured = f"pay_{self.name}_{len(self.lines) + 1}", AMOUNT if charge.capture else 0
+        line = Line(name, key, charge.source, charge.order_id, captured, declined="bad" in charge.source)
+        self.lines.append(line)
+        return line
+
+    def land(self) -> None:
+        if self.late:
+            self.enter(*self.late.pop(self.dice.randrange(len(self.late))))
+            HAPPENED["landed late"] += 1
+
+    def fate(self) -> str:
+        if self.calm or self.dice.random() > OFTEN:
+            return "well"
+        fate = self.dice.choice(FATES)
+        HAPPENED[fate] += 1
+        return fate
+
+
+class Adapter:
+    """How one process speaks to the gateway."""
+
+    key_lifetime_seconds = 86_400.0
+    replays_failures = False
+    settle_seconds = 600.0
+
+    def __init__(self, books: Books, process: Process) -> None:
+        self.name = books.name
+        self.keyed = books.keyed
+        self._books = books
+        self._process = process
+
+    async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
+        await self._process.alive()
+        books, fate = self._books, self._books.fate()
+        if fate == "refused":
+            return NotCharged("not sent", retryable=True, reroutable=True)
+        if fate == "throttled":
+            return NotCharged("throttled", retryable=True, retry_after_seconds=1.0, reroutable=True)
+        if fate == "late":
+            books.late.append((key, charge))
+        if fate in ("lost", "late"):
+            return Unknown("no answer in time")
+        line = books.enter(key, charge)
+        await self._process.alive()
+        if fate == "raises":
+            raise RuntimeError("a bug in an adapter")
+        return Unknown("no answer in time") if fate == "unheard" else told(line)
+
+    async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
+        await self._process.alive()
+        if self._books.fate() != "well":
+            return Unknown("could not ask")
+        line = self._books.of(key)
+        return Unknown("not_found") if line is None else told(line)
+
+    async def cancel(self, key: str, *, timeout_seconds: float) -> Outcome:
+        return await self.find(key, timeout_seconds=timeout_seconds)
+
+    async def capture(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome:
+        return await self._move("capture", payment_id, key, amount_minor)
+
+    async def refund(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome:
+        return await self._move("refund", payment_id, key, amount_minor)
+
+    async def _move(self, kind: str, payment_id: str, key: str, amount_minor: int) -> Outcome:
+        await self._process.alive()
+        books, fate = self._books, self._books.fate()
+        if fate in ("refused", "throttled"):
+            return NotCharged("not sent", retryable=True)
+        if fate in ("lost", "late"):
+            return Unknown("no answer in time")
+        line = next(each for each in books.lines if each.id == payment_id)
+        if not (books.keyed and key in books.moved):
+            room = AMOUNT - line.captured if kind == "capture" else (line.captured or AMOUNT) - line.refunded
+            if amount_minor > room:
+                return NotCharged("not available")
+            if kind == "capture":
+                line.captured += amount_minor
+            else:
+                line.refunded += amount_minor
+            books.moved[key] = (kind, amount_minor)
+        if fate in ("unheard", "raises"):
+            return Unknown("no answer in time")
+        return Charged(amount_minor, "EUR", payment_id) if kind == "capture" else Refunded(amount_minor, "EUR")
+
+
+def told(line: Line) -> Outcome:
+    if line.declined:
+        return Declined()
+    if not line.stands:
+        return Refunded(line.refunded, "EUR")
+    return Charged(AMOUNT, "EUR", payment_id=line.id, captured=line.captured == AMOUNT)
+
+
+class Process:
+    """One program with its guard. Killed, it does nothing any more: what it awaits never comes."""
+
+    def __init__(self) -> None:
+        self.dead = False
+
+    async def alive(self) -> None:
+        await asyncio.sleep(0)
+        if self.dead:
+            await asyncio.get_running_loop().create_future()
+
+
+class ProcessStore:
+    """The shared store as one process sees it: a dead one writes nothing more."""
+
+    def __init__(self, store: MemoryStore, process: Process) -> None:
+        self._store = store
+        self._process = process
+
+    def __getattr__(self, name: str) -> Any:
+        there = getattr(self._store, name)
+        if not asyncio.iscoroutinefunction(there) or name in ("start", "stop"):
+            return there
+
+        async def verb(*args: Any, **named: Any) -> Any:
+            await self._process.alive()
+            result = await there(*args, **named)
+            await self._process.alive()
+            return result
+
+        return verb
+
+
+@dataclass
+class Said:
+    """What a caller was told about an order, and what the books said at that moment."""
+
+    order: str
+    word: str  # paid, declined
+    stood: int
+    returned: int
+
+
+class Run:
+    """One seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.clock = ManualClock()
+        self.store = MemoryStore(clock=self.clock)
+        self.keyed = self.dice.random() < 0.7
+        self.books = [Books(self.dice, "first:test", self.keyed), Books(self.dice, "second:test", self.keyed)]
+        self.orders = [f"o{n}" for n in range(self.dice.randint(1, 2))]
+        self.cards = {order: self.dice.choice(["tok_good", "tok_good", "tok_good", "tok_bad"]) for order in self.orders}
+        self.reserved = {order: self.dice.random() < RARELY for order in self.orders}
+        self.refunds: dict[str, int] = {}
+        self.said: list[Said] = []
+        self.events = 0
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.trail: list[str] = []
+        self.ids: dict[str, str] = {}
+
+    # --- the story
+
+    async def play(self) -> list[str]:
+        """Run the story, let everything come to rest, and judge. Returns what is wrong."""
+        process, guard = await self._program()
+        for _ in range(self.dice.randint(*STEPS)):
+            act = self.dice.choice(["pay", "pay", "work", "webhook", "land", "refund", "time", "crash"])
+            self.trail.append(act)
+            if act == "crash":
+                await self._crash(process, guard)
+                process, guard = await self._program()
+            else:
+                await getattr(self, f"_{act}")(guard)
+        await self._rest(guard)
+        wrong = await self._judge()
+        await guard.stop()
+        for task in self.tasks:
+            task.cancel()
+        return wrong
+
+    async def _program(self) -> tuple[Process, Guard]:
+        process = Process()
+        store: Any = ProcessStore(self.store, process)
+        purpose = Purpose("pay", later=self._later, gateways=("first:test", "second:test"), lease_seconds=30.0)
+        guard = Guard(
+            store,
+            shop=SHOP,
+            gateways=[Adapter(books, process) for books in self.books],
+            purposes=[purpose],
+            secret=SECRET,
+            keys=KEYS,
+            duties=False,
+            clock=self.clock,
+            breakers=BreakerPolicy(consecutive_failures=10_000, calls_min=10_000),
+            timeouts=Timeouts(pause_seconds=0.0),
+        )
+        await guard.start(duties=False)
+        return process, guard
+
+    def _charge(self, order: str) -> Charge:
+        card = self.cards[order]
+        return Charge(AMOUNT, "EUR", source=card, order_id=order, capture=not self.reserved[order], sources={"second:test": card})
+
+    async def _work_of(self, op: Any, order: str) -> str:
+        payment: Charged = await op.charge(self._charge(order))
+        if self.reserved[order]:
+            await op.capture()
+        return payment.payment_id
+
+    async def _later(self, op: Any) -> str:
+        return await self._work_of(op, next(order for order in self.orders if op.id == self.ids.get(order)))
+
+    async def _pay(self, guard: Guard) -> None:
+        order = self.dice.choice(self.orders)
+
+        async def call(op: Any) -> str:
+            self.ids = {**self.ids, order: op.id}
+            return await self._work_of(op, order)
+
+        try:
+            await guard.run(call, purpose="pay", key=order, owner="ann", amount_minor=AMOUNT, currency="EUR", deadline_seconds=3.0)
+            self._say(order, "paid")
+        except PaymentDeclined:
+            self._say(order, "declined")
+        except CxguardError:
+            return
+
+    async def _work(self, guard: Guard) -> None:
+        await guard.queue().run_once()
+
+    async def _time(self, guard: Guard) -> None:
+        self.clock.advance(self.dice.choice([1.0, 31.0, 120.0, 900.0]))
+
+    async def _land(self, guard: Guard) -> None:
+        self.dice.choice(self.books).land()
+
+    async def _webhook(self, guard: Guard) -> None:
+        """Before the answer, after it, without it, twice, out of order: whatever the books hold may be told at any time."""
+        lines = [line for books in self.books for line in books.lines]
+        if not lines:
+            return
+        line = self.dice.choice(lines)
+        for _ in range(self.dice.choice([1, 1, 2])):
+            event = f"evt_{line.id}_{line.refunded}_{self.dice.choice([0, self.events])}"
+            await guard.note(told(line), event_id=event, gateway_key=line.key)
+        self.events += 1
+        HAPPENED["webhook"] += 1
+
+    async def _refund(self, guard: Guard) -> None:
+        order = self.dice.choice(self.orders)
+        record = await self._record(order)
+        if record is None or record.state is not State.FINISHED or record.money is not MoneyState.CHARGED or self.reserved[order]:
+            return
+        try:
+            async with guard.resume(reference=record.reference) as op:
+                self.refunds.setdefault(order, 1000)
+                await op.refund(1000, step="a cup")
+        except CxguardError:
+            return
+
+    async def _crash(self, process: Process, guard: Guard) -> None:
+        """The program dies in the middle of something, at whichever of its waits."""
+        doing = self.dice.choice([self._pay, self._work, self._refund])
+        task = asyncio.create_task(doing(guard))
+        self.tasks.append(task)
+        for _ in range(self.dice.randint(0, 60)):
+            await asyncio.sleep(0)
+        process.dead = True
+        HAPPENED["crash"] += 1
+        guard.engine.operations.leases.stop()
+        await asyncio.sleep(0)
+
+    async def _rest(self, guard: Guard) -> None:
+        """No more faults; late requests land; time passes and the queue works until nothing is due."""
+        for books in self.books:
+            books.calm = True
+            while books.late:
+                books.land()
+        for _ in range(REST_ROUNDS_MAX):
+            self.clock.advance(400.0)
+            await guard.queue().run_once()
+            if await self._nothing_due():
+                return
+
+    async def _nothing_due(self) -> bool:
+        page = await self.store.search(Query(namespace="shop", limit=50))
+        return all(each.due_at is None and each.lease is None for each in page.operations)
+
+    # --- the judge
+
+    def _of(self, order: str) -> list[Line]:
+        return [line for books in self.books for line in books.lines if line.order == order]
+
+    def _say(self, order: str, word: str) -> None:
+        HAPPENED[word] += 1
+        lines = self._of(order)
+        stood = sum(line.stands for line in lines)
+        self.said.append(Said(order, word, stood, sum(line.refunded for line in lines)))
+
+    async def _record(self, order: str) -> Operation | None:
+        return await self.store.get(self.ids[order]) if order in self.ids else None
+
+    async def _judge(self) -> list[str]:
+        wrong = [f"{said.order} was told {said.word}, and {said.stood} charges stood" for said in self.said if not _true(said)]
+        for order in self.orders:
+            lines = self._of(order)
+            standing = [line for line in lines if line.stands]
+            if len(standing) > 1:
+                wrong.append(f"{order} has {len(standing)} standing charges: {[line.key[-6:] for line in standing]}")
+            if not self.reserved[order] and any(line.refunded not in (0, self.refunds.get(order, 0), AMOUNT) for line in lines):
+                wrong.append(f"{order}: refunded {[line.refunded for line in lines]}, asked for {self.refunds.get(order, 0)}")
+            if any(line.captured > AMOUNT for line in lines):
+                wrong.append(f"{order}: more was captured than reserved")
+            HAPPENED["refunded"] += any(line.refunded for line in lines)
+            HAPPENED["second gateway"] += any(line.id.startswith("pay_second") for line in lines)
+            record = await self._record(order)
+            HAPPENED[record.state if record is not None else "released"] += 1
+            wrong += await self._ownerless(order, standing)
+        return wrong
+
+    async def _ownerless(self, order: str, standing: list[Line]) -> list[str]:
+        record = await self._record(order)
+        if record is None:
+            return [f"{order}: a charge stands, and there is no record of it"] if standing else []
+        if record.state in (State.RUNNING, State.QUEUED) and record.due_at is None:
+            return [f"{order} is {record.state} and nobody's"]
+        if record.money is MoneyState.UNKNOWN and not (record.state is State.HELD and record.waiting_for is WaitingFor.AGENT):
+            return [f"{order} is unknown, {record.state}, and waits for {record.waiting_for}"]
+        if record.money is MoneyState.UNKNOWN and self.keyed:
+            return [f"{order} is unknown although the gateway can say: {record.why}"]
+        if standing and record.money not in (MoneyState.CHARGED, MoneyState.UNKNOWN):
+            return [f"{order}: a charge stands, and its record says {record.money}"]
+        if not standing and record.money is MoneyState.CHARGED:
+            return [f"{order}: nothing stands, and its record says charged"]
+        return []
+
+
+def _true(said: Said) -> bool:
+    return said.stood == 1 or said.returned > 0 if said.word == "paid" else said.stood == 0
+
+
+def play(seed: int) -> list[str]:
+    """What is wrong with one seed: nothing."""
+    random.seed(seed)  # the engine's jitter comes from there
+    run = Run(seed)
+    wrong = asyncio.run(run.play())
+    return [f"seed {seed} ({'keyed' if run.keyed else 'unkeyed'}): {each}; {' '.join(run.trail)}" for each in wrong]
