@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Iterator
 
-import payment_runs
 import pytest
-from payment_runs import HAPPENED, MUST_HAPPEN, Books, play
+from payment_books import AMOUNT, HAPPENED, Books, Line
+from payment_runs import MUST_HAPPEN, play
 
 from cxguard.gateways.base import Charge
 
@@ -39,9 +39,9 @@ def test_a_seed_plays_the_same_twice() -> None:
 def test_the_judge_sees_a_gateway_that_forgets_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that does not charge once makes double charges: the judge is not blind."""
 
-    def forgetful(self: Books, key: str, charge: Charge) -> payment_runs.Line:
+    def forgetful(self: Books, key: str, charge: Charge) -> Line:
         name = f"pay_{self.name}_{len(self.lines) + 1}"
-        self.lines.append(payment_runs.Line(name, key, charge.source, charge.order_id, payment_runs.AMOUNT))
+        self.lines.append(Line(name, key, charge.source, charge.order_id, AMOUNT))
         return self.lines[-1]
 
     monkeypatch.setattr(Books, "enter", forgetful)
