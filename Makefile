@@ -28,10 +28,11 @@ check: $(INSTALLED)  ## ruff, mypy --strict, and the test that reads every impor
 	@echo "cxguard: layers"
 	@$(BIN)/python -m pytest tests/house/test_layers.py tests/house/test_house.py
 
-bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second
+bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second; breakers
 	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/outage.py
+	@$(BIN)/python benchmarks/breaker.py
 
 clean:  ## take the virtual environment and all caches away
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -11,6 +11,7 @@ from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Outcome
 from cxguard.engine.bridge import Bridge
 from cxguard.engine.engine import Engine
+from cxguard.engine.handle import current_operation
 from cxguard.engine.library import OperationScope, Purpose
 from cxguard.engine.noting import note_outcome
 from cxguard.engine.once import OWNER, once
@@ -69,6 +70,14 @@ class Library(ABC):
         return OperationScope(
             self, kept, key=key, owner=owner, amount_minor=amount_minor, currency=currency, deadline_seconds=deadline_seconds
         )
+
+    def deadline(self) -> float:
+        """Seconds that are left to the operation in hand, to pass on: `httpx.get(url, timeout=guard.deadline())`.
+
+        Raises:
+            LookupError: there is no operation here.
+        """
+        return current_operation().remaining_seconds
 
     @property
     def sync(self) -> SyncGuard:

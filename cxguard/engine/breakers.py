@@ -16,7 +16,7 @@ import random
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 import pybreaker
@@ -48,7 +48,7 @@ ROOM_MAX = 1_000  # what `room` says when nothing limits: more than any worker t
 ANSWERED = frozenset({"not_found", "processing"})  # unknown to us, but said by a gateway that works
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that costs as much as all the rest of a rejection
 class Rejected:
     """The call must not be made. Nothing was sent.
 
@@ -80,6 +80,10 @@ class Ticket:
 
     def settle(self, outcome: Outcome, duration_seconds: float) -> None:
         """Tell how the call ended. A second word changes nothing."""
+        plain = type(outcome) is Charged and self._open and not self._probe_id and not self._ramped
+        if plain and duration_seconds < self._breakers.policy.slow_call_seconds and self._breakers._went_well(self._cell, self._revision):
+            self._open = False
+            return
         late = duration_seconds >= self._breakers.policy.slow_call_seconds
         heard = heard_from(outcome, late=late, probe=self.is_probe)
         self._end(heard, outcome.retry_after_seconds if isinstance(outcome, NotCharged) else None)
@@ -122,6 +126,7 @@ class Breakers:
         self, policy: BreakerPolicy, clock: Clock, *, bus: Bus | None = None, jitter: Callable[[], float] = random.random
     ) -> None:
         self.policy = policy
+        self._half_window = policy.window_seconds / 2
         self._clock = clock
         self._bus = bus
         self._jitter = jitter
@@ -221,11 +226,24 @@ class Breakers:
         cell.ramp, allowed = allow(cell.ramp, now, queued=queued)
         return Ticket(self, cell, cell.state.revision, ramped=True) if allowed else Rejected(RAMP_ASK_AGAIN_SECONDS, by_ramp=True)
 
+    def _went_well(self, cell: _Cell, revision: int) -> bool:
+        """Count a good answer of a closed breaker in passing, as almost every one is. False: it has to be looked at."""
+        state = cell.state
+        if state.label is not Label.CLOSED or state.failures or state.revision != revision or state.forced or cell.ramp:
+            return False
+        if not 0 <= self._clock.now() - state.now_counts.since < self._half_window:
+            return False
+        cell.well += 1  # two threads may lose one of the other's: a rate is none the worse for it
+        return True
+
     def _ended(
         self, cell: _Cell, revision: int, probe_id: str, heard: Heard | None, retry_after_seconds: float | None, *, ramped: bool
     ) -> None:
         with self._lock:
             now = self._clock.now()
+            if cell.well:
+                counts, cell.well = replace(cell.state.now_counts, calls=cell.state.now_counts.calls + cell.well), 0
+                cell.state = replace(cell.state, now_counts=counts)
             if ramped and cell.ramp is not None and heard is not None:
                 failed = heard in (Heard.FAILURE, Heard.THROTTLED)
                 cell.ramp = went_badly(cell.ramp, now) if failed else went_well(cell.ramp, now)
@@ -274,6 +292,7 @@ class _Cell:
     """One breaker in this process: the state that counts, the label that was told, and its ramp.
 
     Attributes:
+        well: good answers that were counted in passing since `state` was last looked at.
         recovering: the ramp follows an outage, so that live checkouts go by it, too.
     """
 
@@ -284,6 +303,7 @@ class _Cell:
     label: Label = Label.CLOSED
     ramp: Ramp | None = None
     recovering: bool = False
+    well: int = 0
 
 
 def heard_from(outcome: Outcome, *, late: bool, probe: bool) -> Heard:

@@ -112,6 +112,11 @@ class OperationHandle:
         return stored.value if isinstance(stored, KeptResult) else None
 
     @property
+    def remaining_seconds(self) -> float:
+        """How long the caller still waits: for the shop's own calls to others. Never below zero."""
+        return max(0.0, self._work.remaining(self._engine))
+
+    @property
     def sync(self) -> SyncOperation:
         """The same calls for code in a worker thread (a sync view): each waits for the event loop to do it."""
         return SyncOperation(self, self._loop)
