@@ -378,6 +378,6 @@ def test_good_answers_in_passing_count_in_the_rate() -> None:
     for _ in range(9):
         call(Unknown("no answer"))
     assert breakers.states()[0].label is Label.CLOSED
-    for _ in range(3):
+    for _ in range(2):
         call(Unknown("no answer"))
     assert breakers.states()[0].label is Label.OPEN
