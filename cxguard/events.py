@@ -65,6 +65,7 @@ EVENTS: Mapping[str, EventKind] = {
     "payment.false_decline_stopped": _kind("'not paid' was about to be told though a charge may stand", "status", "reading", "money"),
     "payment.captured": _kind("reserved money was taken", "gateway", "amount_minor", "currency", "why", "by"),
     "payment.refunded": _kind("money went back", "gateway", "amount_minor", "currency", "why", "by"),
+    "reconcile.break_found": _kind("the gateway's books and ours differ", "kind", "gateway", "ours", "theirs", "payment"),
     # leases, gateways and the store
     "lease.lost": _kind("a holder was too late: another one has the operation", "holder", "why"),
     "lease.rescued": _kind("an operation was taken over from a holder that went silent", "holder", "state", "money"),

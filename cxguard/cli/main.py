@@ -26,6 +26,7 @@ _COMMANDS = {
     "report": "cxguard.cli.report",
     "doctor": "cxguard.cli.doctor",
     "migrate": "cxguard.cli.migrate",
+    "reconcile": "cxguard.cli.reconcile",
 }
 
 

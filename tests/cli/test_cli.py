@@ -26,7 +26,10 @@ from cxguard.guard import Guard
 from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
-COMMANDS = ("demo", "worker", "dashboard", "orders", "orders list", "orders show", "orders requeue", "orders cancel", "report", "doctor")
+COMMANDS = (
+    *("demo", "worker", "dashboard", "orders", "orders list", "orders show", "orders requeue", "orders cancel"),
+    *("report", "doctor", "reconcile"),
+)
 
 
 @pytest.fixture
