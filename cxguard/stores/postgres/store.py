@@ -30,7 +30,7 @@ SLOTS = 16  # of each counter: more processes than that share them
 
 
 class PostgresStore:
-    """A store on a PostgreSQL server, version 12 or newer. See `cxguard.stores.base.Store` for what each verb promises.
+    """A store on a PostgreSQL server. See `cxguard.stores.base.Store` for what each verb promises.
 
     Args:
         url: as libpq reads it: `postgresql://user@host/database`. A password belongs into `PGPASSFILE` or the environment.

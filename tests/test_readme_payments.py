@@ -1,0 +1,74 @@
+"""The README's blocks about payments are run."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_readme import ONCE, RESUME, STRIPE, SYNC, library_guard, run, source_of
+
+from cxguard import Guard, Shop
+from cxguard.gateways.base import Charge
+from cxguard.testing.fake_gateway import FakeGateway
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+ORDER = {"id": "1001", "customer": "ann", "amount": 4999, "currency": "EUR", "token": "tok_ok"}
+
+
+@pytest.mark.asyncio
+async def test_a_paid_order_is_captured_and_partly_refunded() -> None:
+    """What was reserved is taken in part, and some of that goes back."""
+    gateway = FakeGateway()
+    async with AsyncExitStack() as stack:
+        guard = await library_guard(stack, gateway)
+        async with guard.operation(purpose="p", key="k", owner="o") as op:
+            await op.charge(Charge(4999, "EUR", source="tok_ok", capture=False))
+            mine = op.reference
+
+        class Resumes:
+            def resume(self, *, reference: str) -> Any:
+                return guard.resume(reference=mine)
+
+        await run(RESUME, guard=Resumes())
+    assert (gateway.payments[0].captured_minor, gateway.payments[0].refunded_minor) == (3000, 500)
+
+
+def test_a_script_pays_once() -> None:
+    """Twice the same lines, one charge."""
+    gateway = FakeGateway()
+    for _ in range(2):
+        guard = Guard("sqlite:///orders.db", shop=Shop("Fern & Co", phone="+44 20 7946 0000"), gateways=[gateway], duties=False)
+        space = {"guard": guard, "order": ORDER, "Charge": Charge}
+        exec(compile(source_of(SYNC), "README.md", "exec"), space)
+        assert space["result"] == {"payment": "pay_1"}
+    assert len(gateway.standing) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_function_runs_once_for_each_event() -> None:
+    """The mail goes out once."""
+    mails: list[str] = []
+
+    async def mail_customer(order: str) -> str:
+        mails.append(order)
+        return "sent"
+
+    async with AsyncExitStack() as stack:
+        guard = await library_guard(stack, FakeGateway())
+        space = await run(ONCE, guard=guard, mail_customer=mail_customer)
+        assert [await space["on_shipped"]({"id": "evt_1", "order": "1001"}) for _ in range(2)] == ["sent", "sent"]
+    assert mails == ["1001"]
+
+
+@pytest.mark.asyncio
+async def test_a_stripe_webhook_is_checked() -> None:
+    """Unsigned: 400."""
+    space = await run(STRIPE, STRIPE_API_KEY="sk_test_" + "x" * 24, STRIPE_WEBHOOK_SECRET="whsec_test")
+    assert await space["stripe_webhook"](b"{}", {}) == 400
