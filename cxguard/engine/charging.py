@@ -15,13 +15,18 @@ from cxguard.core.money import NO_ANSWER, Send, SendKind
 from cxguard.core.operation import Operation, changed, money_of, remember
 from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
-from cxguard.engine.breakers import Rejected
+from cxguard.core.told import outcome_told
+from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.cold import seal_charge
 from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
+from cxguard.engine.pressure import CHARGE
 from cxguard.gateways.base import Charge, Gateway
 
 GATEWAY_DOWN = "gateway_down"  # nothing was sent, because the breaker is open
+LEAST_SECONDS = 0.05  # for a call whose line is written: it may as well be tried
+GATEWAY_BUSY = "gateway_busy"  # nothing was sent, because as many calls as may be are under way
+BUSY_RETRY_SECONDS = 1.0
 SENDS_PER_CALL_MAX = 3  # one charge call; the shopper waits, and the queue will try for a day
 
 
@@ -53,11 +58,16 @@ async def send_charge(engine: Engine, work: Work, charge: Charge, *, gateway: Ga
         LeaseLost: before anything was sent by this call, or between two attempts.
         StoreUnavailable: the line could not be written: nothing was sent.
     """
+    engine.pressure.tried(gateway.name)
+
+    def worth_repeating(outcome: Outcome) -> bool:
+        return _worth_repeating(outcome) and engine.pressure.may_try_again(gateway.name)
+
     outcome = await _attempt(engine, work, charge, gateway=gateway, key=key, step=step)
-    if not _worth_repeating(outcome):
+    if not worth_repeating(outcome):
         return outcome
     retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_result(_worth_repeating),
+        retry=tenacity.retry_if_result(worth_repeating),
         stop=tenacity.stop_any(
             tenacity.stop_after_attempt(SENDS_PER_CALL_MAX - 1),
             _NoTimeLeft(engine, work),
@@ -89,6 +99,18 @@ async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gatew
     if isinstance(ticket, Rejected):
         work.turned_away = ticket.by_ramp
         return NotCharged(why=GATEWAY_DOWN, retry_after_seconds=ticket.retry_after_seconds, reroutable=True)
+    try:
+        async with engine.pressure.place(gateway.name, CHARGE) as free:
+            if free:
+                return await _send(engine, work, charge, ticket, gateway=gateway, key=key, step=step)
+    except BaseException:
+        ticket.abandon()
+        raise
+    ticket.abandon()  # we are busy, and know nothing new of the gateway
+    return NotCharged(why=GATEWAY_BUSY, retry_after_seconds=BUSY_RETRY_SECONDS, reroutable=True)
+
+
+async def _send(engine: Engine, work: Work, charge: Charge, ticket: Ticket, *, gateway: Gateway, key: str, step: str) -> Outcome:
     started, claims = engine.clock.monotonic(), work.operation.claims
     try:
         send = await _write_line(engine, work, charge, gateway=gateway, key=key, step=step)
@@ -156,10 +178,10 @@ async def write_send(engine: Engine, work: Work, send: Send) -> None:
 
 
 async def _call(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str) -> Outcome:
-    seconds = min(engine.timeouts.attempt_seconds, max(work.remaining(engine), 0.05))
+    seconds = min(engine.timeouts.attempt_seconds, max(work.remaining(engine), LEAST_SECONDS))
     try:
         async with asyncio.timeout(seconds):
-            outcome = await gateway.charge(charge, key=key, timeout_seconds=seconds)
+            outcome = outcome_told(await gateway.charge(charge, key=key, timeout_seconds=seconds))
     except TimeoutError:
         return Unknown(why="no answer in time")
     except Exception as error:  # noqa: BLE001 - an adapter that raises has told us nothing about the money

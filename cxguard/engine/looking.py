@@ -9,8 +9,9 @@ from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import Charged, Outcome, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT
+from cxguard.core.told import outcome_told
 from cxguard.engine.breakers import ANSWERED, Rejected
-from cxguard.engine.charging import Work, checked_amount
+from cxguard.engine.charging import LEAST_SECONDS, Work, checked_amount
 from cxguard.engine.engine import Engine
 from cxguard.gateways.base import Gateway
 
@@ -21,11 +22,15 @@ async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel
     ticket = engine.breakers.admit(gateway.name, kind, queued=True, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
         return Unknown(why="gateway_down")
-    seconds = min(engine.timeouts.find_seconds, max(work.remaining(engine), 0.05))
+    seconds = min(engine.timeouts.find_seconds, max(work.remaining(engine), LEAST_SECONDS))
     call = gateway.cancel if cancel else gateway.find
     started = engine.clock.monotonic()
     try:
-        outcome = await bounded(lambda: call(key, timeout_seconds=seconds), seconds)
+        async with engine.pressure.place(gateway.name) as free:
+            if not free:
+                ticket.abandon()
+                return Unknown(why="gateway_busy")
+            outcome = await bounded(lambda: call(key, timeout_seconds=seconds), seconds)
         # "not found" is an answer: only silence speaks against the gateway
         ticket.settle(outcome, engine.clock.monotonic() - started)
     except BaseException:
@@ -36,7 +41,7 @@ async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel
 
 async def ask_shop(engine: Engine, work: Work, ask: Callable[[], Awaitable[Outcome]], *, key: str) -> Outcome:
     """Ask the rule's `resolve` hook what became of a charge that the shop's own code made."""
-    seconds = max(min(engine.timeouts.attempt_seconds, work.remaining(engine)), 0.05)
+    seconds = max(min(engine.timeouts.attempt_seconds, work.remaining(engine)), LEAST_SECONDS)
     return await keep_fact(engine, work, await bounded(ask, seconds), key=key, source="resolve")
 
 
@@ -44,7 +49,7 @@ async def bounded(call: Callable[[], Awaitable[Outcome]], seconds: float) -> Out
     """The outcome of *call*; silence and exceptions are `Unknown`, because they tell nothing about the money."""
     try:
         async with asyncio.timeout(seconds):
-            return await call()
+            return outcome_told(await call())
     except TimeoutError:
         return Unknown(why="no answer in time")
     except Exception as error:  # noqa: BLE001 - an adapter or hook that raises has told us nothing

@@ -14,7 +14,7 @@ from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.standing import standing_outcome
 from cxguard.engine.breakers import Rejected
-from cxguard.engine.charging import GATEWAY_DOWN, Work, answered, checked_amount, write_send
+from cxguard.engine.charging import GATEWAY_DOWN, LEAST_SECONDS, Work, answered, checked_amount, write_send
 from cxguard.engine.engine import Engine
 from cxguard.engine.looking import bounded
 from cxguard.errors import ConfigurationError, PaymentDeferred, PaymentRefused, StepMismatch
@@ -75,7 +75,7 @@ async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway,
     try:
         await write_send(engine, work, send)
         work.lease.check()
-        outcome = await _call(engine, gateway, charged, send)
+        outcome = await _call(engine, work, gateway, charged=charged, send=send)
         ticket.settle(outcome, engine.clock.monotonic() - started)
     except BaseException:
         ticket.abandon()
@@ -184,8 +184,8 @@ def _told(outcome: Outcome, asked: Movement, *, reference: str) -> Charged | Ref
             raise PaymentDeferred(f"{asked.kind}_unknown", reference=reference)
 
 
-async def _call(engine: Engine, gateway: Gateway, charged: Charged, send: Send) -> Outcome:
-    seconds = engine.timeouts.attempt_seconds
+async def _call(engine: Engine, work: Work, gateway: Gateway, *, charged: Charged, send: Send) -> Outcome:
+    seconds = min(engine.timeouts.attempt_seconds, max(work.remaining(engine), LEAST_SECONDS))
     amount_minor, currency = send.amount_minor or 0, send.currency or ""
     call = gateway.capture if send.kind is SendKind.CAPTURE else gateway.refund
     outcome = await bounded(
