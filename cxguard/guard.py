@@ -25,6 +25,7 @@ from cxguard.engine.leases import Leases
 from cxguard.engine.library import Purpose, owner_pseudonym
 from cxguard.engine.operations import Operations
 from cxguard.engine.placing import Rerun
+from cxguard.engine.pressure import Pressure
 from cxguard.engine.queue import FallbackQueue
 from cxguard.engine.recorder import Recorder
 from cxguard.engine.secrets import file_of, secrets_of
@@ -287,6 +288,11 @@ class Guard(Library):
             naming=secrets.naming,
             gateways=self.gateways,
             breakers=Breakers(self._breaker_policy, self.clock, bus=self.bus),
+            pressure=Pressure(
+                calls_max=self._timeouts.calls_max,
+                wait_seconds=self._timeouts.place_seconds,
+                retry_share=self._timeouts.retry_share,
+            ),
             timeouts=self._timeouts,
         )
 

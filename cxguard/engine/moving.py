@@ -73,9 +73,13 @@ async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway,
     started = engine.clock.monotonic()
     send = replace(line, number=1 + max(known.number for known in work.operation.sends), outcome=NO_ANSWER, sent_at=engine.clock.now())
     try:
-        await write_send(engine, work, send)
-        work.lease.check()
-        outcome = await _call(engine, work, gateway, charged=charged, send=send)
+        async with engine.pressure.place(gateway.name) as free:
+            if not free:
+                ticket.abandon()
+                return NotCharged(GATEWAY_DOWN, retryable=True)
+            await write_send(engine, work, send)
+            work.lease.check()
+            outcome = await _call(engine, work, gateway, charged=charged, send=send)
         ticket.settle(outcome, engine.clock.monotonic() - started)
     except BaseException:
         ticket.abandon()

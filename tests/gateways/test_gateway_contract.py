@@ -44,7 +44,6 @@ async def closing(sandbox: ProcessSandbox) -> AsyncIterator[ProcessSandbox]:
         await sandbox.gateway.aclose()
 
 
-@pytest.mark.server
 class TestHttpGateway(GatewayContract):
     @pytest_asyncio.fixture
     async def sandbox(self, gateway_process: Any) -> AsyncIterator[ProcessSandbox]:
@@ -54,7 +53,6 @@ class TestHttpGateway(GatewayContract):
             yield made
 
 
-@pytest.mark.server
 class TestHttpGatewayWithoutKeys(GatewayContract):
     @pytest_asyncio.fixture
     async def sandbox(self, keyless_process: Any) -> AsyncIterator[ProcessSandbox]:
@@ -63,7 +61,6 @@ class TestHttpGatewayWithoutKeys(GatewayContract):
             yield made
 
 
-@pytest.mark.server
 class TestStripeGateway(GatewayContract):
     @pytest_asyncio.fixture
     async def sandbox(self, gateway_process: Any) -> AsyncIterator[ProcessSandbox]:
@@ -73,7 +70,6 @@ class TestStripeGateway(GatewayContract):
             yield each
 
 
-@pytest.mark.server
 class TestOwnGateway(GatewayContract):
     @pytest_asyncio.fixture
     async def sandbox(self, gateway_process: Any) -> AsyncIterator[ProcessSandbox]:
