@@ -73,6 +73,7 @@ class Query:
 
     Attributes:
         reference, contact_hash, session, gateway_key, claim: exact.
+        kept_by: exact: an owner; only what waits in the queue is found by it.
         states: any of these.
         due: only records with a due time; ordered by it. Otherwise newest first by creation.
         after: the `cursor` of the last page. Keyset, never an offset.
@@ -85,6 +86,7 @@ class Query:
     session: str | None = None
     gateway_key: str | None = None
     claim: str | None = None
+    kept_by: str | None = None
     states: tuple[State, ...] | None = None
     money: tuple[str, ...] | None = None
     rule: str | None = None

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from cxguard.core.operation import RECORD_VERSION, Operation
+from cxguard.core.operation import RECORD_VERSION, Operation, State
 from cxguard.stores.base import Query, Tally
 from cxguard.stores.record import ENDED, gateway_keys, matches, prune_at, ripe_at, unpaid_minor
 
@@ -166,7 +166,7 @@ class MemoryIndex:
         return self.rows[id].operation.lease is None
 
     def _candidates(self, query: Query) -> Iterable[Row]:
-        for kind in ("reference", "gateway_key", "session", "contact_hash", "claim"):
+        for kind in ("reference", "gateway_key", "session", "contact_hash", "claim", "kept_by"):
             value = getattr(query, kind)
             if value is not None:
                 return self._named.get((kind, value), {}).values()
@@ -226,7 +226,12 @@ def _listing(operation: Operation) -> tuple[object, ...]:
 
 def _name_sources(operation: Operation) -> tuple[object, ...]:
     """What the exact names come from: while these are the same, so are the names."""
-    return (operation.reference, operation.session, operation.contact_hash, operation.claims, len(operation.sends), len(operation.notes))
+    names = (operation.reference, operation.session, operation.contact_hash, operation.claims, _kept_by(operation))
+    return (*names, len(operation.sends), len(operation.notes))
+
+
+def _kept_by(operation: Operation) -> str:
+    return operation.owner if operation.state is State.QUEUED else ""
 
 
 def _names(operation: Operation) -> list[tuple[str, str]]:
@@ -235,6 +240,8 @@ def _names(operation: Operation) -> list[tuple[str, str]]:
         names.append(("session", operation.session))
     if operation.contact_hash is not None:
         names.append(("contact_hash", operation.contact_hash))
+    if kept_by := _kept_by(operation):
+        names.append(("kept_by", kept_by))
     if operation.claims:
         names += [("claim", claim) for claim in operation.claims]
     if operation.sends or operation.notes:

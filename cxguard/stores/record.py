@@ -131,6 +131,7 @@ def matches(operation: Operation, query: Query) -> bool:
         and (query.money is None or operation.money in query.money)
         and (query.gateway_key is None or query.gateway_key in gateway_keys(operation))
         and (query.claim is None or query.claim in operation.claims)
+        and (query.kept_by is None or (operation.state is State.QUEUED and operation.owner == query.kept_by))
         and (not query.due or operation.due_at is not None)
     )
 

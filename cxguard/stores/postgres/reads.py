@@ -22,6 +22,7 @@ _EXACT = {
     "claim": "o.id IN (SELECT c.id FROM claims c WHERE c.key = %(claim)s)",
     "session": "o.session = %(session)s",
     "contact_hash": "o.contact_hash = %(contact_hash)s",
+    "kept_by": r"""o.state = 'queued' AND substring(o.body from '"owner":"([^"\\]*)"') = %(kept_by)s""",
     "rule": "o.rule = %(rule)s",
 }
 _LOOK_UPS = _EXACT.keys() - {"rule"}

@@ -78,7 +78,7 @@ def _places(connection: apsw.Connection, query: Query) -> list[Place]:
 
 def _look_up(query: Query) -> str | None:
     """The statement of the narrowest name that the query gives."""
-    for name in ("reference", "gateway_key", "claim", "session", "contact_hash"):
+    for name in ("reference", "gateway_key", "claim", "kept_by", "session", "contact_hash"):
         if getattr(query, name) is not None:
             return f"by_{name}"
     return None
@@ -96,6 +96,7 @@ def _values(query: Query) -> dict[str, Any]:
         "session": query.session,
         "gateway_key": query.gateway_key,
         "claim": query.claim,
+        "kept_by": query.kept_by,
         "rule": query.rule,
         "states": json.dumps(query.states) if query.states is not None else None,
         "money": json.dumps(query.money) if query.money is not None else None,

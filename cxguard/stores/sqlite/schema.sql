@@ -51,6 +51,7 @@ CREATE TABLE operations (
 CREATE INDEX operations_reference ON operations (reference, created_at) WHERE reference IS NOT NULL;
 CREATE INDEX operations_session ON operations (session, created_at) WHERE session IS NOT NULL;
 CREATE INDEX operations_contact ON operations (contact_hash, created_at) WHERE contact_hash IS NOT NULL;
+CREATE INDEX operations_kept_by ON operations (namespace, iif(json_valid(body), body ->> 'owner', NULL), created_at) WHERE state = 'queued';
 CREATE INDEX operations_listed ON operations (namespace, state, money, created_at);
 CREATE INDEX operations_due ON operations (namespace, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX operations_ripe ON operations (namespace, rule, ripe_at) WHERE ripe_at IS NOT NULL;

@@ -10,7 +10,7 @@ from types import MappingProxyType
 _HERE = files("cxguard.stores.sqlite")
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _ORDERS = {"": ("created_at", "newest_first"), "_due": ("due_at", "most_overdue_first")}
-_LOOK_UPS = ("by_reference", "by_gateway_key", "by_claim", "by_session", "by_contact_hash")
+_LOOK_UPS = ("by_reference", "by_gateway_key", "by_claim", "by_kept_by", "by_session", "by_contact_hash")
 
 
 def _load() -> Mapping[str, str]:

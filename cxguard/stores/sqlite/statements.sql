@@ -138,6 +138,7 @@ AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
 AND (:money IS NULL OR money IN (SELECT value FROM json_each(:money)))
 AND (:gateway_key IS NULL OR EXISTS (SELECT 1 FROM gateway_keys WHERE key = :gateway_key AND seq = operations.seq))
 AND (:claim IS NULL OR EXISTS (SELECT 1 FROM claims WHERE key = :claim AND seq = operations.seq))
+AND (:kept_by IS NULL OR (state = 'queued' AND iif(json_valid(body), body ->> 'owner', NULL) = :kept_by))
 
 -- name: by_reference
 SELECT {place}, seq FROM operations
@@ -160,6 +161,11 @@ WHERE seq IN (SELECT seq FROM claims WHERE key = :claim)
 
 -- name: by_session
 SELECT {place}, seq FROM operations WHERE session = :session
+{narrowed} {ordered}
+
+-- name: by_kept_by
+SELECT {place}, seq FROM operations
+WHERE namespace = :namespace AND iif(json_valid(body), body ->> 'owner', NULL) = :kept_by AND state = 'queued'
 {narrowed} {ordered}
 
 -- name: by_contact_hash

@@ -85,6 +85,29 @@ class SearchingContract(ContractBase):
         assert await self.found(store, claim="basket") == ids("b")
         assert await self.found(store, claim="other") == []
 
+    async def test_owner_finds_what_is_queued_and_only_that(self, store: Store) -> None:
+        """An owner's orders are found while they wait in the queue, by all of the owner's name."""
+        await put(store, queued("a", owner="ann", created_at=START + 1))
+        await put(store, queued("b", owner="ann", created_at=START + 2, due_at=START + 9, money=MoneyState.UNKNOWN))
+        await put(store, queued("c", owner="ann2"))
+        await put(store, queued("d", owner="ann", namespace="other"))
+        for name, state in (("e", State.RUNNING), ("f", State.HELD), ("g", State.FINISHED)):
+            await put(store, sample(name, owner="ann", state=state))
+        assert await self.found(store, kept_by="ann") == ids("b", "a")
+        assert await self.found(store, kept_by="ann", money=("none",)) == ids("a")
+        assert await self.found(store, kept_by="ann", due=True) == ids("a", "b")
+        assert await self.found(store, kept_by="ann", states=(State.HELD,)) == []
+        assert await self.found(store, kept_by="an") == []
+
+    async def test_owner_is_found_as_soon_as_it_is_queued_and_no_longer(self, store: Store) -> None:
+        """The queue's index follows the saves that put an order in, and take it out."""
+        opened = await open_leased(store, sample("a", owner="ann"))
+        waiting = replace(opened, state=State.QUEUED, due_at=START)
+        saved = await store.save(waiting, token=token_of(opened), keep_lease=True)
+        assert await self.found(store, kept_by="ann") == ids("a")
+        await store.save(replace(saved, state=State.CANCELLED), token=token_of(opened), keep_lease=False)
+        assert await self.found(store, kept_by="ann") == []
+
     async def test_removed_record_is_found_by_no_name(self, store: Store) -> None:
         """A released record has left every look-up."""
         opened = await open_leased(store, sample("a", session="s", contact_hash="c", sends=(charge_send(),)))
