@@ -19,6 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from cxguard.core.breaker_policy import BreakerPolicy as BreakerPolicy  # part of what is asked for here
+
 
 class Label(StrEnum):
     """What the breaker does with calls."""
@@ -44,46 +46,6 @@ class Heard(StrEnum):
     FAILURE = "failure"
     THROTTLED = "throttled"  # a failure that names when to come back
     NEUTRAL = "neutral"  # a decline, a cancelled call: nothing about the gateway
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPolicy:
-    """When to open, for how long, and how to probe. Seconds.
-
-    Attributes:
-        consecutive_failures: so many in a row open it at once: a gateway that is down fails every call.
-        window_seconds: over which the rates are counted.
-        calls_min: below so many calls in the window a rate says nothing.
-        failure_rate: a share of failures that no healthy gateway has.
-        slow_call_seconds, slow_rate: nearly all answers this late: shoppers give up, and calls pile up.
-        open_seconds: the first pause; doubles with each failed probe up to `open_seconds_max`.
-        trips_forgotten_seconds: closed for so long, the next pause is the first one again.
-        probes_max: probes under way at the same time.
-        probes_well: so many probes that went well close it.
-        probe_lease_seconds: longer than any call may take; then the probe's holder is taken for dead.
-        probe_pause_seconds: between two probes: a gateway that wakes up sees one call, and a second later another.
-        turn_seconds: how long a free probe is kept for whose turn it is.
-        same_order_seconds: after so long the same order may probe again, or a quiet shop would never reopen.
-        throttle_seconds: when the gateway says "too many" without saying until when; at most `throttle_seconds_max`.
-    """
-
-    consecutive_failures: int = 5
-    window_seconds: float = 30.0
-    calls_min: int = 20
-    failure_rate: float = 0.5
-    slow_call_seconds: float = 4.0
-    slow_rate: float = 0.9
-    open_seconds: float = 2.0
-    open_seconds_max: float = 60.0
-    trips_forgotten_seconds: float = 60.0
-    probes_max: int = 2
-    probes_well: int = 2
-    probe_lease_seconds: float = 30.0
-    probe_pause_seconds: float = 1.0
-    turn_seconds: float = 1.0
-    same_order_seconds: float = 15.0
-    throttle_seconds: float = 1.0
-    throttle_seconds_max: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +174,7 @@ def record(
     heard: Heard,
     retry_after_seconds: float | None = None,
     jitter: float = 0.0,
+    beside: bool = False,
 ) -> BreakerState:
     """What the end of a call changes.
 
@@ -220,6 +183,7 @@ def record(
         probe_id: as given to `admit`; "" for a call that was no probe.
         retry_after_seconds: what a throttling gateway asked for.
         jitter: 0 to 1; shortens the pause by up to a fifth, so that processes do not probe in step.
+        beside: another method of the same gateway is not closed, so that this one's failures weigh more.
     """
     if revision != state.revision:
         return state
@@ -228,7 +192,7 @@ def record(
     if forced_now(state, now) is not None:
         return state
     if state.label is Label.CLOSED:
-        return _heard_closed(state, policy, now, heard=heard, jitter=jitter)
+        return _heard_closed(state, policy, now, heard=heard, jitter=jitter, beside=beside)
     if state.label is Label.HALF_OPEN and any(probe.id == probe_id for probe in state.probes):
         return _heard_probe(state, policy, now, probe_id=probe_id, heard=heard, jitter=jitter)
     return state
@@ -298,9 +262,7 @@ def _without_lapsed(state: BreakerState, policy: BreakerPolicy, now: float) -> B
 
 def _half_opened(state: BreakerState, now: float) -> BreakerState:
     """Who probed last, and whose turn is next, outlive the pause: that order may have made the last probe fail."""
-    return replace(
-        state, label=Label.HALF_OPEN, revision=state.revision + 1, why="pause_over", probes=(), probes_well=0, turn_at=now
-    )
+    return replace(state, label=Label.HALF_OPEN, revision=state.revision + 1, why="pause_over", probes=(), probes_well=0, turn_at=now)
 
 
 def _left(until: float, now: float, seconds_max: float) -> float:
@@ -312,14 +274,14 @@ def _left(until: float, now: float, seconds_max: float) -> float:
 # --- hearing how a call ended
 
 
-def _heard_closed(state: BreakerState, policy: BreakerPolicy, now: float, *, heard: Heard, jitter: float) -> BreakerState:
+def _heard_closed(state: BreakerState, policy: BreakerPolicy, now: float, *, heard: Heard, jitter: float, beside: bool) -> BreakerState:
     if heard is Heard.NEUTRAL:
         return state
     failed = heard in (Heard.FAILURE, Heard.THROTTLED)
     so_far, last_counts = _counts(state, policy, now)
     now_counts = Counts(so_far.since, so_far.calls + 1, so_far.failures + failed, so_far.slow + (heard is Heard.SLOW))
     state = replace(state, failures=state.failures + 1 if failed else 0, now_counts=now_counts, last_counts=last_counts)
-    why = _too_much(state, policy)
+    why = _too_much(state, policy, beside=beside)
     return _opened(state, policy, now, why=why, jitter=jitter) if why else state
 
 
@@ -332,8 +294,10 @@ def _counts(state: BreakerState, policy: BreakerPolicy, now: float) -> tuple[Cou
     return Counts(now), state.now_counts if half <= age < 2 * half else Counts()
 
 
-def _too_much(state: BreakerState, policy: BreakerPolicy) -> str:
+def _too_much(state: BreakerState, policy: BreakerPolicy, *, beside: bool) -> str:
     """Why it has to open, or ""."""
+    if beside and state.failures >= policy.failures_beside:
+        return "failures_beside"
     if state.failures >= policy.consecutive_failures:
         return "consecutive_failures"
     calls = state.now_counts.calls + state.last_counts.calls
@@ -344,9 +308,7 @@ def _too_much(state: BreakerState, policy: BreakerPolicy) -> str:
     return "slow_rate" if state.now_counts.slow + state.last_counts.slow >= policy.slow_rate * calls else ""
 
 
-def _heard_probe(
-    state: BreakerState, policy: BreakerPolicy, now: float, *, probe_id: str, heard: Heard, jitter: float
-) -> BreakerState:
+def _heard_probe(state: BreakerState, policy: BreakerPolicy, now: float, *, probe_id: str, heard: Heard, jitter: float) -> BreakerState:
     if heard in (Heard.FAILURE, Heard.THROTTLED):
         return _opened(state, policy, now, why="probe_failed", jitter=jitter)
     others = tuple(probe for probe in state.probes if probe.id != probe_id)

@@ -13,7 +13,7 @@ from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, WaitingFor
 from cxguard.dashboard.rendering import ago
 from cxguard.dashboard.words import amount_words
-from cxguard.engine.breakers import BreakerView
+from cxguard.engine.breaker_cells import BreakerView
 from cxguard.engine.report import build_report, report_rows
 from cxguard.guard import Guard
 from cxguard.stores.base import Query, Tally
@@ -215,7 +215,8 @@ async def next_unknown(guard: Guard, *, after: str) -> str | None:
 def gateway_lines(guard: Guard, *, now: float) -> tuple[GatewayLine, ...]:
     """The breakers of this process, as they are at *now*."""
     return tuple(
-        GatewayLine(view.gateway, view.kind, view.label.value, _breaker_words(view, now=now)) for view in guard.engine.breakers.states()
+        GatewayLine(view.gateway, f"{view.kind} {view.method}".strip(), view.label.value, _breaker_words(view, now=now))
+        for view in guard.engine.breakers.states()
     )
 
 
@@ -263,6 +264,8 @@ def _breaker_words(view: BreakerView, *, now: float) -> str:
         parts.append(f"{'until' if view.forced_reason else 'tried again'} {ago(view.until, now)}")
     if view.throttled_until is not None:
         parts.append(f"asked for silence, ends {ago(view.throttled_until, now)}")
+    if view.shadow:
+        parts.append(f"in shadow: rejects nothing, would have turned away {view.would_reject}")
     if view.rate is not None:
         parts.append(f"coming back: {view.rate:g} a second")
     return ", ".join(parts)

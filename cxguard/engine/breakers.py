@@ -1,4 +1,11 @@
-"""One breaker for each gateway and kind of call: an open `charge` must not block `find` or `refund`.
+"""One breaker for each gateway, kind of call and, where the shop names it, method: an open `charge` must not block `find` or
+`refund`, and card payments that fail must not block direct debits.
+
+A call is asked of one breaker alone, and what comes of it is heard by that one: so a method can only be closed by its own
+failures. But while another method of the gateway is not closed, two of them in a row are enough (`failures_beside`): when the
+whole gateway is away, the first method needs five failures, and every other one two. A person's word about a gateway and
+kind holds for all its methods. In *shadow* (`BreakerPolicy(shadow=True)`) breakers count, change and tell as ever, and
+reject nothing; only a person's word does, and the pace of the queue stays.
 
 `core.breaker` decides, on one frozen state for each; here are only the dict that holds them, the clock and the jitter.
 pybreaker carries the label and tells listeners of its changes; it never runs a call. A call asks with `admit`, before
@@ -11,13 +18,12 @@ first. Queued orders go by a ramp of their own at other times, too, so that a lo
 from __future__ import annotations
 
 import itertools
-import logging
 import random
 import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from typing import assert_never
 
 import pybreaker
 
@@ -36,16 +42,18 @@ from cxguard.core.breaker import (
     record,
     silence,
 )
-from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
-from cxguard.core.schedule import RAMP_CALM_SECONDS, Ramp, allow, begin_ramp, is_over, room, went_badly, went_well
+from cxguard.core.outcomes import Charged, NotCharged, Outcome
+from cxguard.core.schedule import RAMP_CALM_SECONDS, allow, begin_ramp, is_over, room, went_badly, went_well
+from cxguard.engine.breaker_cells import CHANGES, EVENTS, BreakerView, Cell, QuietListener, change_told, new_cell, view_of
+from cxguard.engine.hearing import heard_from
 from cxguard.events import Bus, Event
-
-_log = logging.getLogger("cxguard.breakers")
 
 RAMPED_KIND = "charge"  # what a recovering gateway is spared; asking and giving back are rare
 RAMP_ASK_AGAIN_SECONDS = 0.25  # for whoever was turned away by the ramp: a shopper's next try should find a place
 ROOM_MAX = 1_000  # what `room` says when nothing limits: more than any worker takes at once
-ANSWERED = frozenset({"not_found", "processing"})  # unknown to us, but said by a gateway that works
+METHODS_MAX = 16  # of one gateway and kind, with breakers of their own: the names come from callers
+METHOD_CHARS_MAX = 40
+_ANY_REVISION = 0  # none has it: what is heard of a call that would have been rejected counts for nothing
 
 
 @dataclass(slots=True)  # not frozen: that costs as much as all the rest of a rejection
@@ -65,7 +73,7 @@ class Ticket:
 
     __slots__ = ("_breakers", "_cell", "_open", "_probe_id", "_ramped", "_revision")
 
-    def __init__(self, breakers: Breakers, cell: _Cell, revision: int, probe_id: str = "", *, ramped: bool = False) -> None:
+    def __init__(self, breakers: Breakers, cell: Cell, revision: int, probe_id: str = "", *, ramped: bool = False) -> None:
         self._breakers = breakers
         self._cell = cell
         self._revision = revision
@@ -98,116 +106,120 @@ class Ticket:
             self._breakers._ended(self._cell, self._revision, self._probe_id, heard, retry_after_seconds, ramped=self._ramped)
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerView:
-    """One breaker as a desk or a report shows it. Times are wall clock, seconds since the epoch.
-
-    Attributes:
-        until: when an open one is tried, or a person's word ends; None for neither.
-        rate: charges a second that the ramp allows after an outage; None at other times.
-    """
-
-    gateway: str
-    kind: str
-    label: Label
-    revision: int
-    why: str
-    trips: int
-    until: float | None
-    throttled_until: float | None
-    forced_reason: str
-    rate: float | None
-
-
 class Breakers:
     """The breakers of this process."""
 
-    def __init__(
-        self, policy: BreakerPolicy, clock: Clock, *, bus: Bus | None = None, jitter: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, policy: BreakerPolicy, clock: Clock, *, bus: Bus | None = None, jitter: Callable[[], float] = random.random) -> None:
         self.policy = policy
         self._half_window = policy.window_seconds / 2
         self._clock = clock
         self._bus = bus
         self._jitter = jitter
-        self._cells: dict[tuple[str, str], _Cell] = {}
+        self._cells: dict[tuple[str, str, str], Cell] = {}
         self._listeners: tuple[pybreaker.CircuitBreakerListener, ...] = ()
         self._lock = threading.RLock()
         # unique among the processes that may share a state one day
         self._probe_ids = map(f"{secrets.token_hex(4)}-{{}}".format, itertools.count(1))
 
-    def admit(self, gateway: str, kind: str, *, queued: bool = False, operation_id: str = "") -> Ticket | Rejected:
+    def admit(self, gateway: str, kind: str, *, method: str = "", queued: bool = False, operation_id: str = "") -> Ticket | Rejected:
         """Whether a call of *kind* may be made at *gateway*, now.
 
         Args:
+            method: of payment, or the acquirer, where the shop names it; each has a breaker of its own.
             queued: no shopper waits for it.
             operation_id: which order it is for, so that one that fails by itself does not probe again and again.
         """
-        cell = self._cells.get((gateway, kind)) or self._cell(gateway, kind)
+        cell = self._cells.get((gateway, kind, method)) or self._cell(gateway, kind, method)
         state = cell.state
         if state.label is Label.CLOSED and cell.ramp is None and not queued and state.forced is None and not state.throttled_until:
             return Ticket(self, cell, state.revision)
         silent_seconds = silence(state, self.policy, self._clock.now())
         if silent_seconds > 0:
-            return Rejected(silent_seconds)
+            return Rejected(silent_seconds) if not self.policy.shadow else self._refused(cell, silent_seconds)
         with self._lock:
             return self._admit(cell, queued=queued, operation_id=operation_id)
 
     def room(self, gateway: str, kind: str = RAMPED_KIND) -> int:
         """How many queued orders might start a call now: what a worker should take at most. Books nothing."""
-        cell = self._cells.get((gateway, kind))
-        if cell is None or kind != RAMPED_KIND:
+        if kind != RAMPED_KIND:
             return ROOM_MAX
-        now = self._clock.now()
-        if silence(cell.state, self.policy, now) > 0:
-            return 0
-        if label_now(cell.state, now) is not Label.CLOSED:
-            return self.policy.probes_max - len(cell.state.probes)
+        return max((self._room(cell, self._clock.now()) for cell in self._family(gateway, kind)), default=ROOM_MAX)
+
+    def _room(self, cell: Cell, now: float) -> int:
+        if not self.policy.shadow or forced_now(cell.state, now) is not None:
+            if silence(cell.state, self.policy, now) > 0:
+                return 0
+            if label_now(cell.state, now) is not Label.CLOSED:
+                return self.policy.probes_max - len(cell.state.probes)
         return room(cell.ramp, now, queued=True) if cell.ramp is not None else ROOM_MAX
 
-    def force(self, gateway: str, kind: str, label: Label | None, *, reason: str = "", seconds: float = 0.0) -> None:
+    def force(
+        self, gateway: str, kind: str, label: Label | None, *, method: str | None = None, reason: str = "", seconds: float = 0.0
+    ) -> None:
         """A person's word: open or closed for *seconds*, whatever is heard; None takes it back.
+
+        Args:
+            method: for this one alone; None: for every method, also those that come.
 
         Raises:
             ValueError: half-open, no reason, or no end.
         """
         with self._lock:
-            cell = self._cells.get((gateway, kind)) or self._cell(gateway, kind)
+            own = self._cell(gateway, kind, method or "")
             now = self._clock.now()
-            state = lift(cell.state) if label is None else force(cell.state, label, now, reason=reason, seconds=seconds)
-            self._swap(cell, state, now)
+            for cell in [own] if method is not None else self._family(gateway, kind):
+                state = lift(cell.state) if label is None else force(cell.state, label, now, reason=reason, seconds=seconds)
+                self._swap(cell, state, now)
 
     def states(self) -> tuple[BreakerView, ...]:
-        """Every breaker that was ever asked, by gateway and kind."""
+        """Every breaker that was ever asked, by gateway, kind and method."""
         now = self._clock.now()
-        return tuple(_view(cell, now) for _, cell in sorted(self._cells.items()))
+        return tuple(view_of(cell, now, shadow=self.policy.shadow) for _, cell in sorted(self._cells.items()))
 
     def listen(self, listener: pybreaker.CircuitBreakerListener) -> None:
         """Have *listener* hear every change of a label, of present and future breakers. What it raises stays here."""
-        quiet = _Quiet(listener)
+        quiet = QuietListener(listener)
         with self._lock:
             self._listeners = (*self._listeners, quiet)
             for cell in self._cells.values():
                 cell.circuit.add_listener(quiet)
 
-    def _cell(self, gateway: str, kind: str) -> _Cell:
+    def _cell(self, gateway: str, kind: str, method: str) -> Cell:
+        """The breaker of a method; the gateway's own one for a name that is none, and for one too many."""
         with self._lock:
-            circuit = pybreaker.CircuitBreaker(
-                name=f"{gateway} {kind}",
-                state_storage=pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED),
-                throw_new_error_on_trip=False,
-                listeners=self._listeners,
-            )
-            return self._cells.setdefault((gateway, kind), _Cell(gateway, kind, circuit))
+            known = self._cells.get((gateway, kind, method))
+            if known is not None:
+                return known
+            family = self._family(gateway, kind)
+            full = sum(bool(cell.method) for cell in family) >= METHODS_MAX
+            if method and (full or len(method) > METHOD_CHARS_MAX or not method.isprintable()):
+                return self._cell(gateway, kind, "")
+            word = next((cell.state.forced for cell in family if not cell.method), None)
+            cell = new_cell((gateway, kind, method), shadow=self.policy.shadow, forced=word, listeners=self._listeners)
+            return self._cells.setdefault((gateway, kind, method), cell)
 
-    def _admit(self, cell: _Cell, *, queued: bool, operation_id: str) -> Ticket | Rejected:
+    def _family(self, gateway: str, kind: str) -> list[Cell]:
+        """Every breaker of the gateway for this kind of call, whatever the method."""
+        return [cell for cell in tuple(self._cells.values()) if cell.gateway == gateway and cell.kind == kind]
+
+    def _beside(self, cell: Cell) -> bool:
+        return any(other is not cell and other.state.label is not Label.CLOSED for other in self._family(cell.gateway, cell.kind))
+
+    def _refused(self, cell: Cell, seconds: float) -> Ticket | Rejected:
+        """What would be rejected goes through in shadow, and is counted. A person's word is meant, and holds."""
+        if not self.policy.shadow or forced_now(cell.state, self._clock.now()) is not None:
+            return Rejected(seconds)
+        cell.would_reject += 1
+        return Ticket(self, cell, _ANY_REVISION)
+
+    def _admit(self, cell: Cell, *, queued: bool, operation_id: str) -> Ticket | Rejected:
         now = self._clock.now()
         probe_id = next(self._probe_ids) if cell.state.label is not Label.CLOSED else ""
         admission, state = admit(cell.state, self.policy, now, probe_id=probe_id, queued=queued, operation_id=operation_id)
         self._swap(cell, state, now)
         match admission.verdict:
             case Verdict.REJECTED:
-                return Rejected(admission.retry_after_seconds)
+                return self._refused(cell, admission.retry_after_seconds)
             case Verdict.PROBE:
                 return Ticket(self, cell, state.revision, probe_id)
             case Verdict.ADMITTED:
@@ -215,7 +227,7 @@ class Breakers:
             case _:
                 assert_never(admission.verdict)
 
-    def _ramp(self, cell: _Cell, now: float, *, queued: bool) -> Ticket | Rejected:
+    def _ramp(self, cell: Cell, now: float, *, queued: bool) -> Ticket | Rejected:
         if cell.ramp is not None and is_over(cell.ramp, now):
             cell.recovering = False
             cell.ramp = cell.ramp if now - cell.ramp.queued_at <= RAMP_CALM_SECONDS else None  # a queue keeps its pace
@@ -226,7 +238,7 @@ class Breakers:
         cell.ramp, allowed = allow(cell.ramp, now, queued=queued)
         return Ticket(self, cell, cell.state.revision, ramped=True) if allowed else Rejected(RAMP_ASK_AGAIN_SECONDS, by_ramp=True)
 
-    def _went_well(self, cell: _Cell, revision: int) -> bool:
+    def _went_well(self, cell: Cell, revision: int) -> bool:
         """Count a good answer of a closed breaker in passing, as almost every one is. False: it has to be looked at."""
         state = cell.state
         if state.label is not Label.CLOSED or state.failures or state.revision != revision or state.forced or cell.ramp:
@@ -237,7 +249,7 @@ class Breakers:
         return True
 
     def _ended(
-        self, cell: _Cell, revision: int, probe_id: str, heard: Heard | None, retry_after_seconds: float | None, *, ramped: bool
+        self, cell: Cell, revision: int, probe_id: str, heard: Heard | None, retry_after_seconds: float | None, *, ramped: bool
     ) -> None:
         with self._lock:
             now = self._clock.now()
@@ -256,10 +268,11 @@ class Breakers:
                 heard=heard or Heard.NEUTRAL,
                 retry_after_seconds=retry_after_seconds,
                 jitter=self._jitter(),
+                beside=heard is not None and self._beside(cell),
             )
             self._swap(cell, state, now)
 
-    def _swap(self, cell: _Cell, state: BreakerState, now: float) -> None:
+    def _swap(self, cell: Cell, state: BreakerState, now: float) -> None:
         """Keep the new state; when its label is another, tell pybreaker, and by it every listener."""
         if state is cell.state:
             return
@@ -268,95 +281,9 @@ class Breakers:
         if label is before:
             return
         cell.label = label
-        if label is Label.CLOSED and cell.kind == RAMPED_KIND:
+        if label is Label.CLOSED and cell.kind == RAMPED_KIND and not self.policy.shadow:
             # where a probe closed it, that was this second's charge
             cell.ramp, cell.recovering = begin_ramp(now, after_seconds=1.0 if before is Label.HALF_OPEN else 0.0), True
-        self._announce(cell, now)
-        _CHANGES[label](cell.circuit)
-
-    def _announce(self, cell: _Cell, now: float) -> None:
-        if self._bus is None:
-            return
-        state, forced = cell.state, forced_now(cell.state, now)
-        detail: dict[str, Any] = {"gateway": cell.gateway, "kind": cell.kind, "revision": state.revision}
-        if cell.label is not Label.HALF_OPEN:
-            detail["forced"] = forced is not None
-        if cell.label is Label.OPEN:
-            detail["why"] = forced.reason if forced is not None else state.why
-            detail["open_seconds"] = round((forced.until if forced is not None else state.opened_until) - now, 3)
-        self._bus.emit(Event(_EVENTS[cell.label], at=now, detail=detail))
-
-
-@dataclass(slots=True)
-class _Cell:
-    """One breaker in this process: the state that counts, the label that was told, and its ramp.
-
-    Attributes:
-        well: good answers that were counted in passing since `state` was last looked at.
-        recovering: the ramp follows an outage, so that live checkouts go by it, too.
-    """
-
-    gateway: str
-    kind: str
-    circuit: pybreaker.CircuitBreaker
-    state: BreakerState = BreakerState()  # noqa: RUF009 - frozen
-    label: Label = Label.CLOSED
-    ramp: Ramp | None = None
-    recovering: bool = False
-    well: int = 0
-
-
-def heard_from(outcome: Outcome, *, late: bool, probe: bool) -> Heard:
-    """What an outcome says about the gateway. It never says anything about the shopper's card."""
-    match outcome:
-        case Charged() | Refunded() | NeedsShopper():
-            return Heard.SLOW if late else Heard.OK
-        case Declined():
-            # a gateway that can say "declined" works: enough for a probe, but declines neither open nor keep closed
-            return Heard.OK if probe else Heard.NEUTRAL
-        case NotCharged(retryable=True, why=why, retry_after_seconds=seconds):
-            return Heard.THROTTLED if seconds is not None or why == "throttled" else Heard.FAILURE
-        case NotCharged():
-            return Heard.NEUTRAL  # about this one order, or about our own side: a probe has to find out more
-        case Unknown(why=why):
-            return Heard.OK if why in ANSWERED else Heard.FAILURE
-        case _:
-            assert_never(outcome)
-
-
-class _Quiet(pybreaker.CircuitBreakerListener):
-    """A listener whose failures stay with it: a checkout may not fail because somebody wanted to hear of it."""
-
-    def __init__(self, listener: pybreaker.CircuitBreakerListener) -> None:
-        self._listener = listener
-
-    def state_change(self, cb: pybreaker.CircuitBreaker, old_state: Any, new_state: Any) -> None:
-        try:
-            self._listener.state_change(cb, old_state, new_state)
-        except Exception as error:  # noqa: BLE001 - a listener may fail in any way
-            _log.error("breaker listener %s failed with %s", type(self._listener).__qualname__, type(error).__name__)
-
-
-_EVENTS = {Label.OPEN: "breaker.opened", Label.HALF_OPEN: "breaker.half_opened", Label.CLOSED: "breaker.closed"}
-_CHANGES: dict[Label, Callable[[pybreaker.CircuitBreaker], object]] = {
-    Label.OPEN: pybreaker.CircuitBreaker.open,
-    Label.HALF_OPEN: pybreaker.CircuitBreaker.half_open,
-    Label.CLOSED: pybreaker.CircuitBreaker.close,
-}
-
-
-def _view(cell: _Cell, now: float) -> BreakerView:
-    state, forced, label = cell.state, forced_now(cell.state, now), label_now(cell.state, now)
-    until = forced.until if forced is not None else state.opened_until if label is Label.OPEN else None
-    return BreakerView(
-        gateway=cell.gateway,
-        kind=cell.kind,
-        label=label,
-        revision=state.revision,
-        why=state.why,
-        trips=state.trips,
-        until=until,
-        throttled_until=state.throttled_until if state.throttled_until > now else None,
-        forced_reason=forced.reason if forced is not None else "",
-        rate=round(cell.ramp.rate, 1) if cell.ramp is not None and cell.recovering and not is_over(cell.ramp, now) else None,
-    )
+        if self._bus is not None:
+            self._bus.emit(Event(EVENTS[label], at=now, detail=change_told(cell, now, shadow=self.policy.shadow)))
+        CHANGES[label](cell.circuit)

@@ -10,9 +10,10 @@ from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import Charged, Outcome, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT
 from cxguard.core.told import outcome_told
-from cxguard.engine.breakers import ANSWERED, Rejected
+from cxguard.engine.breakers import Rejected
 from cxguard.engine.charging import LEAST_SECONDS, Work, checked_amount
 from cxguard.engine.engine import Engine
+from cxguard.engine.hearing import ANSWERED
 from cxguard.gateways.base import Gateway
 
 

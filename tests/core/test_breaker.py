@@ -200,3 +200,12 @@ def test_throttling_counts_as_failure() -> None:
         bench.call(Heard.THROTTLED)
         bench.now += POLICY.throttle_seconds + 0.001
     assert bench.state.label is Label.OPEN
+
+
+@pytest.mark.parametrize(("beside", "failures", "label"), [(False, 4, Label.CLOSED), (True, 1, Label.CLOSED), (True, 2, Label.OPEN)])
+def test_failures_weigh_more_beside_a_method_that_is_not_closed(beside: bool, failures: int, label: Label) -> None:
+    """Two in a row are enough then: it is likely the gateway, not the method."""
+    state = BreakerState(closed_at=NOW - 3600)
+    for _ in range(failures):
+        state = record(state, POLICY, NOW, revision=state.revision, probe_id="", heard=Heard.FAILURE, beside=beside)
+    assert (state.label, state.why) == (label, "failures_beside" if label is Label.OPEN else "")

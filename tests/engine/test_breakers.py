@@ -10,7 +10,8 @@ import pytest
 
 from cxguard.core.breaker import BreakerPolicy, Heard, Label
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
-from cxguard.engine.breakers import ROOM_MAX, Breakers, Rejected, Ticket, heard_from
+from cxguard.engine.breakers import ROOM_MAX, Breakers, Rejected, Ticket
+from cxguard.engine.hearing import heard_from
 from cxguard.events import Bus, Event
 from cxguard.testing.clock import ManualClock
 
