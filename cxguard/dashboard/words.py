@@ -42,6 +42,7 @@ _WHY: Mapping[str, str] = {
     "declined": "declined by the issuer",
     "duties_circle": "the queue went in circles",
     "failed_after_answer": "the shop failed after it had answered",
+    "gateway_busy": "too many calls to the gateway at once",
     "gateway_down": "the gateway was down",
     "gave_up": "its time was over",
     "later_failed": "the shop's code could not place it",

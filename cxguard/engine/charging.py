@@ -27,6 +27,7 @@ GATEWAY_DOWN = "gateway_down"  # nothing was sent, because the breaker is open
 LEAST_SECONDS = 0.05  # for a call whose line is written: it may as well be tried
 GATEWAY_BUSY = "gateway_busy"  # nothing was sent, because as many calls as may be are under way
 BUSY_RETRY_SECONDS = 1.0
+NOT_SENT = frozenset({GATEWAY_DOWN, GATEWAY_BUSY})  # our own side stood in the way: that was no try
 SENDS_PER_CALL_MAX = 3  # one charge call; the shopper waits, and the queue will try for a day
 
 
@@ -43,6 +44,7 @@ class Work:
     lease: HeldLease
     deadline: float
     queued: bool = False  # it comes from the queue, so it may be a breaker's probe
+    needs_consent: bool = False  # a charge now is one without the shopper, who must have agreed to it
     turned_away: bool = False  # only by the ramp after an outage: its turn comes in a moment
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -59,18 +61,15 @@ async def send_charge(engine: Engine, work: Work, charge: Charge, *, gateway: Ga
         StoreUnavailable: the line could not be written: nothing was sent.
     """
     engine.pressure.tried(gateway.name)
-
-    def worth_repeating(outcome: Outcome) -> bool:
-        return _worth_repeating(outcome) and engine.pressure.may_try_again(gateway.name)
-
     outcome = await _attempt(engine, work, charge, gateway=gateway, key=key, step=step)
-    if not worth_repeating(outcome):
+    if not _worth_repeating(outcome) or work.remaining(engine) <= 0 or not engine.pressure.may_try_again(gateway.name):
         return outcome
     retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_result(worth_repeating),
+        retry=tenacity.retry_if_result(_worth_repeating),
         stop=tenacity.stop_any(
             tenacity.stop_after_attempt(SENDS_PER_CALL_MAX - 1),
             _NoTimeLeft(engine, work),
+            _NoneSavedUp(engine, gateway.name),  # last: asking spends one
         ),
         wait=tenacity.wait_random_exponential(multiplier=engine.timeouts.pause_seconds, max=1.0),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else outcome,
@@ -90,6 +89,17 @@ class _NoTimeLeft(tenacity.stop.stop_base):
         return self._work.remaining(self._engine) <= retry_state.upcoming_sleep + self._engine.timeouts.pause_seconds
 
 
+class _NoneSavedUp(tenacity.stop.stop_base):
+    """Stop when the gateway's second tries are used up."""
+
+    def __init__(self, engine: Engine, gateway: str) -> None:
+        self._engine = engine
+        self._gateway = gateway
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        return not self._engine.pressure.may_try_again(self._gateway)
+
+
 def _worth_repeating(outcome: Outcome) -> bool:
     return isinstance(outcome, NotCharged) and outcome.retryable and outcome.retry_after_seconds is None
 
@@ -100,7 +110,7 @@ async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gatew
         work.turned_away = ticket.by_ramp
         return NotCharged(why=GATEWAY_DOWN, retry_after_seconds=ticket.retry_after_seconds, reroutable=True)
     try:
-        async with engine.pressure.place(gateway.name, CHARGE) as free:
+        async with engine.pressure.place(gateway.name, CHARGE, remaining_seconds=work.remaining(engine)) as free:
             if free:
                 return await _send(engine, work, charge, ticket, gateway=gateway, key=key, step=step)
     except BaseException:

@@ -27,7 +27,7 @@ async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel
     call = gateway.cancel if cancel else gateway.find
     started = engine.clock.monotonic()
     try:
-        async with engine.pressure.place(gateway.name) as free:
+        async with engine.pressure.place(gateway.name, remaining_seconds=work.remaining(engine)) as free:
             if not free:
                 ticket.abandon()
                 return Unknown(why="gateway_busy")

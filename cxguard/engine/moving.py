@@ -73,7 +73,7 @@ async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway,
     started = engine.clock.monotonic()
     send = replace(line, number=1 + max(known.number for known in work.operation.sends), outcome=NO_ANSWER, sent_at=engine.clock.now())
     try:
-        async with engine.pressure.place(gateway.name) as free:
+        async with engine.pressure.place(gateway.name, remaining_seconds=work.remaining(engine)) as free:
             if not free:
                 ticket.abandon()
                 return NotCharged(GATEWAY_DOWN, retryable=True)

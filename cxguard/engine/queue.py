@@ -14,9 +14,10 @@ from cxguard.config import Settings
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
+from cxguard.core.quotes import ASKS
 from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, next_duty
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
-from cxguard.engine.charging import GATEWAY_DOWN, Work, send_charge
+from cxguard.engine.charging import NOT_SENT, Work, send_charge
 from cxguard.engine.cold import open_charge
 from cxguard.engine.ending import SHOPPER_LOOK_SECONDS, without_parcels
 from cxguard.engine.engine import Engine
@@ -26,6 +27,7 @@ from cxguard.engine.library import Purpose
 from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_again
+from cxguard.engine.revalidating import Revalidating
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import CxguardError, LeaseLost, StoreError
 from cxguard.logs import get_logger, where_raised
@@ -72,6 +74,7 @@ class FallbackQueue:
         self._engine = engine
         self._settings = settings
         self._rulings = Rulings(engine, rules, purposes)
+        self._revalidating = Revalidating(engine, self._rulings)
         self._placing = Placing(engine, self._rulings, rerun, settings.run_seconds_max)
 
     async def run_once(self, *, limit: int = TAKE_AT_ONCE) -> Counts:
@@ -199,7 +202,7 @@ class FallbackQueue:
             await look(self._engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
 
     async def _resend(self, work: Work, send: Send) -> float | None:
-        """The very same charge, capture or refund, under the very same key. Returns when to ask again, if the breaker said no."""
+        """The very same charge, capture or refund, under the very same key. Returns when to ask again, if our own side said no."""
         gateway = self._engine.gateway(send.gateway)
         if gateway is None or send.amount_minor is None or send.currency is None:
             return None
@@ -208,7 +211,7 @@ class FallbackQueue:
         elif send.parcel is not None:
             charge = open_charge(self._engine.seal, work.operation, send.parcel)
             said = await send_charge(self._engine, work, charge, gateway=gateway, key=send.key, step=send.step)
-            if isinstance(said, NotCharged) and said.why == GATEWAY_DOWN:
+            if isinstance(said, NotCharged) and said.why in NOT_SENT:
                 return ASK_AGAIN_SECONDS if work.turned_away else said.retry_after_seconds
         return None
 
@@ -223,15 +226,28 @@ class FallbackQueue:
         ends: dict[str, float | None] = {"due_at": None}
         if shopper:  # nobody waits for a shopper for ever
             give_up_at = work.operation.give_up_at or now + self._rulings.tenor(work.operation).queue_seconds
-            ends = {"due_at": now + SHOPPER_LOOK_SECONDS, "give_up_at": give_up_at}
+            asked = duty.why in ASKS  # there is nothing to look up: the shopper says, or the order ends
+            ends = {"due_at": give_up_at if asked else now + SHOPPER_LOOK_SECONDS, "give_up_at": give_up_at}
         await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, **ends)
 
     async def _place(self, work: Work) -> None:
         unpaid = money_of(work.operation).state is MoneyState.NONE
         if unpaid and work.operation.attempts >= ATTEMPTS_MAX:
             await self._end(work, Move.HOLD, "order.held", why="attempts_over", **_agent())
-        else:
-            await self._placing.place(work)
+            return
+        work.needs_consent = work.operation.rule in self._rulings.rules
+        instead = await self._revalidating.instead(work) if unpaid else None
+        match instead:
+            case None:
+                await self._placing.place(work)
+            case Hold():
+                await self._hold(work, instead)
+            case Cancel():
+                await self._cancel(work, instead)
+            case Wait():
+                await self._wait(work, instead)
+            case _:
+                assert_never(instead)
 
     async def _finish(self, work: Work, duty: Finish) -> None:
         """The end is known. A record that has ended already only gives its lease back, its notes counted as seen."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from shopworld import KEYS, SECRET, SHOP, rule
 
-from cxguard.core.breaker import BreakerPolicy
+from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, NotCharged
 from cxguard.engine.library import Purpose
+from cxguard.engine.pressure import CHARGE
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import OPERATION_MEMBER, Charge
 from cxguard.guard import Guard
@@ -163,3 +164,21 @@ async def test_a_name_that_no_gateway_has_is_refused_at_the_start() -> None:
     for options in ({"rules": [rule(gateway=("first:test", "third:test"))]}, {"purposes": [Purpose("p", gateways=("third:test",))]}):
         with pytest.raises(ConfigurationError, match="third:test"):
             Guard(store, shop=SHOP, gateways=[FakeGateway(name="first:test")], **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("why", ["gateway_busy", "gateway_down"])
+async def test_what_our_own_side_kept_from_the_first_goes_to_the_second(why: str) -> None:
+    """No place there, or its breaker open: surely not sent, for a reason that lies with that gateway."""
+    async with two() as shop:
+        engine = shop.guard.engine
+        if why == "gateway_down":
+            engine.breakers.force("first:test", "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+            await shop.pay()
+        else:
+            async with AsyncExitStack() as stack:
+                for _ in range(engine.timeouts.calls_max):
+                    await stack.enter_async_context(engine.pressure.place("first:test", CHARGE))
+                await shop.pay()
+        assert (shop.first.count("charge"), shop.standing) == (0, (0, 1))
+        rerouted = [entry.detail for entry in (await shop.record()).history if entry.event == "payment.rerouted"]
+        assert [detail["why"] for detail in rerouted] == [why]
