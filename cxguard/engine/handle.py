@@ -21,7 +21,6 @@ from cxguard.engine.breakers import Ticket
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
 from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_member, result_bytes, seal_member
 from cxguard.engine.engine import Engine
-from cxguard.engine.late_charge import late_refusal
 from cxguard.engine.leases import HeldLease
 from cxguard.engine.looking import look
 from cxguard.engine.moving import Movement, move_money
@@ -222,7 +221,6 @@ class OperationHandle:
 
     async def _outcome_of(self, charge: Charge, step: str) -> Outcome:
         """What is known of this step, at whichever gateway; else one send, or one after the other to each gateway."""
-        charge = replace(charge, off_session=True) if self._work.queued else charge
         routes = routes_of(self._engine, charge, named=self._gateways, step=step, operation_id=self.id)
         for route in routes:
             known = standing_outcome(self._work.operation, self._key_for(route.charge, route.step))
@@ -230,15 +228,7 @@ class OperationHandle:
                 return await self._looked_up(known, route)
         if self._finished:
             raise AlreadyFinished(f"order {self.reference} has ended without this charge: nothing was sent")
-        self._check_consent(charge)
         return await self._send_along(routes)
-
-    def _check_consent(self, charge: Charge) -> None:
-        """Without the shopper, only what they agreed to is charged; anything else waits for a person."""
-        why = late_refusal(self._engine, self._work, amount_minor=charge.amount_minor, currency=charge.currency)
-        if why:
-            self.deferral = Deferral(why=why, hold=True)
-            raise PaymentDeferred(why, reference=self.reference)
 
     async def _send_along(self, routes: Sequence[Route]) -> Outcome:
         for route, following in pairwise((*routes, None)):

@@ -14,7 +14,6 @@ from cxguard.config import Settings
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
-from cxguard.core.quotes import ASKS
 from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, next_duty
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
@@ -27,7 +26,6 @@ from cxguard.engine.library import Purpose
 from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_again
-from cxguard.engine.revalidating import Revalidating
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import CxguardError, LeaseLost, StoreError
 from cxguard.logs import get_logger, where_raised
@@ -74,7 +72,6 @@ class FallbackQueue:
         self._engine = engine
         self._settings = settings
         self._rulings = Rulings(engine, rules, purposes)
-        self._revalidating = Revalidating(engine, self._rulings)
         self._placing = Placing(engine, self._rulings, rerun, settings.run_seconds_max)
 
     async def run_once(self, *, limit: int = TAKE_AT_ONCE) -> Counts:
@@ -226,28 +223,15 @@ class FallbackQueue:
         ends: dict[str, float | None] = {"due_at": None}
         if shopper:  # nobody waits for a shopper for ever
             give_up_at = work.operation.give_up_at or now + self._rulings.tenor(work.operation).queue_seconds
-            asked = duty.why in ASKS  # there is nothing to look up: the shopper says, or the order ends
-            ends = {"due_at": give_up_at if asked else now + SHOPPER_LOOK_SECONDS, "give_up_at": give_up_at}
+            ends = {"due_at": now + SHOPPER_LOOK_SECONDS, "give_up_at": give_up_at}
         await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, **ends)
 
     async def _place(self, work: Work) -> None:
         unpaid = money_of(work.operation).state is MoneyState.NONE
         if unpaid and work.operation.attempts >= ATTEMPTS_MAX:
             await self._end(work, Move.HOLD, "order.held", why="attempts_over", **_agent())
-            return
-        work.needs_consent = work.operation.rule in self._rulings.rules
-        instead = await self._revalidating.instead(work) if unpaid else None
-        match instead:
-            case None:
-                await self._placing.place(work)
-            case Hold():
-                await self._hold(work, instead)
-            case Cancel():
-                await self._cancel(work, instead)
-            case Wait():
-                await self._wait(work, instead)
-            case _:
-                assert_never(instead)
+        else:
+            await self._placing.place(work)
 
     async def _finish(self, work: Work, duty: Finish) -> None:
         """The end is known. A record that has ended already only gives its lease back, its notes counted as seen."""
