@@ -18,30 +18,32 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import httpx
 import stripe
 
-from cxguard.core.outcomes import Charged, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.outcomes import NotCharged, Outcome, Refunded, Unknown
 from cxguard.errors import ConfigurationError, GatewayUnreadable, WebhookRefused
 from cxguard.gateways.base import KEY_MEMBER, OPERATION_MEMBER, Charge, Fact, ListedPayment
-from cxguard.gateways.http import Phase
+from cxguard.gateways.stripe_amounts import UnfitAmount, to_stripe
 from cxguard.gateways.stripe_answers import (
     Failure,
-    cannot_be_charged,
+    metadata_of,
+    read_asked_refund,
+    read_capture,
     read_failure,
     read_intent,
     read_look_up_failure,
     read_refund,
+    refunded_minor,
 )
+from cxguard.gateways.stripe_client import TracedClient, failure_of
 from cxguard.gateways.stripe_webhook import read_event
 
-CONNECT_SECONDS_MAX = 3.0
-CONNECTIONS_MAX = 500
 NEWEST_PAYMENTS_MAX = 300  # looked through for one that the search does not show yet: what a busy shop takes in a minute
+NEWEST_REFUNDS_MAX = 100
 LIST_PAGE = 100
 SIGNATURE_SECONDS_MAX = 300  # how old a webhook may be: Stripe's own default
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)  # the SDK, and we, on an answer that is none
 _MODES = {"sk_live_": "live", "rk_live_": "live", "sk_test_": "test", "rk_test_": "test"}
-_BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
 class StripeGateway:
@@ -85,9 +87,6 @@ class StripeGateway:
 
     async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
         """Create and confirm a PaymentIntent under *key*."""
-        unfit = cannot_be_charged(charge.amount_minor, charge.currency)
-        if unfit:
-            return NotCharged(f"refused: {unfit}")
 
         async def create() -> Outcome:
             return read_intent(_plain(await self._intents().create_async(self._intent(charge, key), self._options(key))), key=key)
@@ -95,11 +94,14 @@ class StripeGateway:
         return await _told(create, read_failure, seconds=timeout_seconds)
 
     async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
-        """What became of *key*: by the search, and among the newest payments."""
+        """What became of *key*: by the search, and among the newest payments and refunds."""
 
         async def look() -> Outcome:
             intent = await self._find(key)
-            return Unknown("not_found") if intent is None else read_intent(intent, key=key)
+            if intent is not None:
+                return read_intent(intent, key=key)
+            refund = await self._find_refund(key)
+            return Unknown("not_found") if refund is None else read_refund(refund)
 
         return await _told(look, read_look_up_failure, seconds=timeout_seconds)
 
@@ -112,7 +114,10 @@ class StripeGateway:
                 return Unknown("not_found")
             if intent.get("status") in ("succeeded", "canceled", "requires_capture"):
                 return read_intent(intent, key=key)
-            cancelled = await self._intents().cancel_async(intent["id"], {}, self._options(f"{key}-cancel"))
+            try:  # without a key: a refusal would be replayed for a day, and a cancelled payment stays cancelled anyway
+                cancelled = await self._intents().cancel_async(intent["id"], {}, self._options())
+            except stripe.InvalidRequestError:  # it went on since it was looked at: how far, it says itself
+                return read_intent(await self._retrieve(intent["id"]), key=key)
             return read_intent(_plain(cancelled), key=key)
 
         return await _told(cancel, read_look_up_failure, seconds=timeout_seconds)
@@ -121,8 +126,9 @@ class StripeGateway:
         """Take (part of) a reservation. Stripe releases what a part leaves."""
 
         async def capture() -> Outcome:
-            intent = await self._intents().capture_async(payment_id, {"amount_to_capture": amount_minor}, self._options(key))
-            return _captured(_plain(intent), amount_minor=amount_minor, currency=currency)
+            params = {"amount_to_capture": to_stripe(amount_minor, currency)}
+            intent = await self._intents().capture_async(payment_id, params, self._options(key))
+            return read_capture(_plain(intent), amount_minor=amount_minor, currency=currency)
 
         return await _told(capture, read_failure, seconds=timeout_seconds)
 
@@ -130,12 +136,15 @@ class StripeGateway:
         """Give money back; what is only reserved is released by cancelling the PaymentIntent."""
 
         async def refund() -> Outcome:
-            intent = _plain(await self._intents().retrieve_async(payment_id, {}, self._options()))
+            intent = await self._retrieve(payment_id)
             if intent.get("status") in ("requires_capture", "canceled"):
                 return await self._release(intent, key=key, amount_minor=amount_minor, currency=currency)
-            params: Any = {"payment_intent": payment_id, "amount": amount_minor, "metadata": {KEY_MEMBER: key}}
-            made = await self._client().v1.refunds.create_async(params, self._options(key))
-            return read_refund(_plain(made), amount_minor=amount_minor, currency=currency)
+            amount = to_stripe(amount_minor, currency)
+            params: Any = {"payment_intent": payment_id, "amount": amount, "metadata": {KEY_MEMBER: key}}
+            made = _plain(await self._client().v1.refunds.create_async(params, self._options(key)))
+            if made.get("status") == "pending":  # perhaps a replay of what was said the first time
+                made = await self._refund_now(made)
+            return read_asked_refund(made, amount_minor=amount_minor, currency=currency)
 
         return await _told(refund, read_failure, seconds=timeout_seconds)
 
@@ -150,7 +159,7 @@ class StripeGateway:
             page = await self._intents().list_async(params, self._options())
             async for intent in page.auto_paging_iter():
                 yield _listed(_plain(intent))
-        except stripe.StripeError as error:
+        except (stripe.StripeError, *_UNREADABLE) as error:
             raise GatewayUnreadable(f"{self.name}: {type(error).__name__} while listing: ask again later") from error
 
     def read_webhook(self, body: bytes, headers: Mapping[str, str]) -> Fact | None:
@@ -167,9 +176,7 @@ class StripeGateway:
             raise ConfigurationError('no webhook secret: write StripeGateway(..., webhook_secret=os.environ["STRIPE_WEBHOOK_SECRET"])')
         signature = next((value for name, value in headers.items() if name.lower() == "stripe-signature"), "")
         try:
-            stripe.WebhookSignature.verify_header(
-                body.decode("utf-8", "replace"), signature, self._webhook_secret, SIGNATURE_SECONDS_MAX
-            )
+            stripe.WebhookSignature.verify_header(body.decode("utf-8", "replace"), signature, self._webhook_secret, SIGNATURE_SECONDS_MAX)
             event = json.loads(body)
         except (stripe.SignatureVerificationError, ValueError) as error:
             raise WebhookRefused(f"not from Stripe, too old or unreadable ({type(error).__name__}): answer 400") from None
@@ -186,7 +193,7 @@ class StripeGateway:
     def _intent(self, charge: Charge, key: str) -> Any:
         metadata = {**charge.metadata, KEY_MEMBER: key, **({"order_id": charge.order_id} if charge.order_id else {})}
         params: dict[str, Any] = {
-            "amount": charge.amount_minor,
+            "amount": to_stripe(charge.amount_minor, charge.currency),
             "currency": charge.currency.lower(),
             "payment_method": charge.source,
             "confirm": True,
@@ -204,31 +211,52 @@ class StripeGateway:
         return {**params, "return_url": self._return_url} if self._return_url and not charge.off_session else params
 
     async def _find(self, key: str) -> Mapping[str, Any] | None:
-        found = await self._search(key)
-        if found is not None:
-            return found
-        page = await self._intents().list_async({"limit": LIST_PAGE, "expand": ["data.latest_charge"]}, self._options())
-        looked_at = 0
-        async for intent in page.auto_paging_iter():
-            plain = _plain(intent)
-            if (plain.get("metadata") or {}).get(KEY_MEMBER) == key:
-                return plain
-            looked_at += 1
-            if looked_at >= NEWEST_PAYMENTS_MAX:
-                break
-        return None
+        """As it is now: what search and list show may be older."""
+        found = await self._search(key) or await self._newest(self._intents(), key, most=NEWEST_PAYMENTS_MAX)
+        return await self._retrieve(found) if found else None
 
-    async def _search(self, key: str) -> Mapping[str, Any] | None:
-        """Stripe has no search for accounts in some countries: then the list alone is looked through."""
-        query: Any = {"query": f"metadata['{KEY_MEMBER}']:'{key}'", "expand": ["data.latest_charge"]}
+    async def _find_refund(self, key: str) -> Mapping[str, Any] | None:
+        """Refunds carry a key of their own, and there is no search for them."""
+        refunds = self._client().v1.refunds
+        try:
+            found = await self._newest(refunds, key, most=NEWEST_REFUNDS_MAX)
+        except stripe.PermissionError:  # whoever may not see refunds has made none
+            return None
+        return _plain(await refunds.retrieve_async(found, {}, self._options())) if found else None
+
+    async def _refund_now(self, made: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A refund as it is now. It was made: what goes wrong while asking takes nothing of that back."""
+        try:
+            return _plain(await self._client().v1.refunds.retrieve_async(made["id"], {}, self._options()))
+        except stripe.StripeError:
+            return made
+
+    async def _search(self, key: str) -> str:
+        """The name of the PaymentIntent. Accounts in some countries have no search: then the list alone is looked through."""
+        query: Any = {"query": f"metadata['{KEY_MEMBER}']:'{key}'"}
         try:
             found = await self._intents().search_async(query, self._options())
         except stripe.InvalidRequestError:
-            return None
-        return _plain(found.data[0]) if found.data else None
+            return ""
+        return str(found.data[0].id) if found.data else ""
+
+    async def _newest(self, books: Any, key: str, *, most: int) -> str:
+        """The name of the one that carries *key*, among the *most* newest."""
+        page = await books.list_async({"limit": LIST_PAGE}, self._options())
+        looked_at = 0
+        async for each in page.auto_paging_iter():
+            if metadata_of(_plain(each)).get(KEY_MEMBER) == key:
+                return str(each.id)
+            looked_at += 1
+            if looked_at >= most:
+                break
+        return ""
+
+    async def _retrieve(self, payment_id: str) -> Mapping[str, Any]:
+        return _plain(await self._intents().retrieve_async(payment_id, {"expand": ["latest_charge"]}, self._options()))
 
     async def _release(self, intent: Mapping[str, Any], *, key: str, amount_minor: int, currency: str) -> Outcome:
-        if amount_minor != intent.get("amount"):
+        if to_stripe(amount_minor, currency) != intent.get("amount"):
             return NotCharged("refused: a reservation is released as a whole")
         if intent.get("status") != "canceled":
             intent = _plain(await self._intents().cancel_async(intent["id"], {}, self._options(key)))
@@ -256,51 +284,6 @@ class StripeGateway:
         return known[0]
 
 
-class _ConnectionFailed(stripe.APIConnectionError):
-    """The SDK's own error, and how far the request had come."""
-
-    def __init__(self, why: str, phase: Phase) -> None:
-        super().__init__(f"no answer from Stripe ({why})", should_retry=False)  # type: ignore[no-untyped-call]
-        self.phase = phase
-
-
-class TracedClient(stripe.HTTPClient):
-    """The SDK's requests over our own httpx client: no proxies of the environment, bounded connections, and the knowledge
-    of how far a request had come when it failed."""
-
-    name = "httpx"
-
-    def __init__(self) -> None:
-        super().__init__()
-        limits = httpx.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=4.0)
-        timeout = httpx.Timeout(30.0, connect=CONNECT_SECONDS_MAX)  # the caller's own is shorter, and around the call
-        self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False, limits=limits, timeout=timeout)
-
-    async def request_async(
-        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None
-    ) -> tuple[bytes, int, Mapping[str, str]]:
-        phase = Phase.UNSENT
-
-        async def trace(event: str, info: Mapping[str, Any]) -> None:
-            nonlocal phase
-            if event.endswith("send_request_headers.started"):
-                phase = Phase.SENT
-
-        try:
-            request = self._http.build_request(method, url, headers=headers, content=post_data or None, extensions={"trace": trace})
-            response = await self._http.send(request)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            unsent = phase is Phase.UNSENT and isinstance(error, _BEFORE_SENDING)
-            raise _ConnectionFailed(type(error).__name__, Phase.UNSENT if unsent else Phase.SENT) from error
-        return response.content, response.status_code, response.headers
-
-    async def sleep_async(self, secs: float) -> None:
-        await asyncio.sleep(secs)
-
-    async def close_async(self) -> None:
-        await self._http.aclose()
-
-
 async def _told(call: Callable[[], Awaitable[Outcome]], failed: Callable[[Failure], Outcome], *, seconds: float) -> Outcome:
     """The outcome of *call*. What the SDK cannot read, and silence, leave the money unknown."""
     try:
@@ -308,32 +291,12 @@ async def _told(call: Callable[[], Awaitable[Outcome]], failed: Callable[[Failur
             return await call()
     except stripe.StripeError as error:
         return failed(failure_of(error))
+    except UnfitAmount as unfit:
+        return NotCharged(f"refused: {unfit}")
     except TimeoutError:
         return Unknown("no answer in time")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # the SDK on an answer that is none
+    except _UNREADABLE as error:
         return Unknown(f"an answer that cannot be read: {type(error).__name__}")
-
-
-def failure_of(error: stripe.StripeError) -> Failure:
-    """What the SDK raised, as a value. It leaves the code of some errors out, which their bodies have."""
-    body = error.json_body if isinstance(error.json_body, dict) else {}
-    told = body.get("error") if isinstance(body.get("error"), dict) else {}
-    assert isinstance(told, dict)
-    intent = told.get("payment_intent")
-    return Failure(
-        kind="APIConnectionError" if isinstance(error, stripe.APIConnectionError) else type(error).__name__,
-        status=error.http_status,
-        code=str(error.code or told.get("code") or ""),
-        decline_code=str(told.get("decline_code") or ""),
-        phase=getattr(error, "phase", Phase.SENT),
-        retry_after_seconds=_seconds(dict(error.headers or {})),
-        intent=intent if isinstance(intent, dict) else None,
-    )
-
-
-def _seconds(headers: Mapping[str, str]) -> float | None:
-    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 6 else None
 
 
 def _plain(value: Any) -> Mapping[str, Any]:
@@ -341,26 +304,15 @@ def _plain(value: Any) -> Mapping[str, Any]:
     return plain
 
 
-def _captured(intent: Mapping[str, Any], *, amount_minor: int, currency: str) -> Outcome:
-    told = (intent.get("amount_received", intent.get("amount")), str(intent.get("currency", "")).upper())
-    if intent.get("status") != "succeeded":
-        return Unknown(f"unreadable status {str(intent.get('status'))[:40]!r}")
-    if told != (amount_minor, currency):
-        return Unknown(f"asked for {amount_minor} {currency}, told {told[0]} {told[1]}"[:200])
-    return Charged(amount_minor, currency, payment_id=str(intent.get("id", "")))
-
-
 def _listed(intent: Mapping[str, Any]) -> ListedPayment:
-    metadata = intent.get("metadata") or {}
+    metadata = metadata_of(intent)
     key = str(metadata.get(KEY_MEMBER, ""))
-    charge = intent.get("latest_charge")
-    refunded = charge.get("amount_refunded", 0) if isinstance(charge, Mapping) else 0
     return ListedPayment(
         payment_id=str(intent.get("id", "")),
         gateway_key=key,
         operation_id=str(metadata.get(OPERATION_MEMBER, "")),
         outcome=read_intent(intent, key=key),
-        refunded_minor=int(refunded or 0),
+        refunded_minor=refunded_minor(intent),
         created_at=float(intent.get("created") or 0),
     )
 

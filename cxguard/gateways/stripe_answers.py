@@ -14,12 +14,9 @@ from typing import Any
 from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.gateways.base import KEY_MEMBER
 from cxguard.gateways.http import Phase
+from cxguard.gateways.stripe_amounts import from_stripe
 
 GENERIC_CODE = "generic_decline"
-
-# Zero-decimal currencies of ISO 4217 that Stripe charges in hundredths, and three-decimal ones whose last digit must be 0.
-_AS_HUNDREDTHS = frozenset({"ISK", "UGX"})
-_TENS_ONLY = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
 
 _REASONS: Mapping[str, DeclineReason] = {
     "insufficient_funds": DeclineReason.FUNDS,
@@ -72,10 +69,12 @@ class FailureRow:
     means: Callable[[Failure], Outcome]
     code: str | None = None
     phase: Phase | None = None
+    status: int | None = None
 
     def fits(self, failure: Failure) -> bool:
         return (
             self.kind == failure.kind
+            and self.status in (None, failure.status)
             and (self.code is None or self.code in (failure.code, failure.decline_code))
             and (self.phase is None or self.phase is failure.phase)
         )
@@ -134,6 +133,7 @@ FAILURES: tuple[FailureRow, ...] = (
     FailureRow("InvalidRequestError", _refused),
     FailureRow("AuthenticationError", _locked_out),
     FailureRow("PermissionError", _locked_out),
+    FailureRow("APIError", _throttled, status=429),  # turned away in front of Stripe, so not in Stripe's own words
     FailureRow("APIError", _server_error),
 )
 
@@ -159,17 +159,17 @@ def decline(code: str) -> Declined:
 
 def read_intent(intent: Mapping[str, Any], *, key: str) -> Outcome:
     """The payment that a PaymentIntent describes."""
-    told = (intent.get("metadata") or {}).get(KEY_MEMBER, key)
-    if told != key:
+    if metadata_of(intent).get(KEY_MEMBER, key) != key:
         return Unknown("the answer is about another key")
-    amount_minor, currency = intent.get("amount"), intent.get("currency")
-    if type(amount_minor) is not int or amount_minor < 0 or not isinstance(currency, str):
+    currency = _text(intent, "currency").upper()
+    amount_minor = from_stripe(intent.get("amount"), currency)
+    if amount_minor is None or not currency:
         return Unknown("an answer without a readable amount and currency")
     match intent.get("status"):
         case "succeeded":
-            return _taken(intent, amount_minor, currency.upper())
+            return _taken(intent, amount_minor, currency)
         case "requires_capture":
-            return Charged(amount_minor, currency.upper(), payment_id=_text(intent, "id"), captured=False)
+            return Charged(amount_minor, currency, payment_id=_text(intent, "id"), captured=False)
         case "processing":
             return Unknown("processing")
         case "requires_action":
@@ -183,13 +183,21 @@ def read_intent(intent: Mapping[str, Any], *, key: str) -> Outcome:
 
 
 def _taken(intent: Mapping[str, Any], amount_minor: int, currency: str) -> Outcome:
-    charge = intent.get("latest_charge")
-    returned = charge.get("amount_refunded") if isinstance(charge, Mapping) else 0
-    received = intent.get("amount_received", amount_minor)
-    if isinstance(returned, int) and returned and returned >= received:
+    returned = refunded_minor(intent)
+    received = from_stripe(intent.get("amount_received", intent["amount"]), currency)
+    if received is None:
+        return Unknown("an answer without a readable amount and currency")
+    if returned and returned >= received:
         return Refunded(returned, currency)
     # of a part that was captured the capture's own line tells: here the whole reservation is what this key stands for
     return Charged(amount_minor, currency, payment_id=_text(intent, "id"), captured=received >= amount_minor)
+
+
+def refunded_minor(intent: Mapping[str, Any]) -> int:
+    """How much of a PaymentIntent went back; 0 also where its charge did not come along."""
+    charge = intent.get("latest_charge")
+    returned = charge.get("amount_refunded") if isinstance(charge, Mapping) else 0
+    return from_stripe(returned, _text(intent, "currency").upper()) or 0
 
 
 def _last_error(intent: Mapping[str, Any]) -> Outcome:
@@ -200,15 +208,27 @@ def _last_error(intent: Mapping[str, Any]) -> Outcome:
     return decline(code)
 
 
-def read_refund(refund: Mapping[str, Any], *, amount_minor: int, currency: str) -> Outcome:
+def read_capture(intent: Mapping[str, Any], *, amount_minor: int, currency: str) -> Outcome:
+    """What a capture took: of the amount that was asked for, or else unknown."""
+    told_currency = _text(intent, "currency").upper()
+    told = from_stripe(intent.get("amount_received", intent.get("amount")), told_currency)
+    if intent.get("status") != "succeeded":
+        return Unknown(f"unreadable status {str(intent.get('status'))[:40]!r}")
+    if (told, told_currency) != (amount_minor, currency):
+        return Unknown(f"asked for {amount_minor} {currency}, told {told} {told_currency}"[:200])
+    return Charged(amount_minor, currency, payment_id=_text(intent, "id"))
+
+
+def read_refund(refund: Mapping[str, Any]) -> Outcome:
     """What became of a refund. A pending one has left the balance and may still come back: it counts when it has arrived."""
-    told = (refund.get("amount"), str(refund.get("currency", "")).upper())
-    if told != (amount_minor, currency):
-        return Unknown(f"asked for {amount_minor} {currency}, told {told[0]} {told[1]}"[:200])
+    currency = _text(refund, "currency").upper()
+    amount_minor = from_stripe(refund.get("amount"), currency)
     match refund.get("status"):
-        case "succeeded":
+        case "succeeded" if amount_minor and currency:
             return Refunded(amount_minor, currency, refund_id=_text(refund, "id"))
-        case "pending":
+        case "succeeded":
+            return Unknown("an answer without a readable amount and currency")
+        case "pending" | "requires_action":
             return Unknown("processing")
         case "failed" | "canceled":
             return NotCharged(f"refund {refund['status']}")
@@ -216,13 +236,18 @@ def read_refund(refund: Mapping[str, Any], *, amount_minor: int, currency: str) 
             return Unknown(f"unreadable status {str(status)[:40]!r}")
 
 
-def cannot_be_charged(amount_minor: int, currency: str) -> str:
-    """Why Stripe could only charge another amount than this, or "". Its own units differ from ISO 4217 for a few currencies."""
-    if currency in _AS_HUNDREDTHS and amount_minor % 100:
-        return f"Stripe counts {currency} in hundredths: give a multiple of 100"
-    if currency in _TENS_ONLY and amount_minor % 10:
-        return f"Stripe rounds {currency} to tens: give a multiple of 10"
-    return ""
+def read_asked_refund(refund: Mapping[str, Any], *, amount_minor: int, currency: str) -> Outcome:
+    """What became of the refund that was asked for: one of another amount is none of it."""
+    outcome = read_refund(refund)
+    if isinstance(outcome, Refunded) and (outcome.amount_minor, outcome.currency) != (amount_minor, currency):
+        return Unknown(f"asked for {amount_minor} {currency}, told {outcome.amount_minor} {outcome.currency}"[:200])
+    return outcome
+
+
+def metadata_of(members: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The names that we gave a payment or refund; empty when it is none of ours."""
+    metadata = members.get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def _resume_url(intent: Mapping[str, Any]) -> str:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cxguard.core.outcomes import Outcome, Refunded
+from cxguard.core.outcomes import Outcome, Refunded, Unknown
 from cxguard.gateways.base import KEY_MEMBER, OPERATION_MEMBER, Fact
-from cxguard.gateways.stripe_answers import read_intent
+from cxguard.gateways.stripe_amounts import from_stripe
+from cxguard.gateways.stripe_answers import metadata_of, read_intent, read_refund
 
 INTENT_EVENTS = frozenset({
     "payment_intent.succeeded", "payment_intent.amount_capturable_updated", "payment_intent.payment_failed",
     "payment_intent.canceled", "payment_intent.processing", "payment_intent.requires_action",
 })  # fmt: skip
-CHARGE_EVENTS = frozenset({"charge.refunded", "charge.refund.updated"})
+CHARGE_EVENTS = frozenset({"charge.refunded"})
+REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
 
 
 def read_event(event: Mapping[str, Any]) -> Fact | None:
     """What an event says about a payment of ours; None for every other event."""
-    kind, about = str(event.get("type")), (event.get("data") or {}).get("object")
+    kind, data = str(event.get("type")), event.get("data")
+    about = data.get("object") if isinstance(data, Mapping) else None
     if not isinstance(about, Mapping):
         return None
-    metadata = about.get("metadata") or {}
+    metadata = metadata_of(about)
     key = metadata.get(KEY_MEMBER)
     if not isinstance(key, str) or not key:
         return None
@@ -41,8 +44,16 @@ def read_event(event: Mapping[str, Any]) -> Fact | None:
 def _outcome(kind: str, about: Mapping[str, Any], key: str) -> Outcome | None:
     if kind in INTENT_EVENTS:
         return read_intent(about, key=key)
-    if kind in CHARGE_EVENTS and about.get("object") == "charge":
-        returned, currency = about.get("amount_refunded"), about.get("currency")
-        if type(returned) is int and returned > 0 and isinstance(currency, str):
-            return Refunded(returned, currency.upper())
+    if kind in CHARGE_EVENTS:
+        return _given_back(about)
+    if kind in REFUND_EVENTS:  # about the refund's own key: one that is still under way says nothing
+        outcome = read_refund(about)
+        return None if isinstance(outcome, Unknown) else outcome
     return None
+
+
+def _given_back(charge: Mapping[str, Any]) -> Outcome | None:
+    """The sum of all that went back, about the key of the charge."""
+    currency = str(charge.get("currency", "")).upper()
+    returned = from_stripe(charge.get("amount_refunded"), currency)
+    return Refunded(returned, currency) if returned and currency else None

@@ -11,12 +11,13 @@ from cxguard.gateways.http import Phase
 from cxguard.gateways.stripe_answers import (
     FAILURES,
     Failure,
-    cannot_be_charged,
     decline,
+    read_asked_refund,
+    read_capture,
     read_failure,
     read_intent,
     read_look_up_failure,
-    read_refund,
+    refunded_minor,
 )
 from cxguard.gateways.stripe_webhook import read_event
 
@@ -44,6 +45,10 @@ FAILED: list[tuple[Failure, Outcome]] = [
     (Failure("InvalidRequestError", 400), NotCharged("refused: InvalidRequestError")),
     (Failure("AuthenticationError", 401), NotCharged("refused: AuthenticationError", reroutable=True)),
     (Failure("PermissionError", 403), NotCharged("refused: PermissionError", reroutable=True)),
+    (Failure("APIError", 429), NotCharged("throttled", retryable=True, reroutable=True)),
+    (Failure("APIError", 409), Unknown("HTTP 409")),
+    (Failure("APIError", 404), Unknown("HTTP 404")),
+    (Failure("APIError", 200), Unknown("HTTP 200")),
     (Failure("APIError", 500), Unknown("HTTP 500")),
     (Failure("APIError", 503), Unknown("HTTP 503")),
     (Failure("APIError"), Unknown("no readable answer")),
@@ -111,6 +116,15 @@ STATES: list[tuple[dict[str, Any], Outcome]] = [
     (intent("succeeded", amount=True), Unknown("an answer without a readable amount and currency")),
     (intent("succeeded", amount=-1), Unknown("an answer without a readable amount and currency")),
     (intent("succeeded", currency=None), Unknown("an answer without a readable amount and currency")),
+    (intent("succeeded", amount_received="all"), Unknown("an answer without a readable amount and currency")),
+    (intent("succeeded", metadata=[]), Charged(4999, "EUR", "pi_1")),
+    (intent("succeeded", amount=500, amount_received=500, currency="isk"), Charged(5, "ISK", "pi_1")),
+    (intent("succeeded", amount=501, amount_received=501, currency="isk"), Unknown("an answer without a readable amount and currency")),
+    (
+        intent("succeeded", amount=5, amount_received=5, currency="mga", latest_charge={"amount_refunded": 5}),
+        Refunded(500, "MGA"),
+    ),
+    (intent("requires_capture", amount=500, currency="ugx"), Charged(5, "UGX", "pi_1", captured=False)),
     (intent("succeeded", metadata={"cxguard_key": "another"}), Unknown("the answer is about another key")),
 ]
 
@@ -126,41 +140,53 @@ def test_each_state_of_a_payment_intent_has_its_meaning(plain: dict[str, Any], o
     [
         ({"status": "succeeded"}, Refunded(1000, "EUR", "re_1")),
         ({"status": "pending"}, Unknown("processing")),
+        ({"status": "requires_action"}, Unknown("processing")),
         ({"status": "failed"}, NotCharged("refund failed")),
         ({"status": "canceled"}, NotCharged("refund canceled")),
-        ({"status": "requires_action"}, Unknown("unreadable status 'requires_action'")),
+        ({"status": "brand_new"}, Unknown("unreadable status 'brand_new'")),
+        ({}, Unknown("unreadable status 'None'")),
+        ({"status": "succeeded", "amount": None}, Unknown("an answer without a readable amount and currency")),
+        ({"status": "succeeded", "currency": None}, Unknown("an answer without a readable amount and currency")),
         ({"status": "succeeded", "amount": 999}, Unknown("asked for 1000 EUR, told 999 EUR")),
         ({"status": "succeeded", "currency": "usd"}, Unknown("asked for 1000 EUR, told 1000 USD")),
+        ({"status": "succeeded", "currency": "isk"}, Unknown("asked for 1000 EUR, told 10 ISK")),
     ],
 )
 def test_each_state_of_a_refund_has_its_meaning(members: dict[str, Any], outcome: Outcome) -> None:
     """Given back only when it has arrived, in the amount that was asked for."""
     refund = {"id": "re_1", "amount": 1000, "currency": "eur", **members}
-    assert read_refund(refund, amount_minor=1000, currency="EUR") == outcome
+    assert read_asked_refund(refund, amount_minor=1000, currency="EUR") == outcome
 
 
 @pytest.mark.parametrize(
-    ("amount_minor", "currency", "fits"),
+    ("plain", "outcome"),
     [
-        (4999, "EUR", True),
-        (500, "JPY", True),
-        (4999, "ISK", False),
-        (5000, "ISK", True),
-        (100, "UGX", True),
-        (1234, "KWD", False),
-        (1230, "KWD", True),
-        (1235, "BHD", False),
+        (intent("succeeded", amount_received=2000), Charged(2000, "EUR", "pi_1")),
+        (intent("succeeded", amount_received=1999), Unknown("asked for 2000 EUR, told 1999 EUR")),
+        (intent("succeeded", amount_received=2000, currency="usd"), Unknown("asked for 2000 EUR, told 2000 USD")),
+        (intent("succeeded", amount_received=None), Unknown("asked for 2000 EUR, told None EUR")),
+        (intent("requires_capture", amount_received=0), Unknown("unreadable status 'requires_capture'")),
+        (intent("processing"), Unknown("unreadable status 'processing'")),
     ],
 )
-def test_amounts_that_stripe_would_change_are_not_sent(amount_minor: int, currency: str, fits: bool) -> None:
-    """Stripe's smallest unit is not everywhere that of ISO 4217."""
-    assert (cannot_be_charged(amount_minor, currency) == "") is fits
+def test_each_answer_to_a_capture_has_its_meaning(plain: dict[str, Any], outcome: Outcome) -> None:
+    """Taken only when Stripe says so, in the amount that was asked for."""
+    assert read_capture(plain, amount_minor=2000, currency="EUR") == outcome
+
+
+@pytest.mark.parametrize(
+    ("charge", "back"), [({"amount_refunded": 300}, 300), ({}, 0), ("ch_1", 0), (None, 0), ({"amount_refunded": "3"}, 0)]
+)
+def test_what_went_back_is_read_from_the_charge(charge: Any, back: int) -> None:
+    """Where the charge did not come along, or says nothing readable, nothing is known to have gone back."""
+    assert refunded_minor(intent("succeeded", latest_charge=charge)) == back
 
 
 def event(kind: str, about: Any) -> dict[str, Any]:
     return {"id": "evt_1", "type": kind, "data": {"object": about}}
 
 
+REFUND = {"object": "refund", "id": "re_1", "amount": 1500, "currency": "eur", "status": "succeeded", "metadata": {"cxguard_key": KEY}}
 REFUNDED_CHARGE = {"object": "charge", "amount_refunded": 1500, "currency": "eur", "metadata": {"cxguard_key": KEY}}
 
 
@@ -179,6 +205,15 @@ REFUNDED_CHARGE = {"object": "charge", "amount_refunded": 1500, "currency": "eur
         ),
         ("charge.refunded", REFUNDED_CHARGE, Refunded(1500, "EUR")),
         ("charge.refunded", {**REFUNDED_CHARGE, "amount_refunded": 0}, None),
+        ("charge.refunded", {**REFUNDED_CHARGE, "currency": "isk"}, Refunded(15, "ISK")),
+        ("charge.refunded", {**REFUNDED_CHARGE, "metadata": []}, None),
+        ("refund.created", REFUND, Refunded(1500, "EUR", "re_1")),
+        ("refund.created", {**REFUND, "status": "pending"}, None),
+        ("refund.updated", REFUND, Refunded(1500, "EUR", "re_1")),
+        ("charge.refund.updated", REFUND, Refunded(1500, "EUR", "re_1")),
+        ("charge.refund.updated", {**REFUND, "status": "canceled"}, NotCharged("refund canceled")),
+        ("refund.failed", {**REFUND, "status": "failed"}, NotCharged("refund failed")),
+        ("refund.failed", {**REFUND, "metadata": {}}, None),
         ("charge.dispute.created", REFUNDED_CHARGE, None),
         ("payment_intent.created", intent("requires_confirmation"), None),
         ("payment_intent.succeeded", intent("succeeded", metadata={}), None),

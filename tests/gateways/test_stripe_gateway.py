@@ -138,6 +138,7 @@ async def test_refunds_are_made_once_and_never_too_much(gateway_process: Any, ke
         assert isinstance(await refund("b", 4000), NotCharged)
         assert isinstance(await refund("c", 3999), Refunded)
         assert await gateway.find(key, timeout_seconds=5) == Refunded(4999, "EUR")
+        assert await gateway.find(f"{key}-a", timeout_seconds=5) == first, "a refund is found by its own key"
 
 
 async def test_a_reservation_is_released_as_a_whole(gateway_process: Any, key: str) -> None:

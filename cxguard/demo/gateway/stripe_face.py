@@ -63,6 +63,8 @@ def stripe_routes(ledger: Ledger, world: World) -> list[Route]:
         Route(intents + "/{id}/capture", face.capture, methods=["POST"]),
         Route(intents + "/{id}/cancel", face.cancel, methods=["POST"]),
         Route("/v1/refunds", face.refund, methods=["POST"]),
+        Route("/v1/refunds", face.refunds_listed, methods=["GET"]),
+        Route("/v1/refunds/{id}", face.refund_retrieved, methods=["GET"]),
     ]
 
 
@@ -71,6 +73,7 @@ class _Face:
         self._ledger = ledger
         self._world = world
         self._kept: dict[str, tuple[str, Said | None]] = {}  # by key: what was asked, and what was said; None: in progress
+        self._refunds: dict[str, dict[str, Any]] = {}  # by their names, oldest first
 
     async def create(self, request: HttpRequest) -> Response:
         async def work(form: Mapping[str, str], key: str | None) -> Said:
@@ -173,10 +176,33 @@ class _Face:
                 raise _Refused(400, "invalid_request_error", code="charge_already_refunded")
             after = self._ledger.payment(payment.id)
             assert isinstance(after, Payment)
+            refund = self._refunds.setdefault(moved.id, {**_refund(moved, payment), "metadata": _metadata(form)})
             self._world.webhooks.tell("charge.refunded", _charge(after))
-            return Said(200, _refund(moved, payment))
+            self._world.webhooks.tell("refund.created", refund)
+            if len(self._refunds) > KEPT_MAX:
+                self._refunds.pop(next(iter(self._refunds)))
+            return Said(200, refund)
 
         return await self._guarded(request, work)
+
+    async def refunds_listed(self, request: HttpRequest) -> Response:
+        def page() -> dict[str, Any]:
+            newest = list(reversed(self._refunds.values()))
+            after = request.query_params.get("starting_after", "")
+            start = next((at + 1 for at, refund in enumerate(newest) if refund["id"] == after), 0)
+            data = newest[start:][: min(int(request.query_params.get("limit", "10")), LIST_MAX)]
+            return {"object": "list", "url": "/v1/refunds", "has_more": start + len(data) < len(newest), "data": data}
+
+        return await self._look(request, page)
+
+    async def refund_retrieved(self, request: HttpRequest) -> Response:
+        def refund() -> dict[str, Any]:
+            found = self._refunds.get(request.path_params["id"])
+            if found is None:
+                raise _Refused(404, "invalid_request_error", code="resource_missing")
+            return found
+
+        return await self._look(request, refund)
 
     # --- what all of them share
 
@@ -292,9 +318,13 @@ def _asked(form: Mapping[str, str]) -> Request:
         raise _Refused(400, "invalid_request_error", code="parameter_invalid_integer", param="amount")
     if not (len(currency) == 3 and currency.isascii() and currency.islower()):
         raise _Refused(400, "invalid_request_error", code="parameter_invalid", param="currency")
-    metadata = {name[9:-1]: value for name, value in form.items() if name.startswith("metadata[")}
+    metadata = _metadata(form)
     capture = form.get("capture_method", "automatic") != "manual"
     return Request(int(amount), currency.upper(), form.get("payment_method", ""), metadata.get("order_id", ""), capture, metadata)
+
+
+def _metadata(form: Mapping[str, str]) -> dict[str, str]:
+    return {name[9:-1]: value for name, value in form.items() if name.startswith("metadata[")}
 
 
 def _status(payment: Payment) -> str:
