@@ -52,6 +52,9 @@ async def connect(url: str, *, schema: str) -> Connection:
     except psycopg.Error as error:
         await connection.close()
         raise told(error) from None
+    except BaseException:
+        connection.pgconn.finish()  # interrupted: an answer may still be under way
+        raise
     return connection
 
 
