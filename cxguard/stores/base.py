@@ -8,10 +8,10 @@ write is guarded by a lease token, an event id or a revision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cxguard.core.money import Note
 from cxguard.core.operation import Operation, State
@@ -20,6 +20,8 @@ LEASE_SECONDS_MIN = 1.0
 LEASE_SECONDS_MAX = 3600.0
 PAGE_MAX = 200  # records in one page of `search`
 TAKE_MAX = 100  # records in one `take`
+TOPIC_CHARS_MAX = 200
+EVERYTHING = ""  # the topic that is heard when hints may have been missed: look at all that is waited for
 
 
 class Level(StrEnum):
@@ -289,4 +291,35 @@ class Store(Protocol):
 
     async def clock(self) -> float:
         """The store's clock, seconds since the epoch."""
+        ...
+
+
+@runtime_checkable
+class Hinting(Protocol):
+    """What a store may have beside its verbs: a word to the other processes that there is something to look at.
+
+    A hint says nothing by itself, and may be lost, late, doubled, or heard by its own sender. So whoever listens also
+    looks now and then, and everything works without hints, only later.
+    """
+
+    async def announce(self, topics: Sequence[str]) -> None:
+        """Tell all who listen on this store that *topics* are worth a look, once what was written before can be read.
+
+        Args:
+            topics: each 1 to `TOPIC_CHARS_MAX` printable ASCII characters, without anything secret in them.
+
+        Raises:
+            StoreUnavailable: nobody may have heard it. Not worth repeating: they look by themselves.
+        """
+        ...
+
+    async def listen(self, hear: Callable[[str], None]) -> None:
+        """Call *hear* with each announced topic, until cancelled.
+
+        `EVERYTHING` is heard when listening has begun, and when hints may have been missed. *hear* is called in the
+        loop that listens, must not block, and gets every topic: it picks its own. Several may listen at once.
+
+        Raises:
+            StoreUnavailable: no longer listening, or not yet. Listen again after a pause.
+        """
         ...

@@ -6,6 +6,8 @@ is for the other threads of the process: the heartbeat has one, and so has code 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -17,7 +19,7 @@ from cxguard.core.money import Note
 from cxguard.core.operation import Operation
 from cxguard.errors import StoreUnavailable
 from cxguard.stores import verbs
-from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
+from cxguard.stores.base import EVERYTHING, Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.memory_index import MemoryIndex, Row
 from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS, PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take, cursor_text
 
@@ -92,6 +94,7 @@ class MemoryStore:
         self._sessions: dict[str, SessionRow] = {}
         self._counters: dict[str, float] = {}
         self._batches: dict[str, float] = {}
+        self._listening: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[str], None]]] = {}
 
     @property
     def queue_entries(self) -> int:
@@ -210,3 +213,18 @@ class MemoryStore:
 
     async def clock(self) -> float:
         return self._clock.now()
+
+    async def announce(self, topics: Sequence[str]) -> None:
+        for loop, hear in tuple(self._listening.values()):
+            for topic in topics:
+                with contextlib.suppress(RuntimeError):  # its loop is closed
+                    loop.call_soon_threadsafe(hear, topic)
+
+    async def listen(self, hear: Callable[[str], None]) -> None:
+        ear = object()
+        self._listening[ear] = (asyncio.get_running_loop(), hear)
+        try:
+            hear(EVERYTHING)
+            await asyncio.Event().wait()
+        finally:
+            del self._listening[ear]

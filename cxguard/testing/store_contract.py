@@ -6,7 +6,8 @@
             return lambda clock: MyStore(tmp_path / "file", clock=clock)
 
 The factory makes a store that has not been started; all stores of one test work on the same storage. Set
-`durable = False` for one that forgets when it stops. It needs `pytest` and `pytest-asyncio`.
+`durable = False` for one that forgets when it stops. One that gives hints (`cxguard.stores.base.Hinting`) is tested by
+`cxguard.testing.contract.hinting.HintingContract` beside it. It needs `pytest` and `pytest-asyncio`.
 """
 
 from __future__ import annotations

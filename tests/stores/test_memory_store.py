@@ -14,10 +14,11 @@ from cxguard.stores.base import Level
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing.clock import ManualClock
 from cxguard.testing.contract.base import LEASE_SECONDS, SHOP, StoreFactory, charged_note, open_leased, put, sample, take, token_of
+from cxguard.testing.contract.hinting import HintingContract
 from cxguard.testing.store_contract import StoreContract
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, HintingContract):
     durable = False
 
     @pytest.fixture
