@@ -2,6 +2,7 @@
 
 from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.reading import HandlerAnswer, Reading
+from cxguard.engine.codecs import Codec, codec_of
 from cxguard.engine.handle import OperationHandle, current_operation
 from cxguard.engine.library import Purpose
 from cxguard.gateways.base import Charge, Gateway
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Charge",
     "Charged",
+    "Codec",
     "DeclineReason",
     "Declined",
     "Funnel",
@@ -50,6 +52,7 @@ __all__ = [
     "Rule",
     "Shop",
     "Unknown",
+    "codec_of",
     "cookie",
     "current_operation",
     "fixed",

@@ -98,6 +98,16 @@ class StepMismatch(CxguardError):
 class StepUnfinished(CxguardError):
     """A step began and has no recorded end: it may have happened. Pass `repeatable=True` if running it twice is harmless."""
 
+    why = "step_unfinished"
+
+
+class StepResultLost(CxguardError):
+    """A step is done, and nothing can be read of its result: it is never run again, and a person ends the order. Pass
+    `repeatable=True` if running it twice is harmless; return less, or give it a codec.
+    """
+
+    why = "result_not_kept"
+
 
 class PaymentDeclined(CxguardError):
     """The issuer refused. Not charged. Offer another card."""

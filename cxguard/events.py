@@ -43,6 +43,7 @@ EVENTS: Mapping[str, EventKind] = {
     ),
     "operation.released": _kind("nothing was sent, so the key is free again", "reading", "status", "why"),
     "operation.flagged": _kind("the handler failed after a good answer; a person should look", "why", "status"),
+    "step.not_kept": _kind("a step is done, and its result could not be kept: nobody can go on after it but this run", "step", "why"),
     # the order that is kept for later
     "order.queued": _kind("an order was kept for later", "why", "due_at", "give_up_at", "amount_minor", "currency", "attempts"),
     "order.placed": _kind("a kept order was placed and paid", "amount_minor", "currency", "attempts", "waited_seconds"),

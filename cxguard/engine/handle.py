@@ -7,33 +7,34 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
 from cxguard.core.money import Money, Send, SendKind
-from cxguard.core.operation import Operation, State, Step, changed, money_of, remember
+from cxguard.core.operation import Operation, State, money_of, remember
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.standing import standing_outcome
 from cxguard.engine.breakers import Ticket
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
-from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_member, result_bytes, seal_member
+from cxguard.engine.codecs import Codec, check_codec
+from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_member, result_bytes
 from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
 from cxguard.engine.looking import look
 from cxguard.engine.moving import Movement, move_money
 from cxguard.engine.routing import Route, is_of_step, may_go_on, routes_of
+from cxguard.engine.steps import Called, Kept, Steps, function_name
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.engine.unguarded import UnguardedOperation
-from cxguard.errors import AlreadyFinished, PaymentDeclined, PaymentDeferred, StepMismatch, StepUnfinished
+from cxguard.errors import AlreadyFinished, PaymentDeclined, PaymentDeferred, StepMismatch, StepResultLost, StepUnfinished
 from cxguard.gateways.base import Charge
 
 T = TypeVar("T")
 
 TURN_SECONDS = 0.05  # how soon a queued order asks for its turn in the ramp again: a tenth of what a shopper waits
-STEPS_MAX = 64  # steps of one operation: more is a job queue's work
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class OperationHandle:
         self._finished = finished
         self._loop = running_loop()
         self._turn = asyncio.Lock()
+        self._steps = Steps(engine, work)
         self.deferral = Deferral()
         self.shop_ticket: Ticket | None = None  # for the breaker of the shop's own charging
 
@@ -283,27 +285,43 @@ class OperationHandle:
                 self.deferral = Deferral(why="charge_unknown")
         raise PaymentDeferred(self.deferral.why, reference=self.reference)
 
-    async def step(self, name: str, call: Callable[..., Awaitable[T] | T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
+    async def step(
+        self,
+        name: str,
+        call: Callable[..., Awaitable[T] | T],
+        *args: Any,
+        repeatable: bool = False,
+        codec: Codec[T] | None = None,
+        **kwargs: Any,
+    ) -> T:
         """Run an irreversible call once in the operation's life, and keep its result.
+
+        A result that cannot be kept (not the codec's kind, or over `RESULT_BYTES_MAX` bytes) does not fail the run: the call
+        has happened. The step is on record as done, the event `step.not_kept` says why, and it is never run again.
 
         Args:
             name: one name for one call; used again, it gives the kept result.
-            repeatable: running it twice is harmless, so a run without a recorded end is run again.
+            repeatable: running it twice is harmless, so a run without a recorded end, or without a result, is run again.
+            codec: how the result is kept, for instance `codec_of(Invoice)`. Default: as JSON, so that a kept result comes
+                back as JSON carries it.
 
         Returns:
-            The call's result. A kept one comes back as JSON carries it.
+            The call's result.
 
         Raises:
+            ConfigurationError: *codec* is none. Nothing was run.
+            StepMismatch: the name was used for another function or with other arguments. Nothing was run.
             StepUnfinished: it began before and has no recorded end. The operation is held for a person.
-            StepMismatch: the name was used with other arguments.
-            TypeError: the result is not JSON or too large; it happened, and the operation is held.
+            StepResultLost: it is done, and its result was not kept or cannot be read. The operation is held for a person.
         """
+        checked = check_codec(codec)
         async with self._my_turn():
             arguments = names.arguments_hash(self._engine.naming, step=name, arguments=_shown((args, kwargs)))
-            kept = self._kept_step(name, arguments, repeatable=repeatable)
+            called = Called(name, arguments, function_name(call), repeatable=repeatable, codec=checked)
+            kept = self._kept_step(called)
             if kept is not None:
                 return cast(T, kept.value)
-            await self._begin(name, arguments)
+            await self._steps.begin(called)
             self._work.lease.check()
             token = _INSIDE.set((self, asyncio.Lock()))
             try:
@@ -311,42 +329,15 @@ class OperationHandle:
                 value = await result if inspect.isawaitable(result) else result
             finally:
                 _INSIDE.reset(token)
-            await self._finish_step(name, value)
+            await self._steps.finish(called, value)
             return value
 
-    def _kept_step(self, name: str, arguments: str, *, repeatable: bool) -> KeptResult | None:
-        known = next((step for step in self._work.operation.steps if step.name == name), None)
-        if known is None:
-            if self._finished:
-                raise AlreadyFinished(f"order {self.reference} has ended without a step {name!r}: nothing was run")
-            return None
-        if known.arguments != arguments:
-            raise StepMismatch(f"step {name!r} ran with other arguments before: give each call a name of its own")
-        if known.ended_at is None:
-            if repeatable:
-                return None
-            self.deferral = Deferral(why="step_unfinished", hold=True)
-            raise StepUnfinished(f"step {name!r} of order {self.reference} began and has no recorded end: see whether it happened")
-        sealed = known.result
-        return KeptResult(json.loads(open_member(self._engine.seal, self._work.operation, f"step:{name}", sealed)) if sealed else None)
-
-    async def _begin(self, name: str, arguments: str) -> None:
-        async with self._work.turn:
-            operation = self._work.operation
-            if len(operation.steps) >= STEPS_MAX:
-                raise StepMismatch(f"an operation has at most {STEPS_MAX} steps: put the rest into operations of their own")
-            begun = Step(name=name, generation=operation.generation, arguments=arguments, began_at=self._engine.clock.now())
-            steps = (*(step for step in operation.steps if step.name != name), begun)
-            self._work.operation = await self._engine.operations.write(changed(operation, steps=steps), self._work.lease)
-
-    async def _finish_step(self, name: str, value: Any) -> None:
-        sealed = seal_member(self._engine.seal, self._work.operation, f"step:{name}", self._kept_bytes(value))
-        now = self._engine.clock.now()
-        async with self._work.turn:
-            operation = self._work.operation
-            steps = tuple(replace(step, ended_at=now, result=sealed) if step.name == name else step for step in operation.steps)
-            record = remember(changed(operation, steps=steps), self._engine.operations.entry("step.finished", name=name))
-            self._work.operation = await self._engine.operations.write(record, self._work.lease)
+    def _kept_step(self, called: Called) -> Kept | None:
+        try:
+            return self._steps.kept(called, finished=self._finished)
+        except (StepUnfinished, StepResultLost) as error:
+            self.deferral = Deferral(why=error.why, hold=True)
+            raise
 
     def _kept_bytes(self, value: Any) -> bytes:
         """The result as it is kept. One that cannot be: the call has happened all the same, so a person looks."""

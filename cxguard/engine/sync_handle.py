@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxguard.core.outcomes import Charged, Refunded
 from cxguard.engine.bridge import refuse_in_a_loop, result_of
+from cxguard.engine.codecs import Codec
 from cxguard.gateways.base import Charge
 
 if TYPE_CHECKING:
@@ -41,14 +43,17 @@ class SyncOperation:
         """As `OperationHandle.void`."""
         return self._wait(self._handle.void(step=step, of=of, reason=reason))
 
-    def step(self, name: str, call: Callable[..., T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
+    def step(
+        self, name: str, call: Callable[..., T], *args: Any, repeatable: bool = False, codec: Codec[T] | None = None, **kwargs: Any
+    ) -> T:
         """As `OperationHandle.step`; *call* runs in a thread, so it may block."""
 
+        @functools.wraps(call, updated=())
         def in_thread(*inner: Any, **named: Any) -> Awaitable[T]:
             return asyncio.to_thread(call, *inner, **named)
 
         async def step() -> T:
-            return await self._handle.step(name, in_thread, *args, repeatable=repeatable, **kwargs)
+            return await self._handle.step(name, in_thread, *args, repeatable=repeatable, codec=codec, **kwargs)
 
         return self._wait(step())
 

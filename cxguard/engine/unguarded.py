@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from cxguard.core.outcomes import Charged, Declined
+from cxguard.engine.codecs import Codec, check_codec
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge, Gateway
 
@@ -43,7 +44,16 @@ class UnguardedOperation:
             case _:
                 raise PaymentDeferred("unguarded")
 
-    async def step(self, name: str, call: Callable[..., Awaitable[T] | T], *args: Any, repeatable: bool = False, **kwargs: Any) -> T:
+    async def step(
+        self,
+        name: str,
+        call: Callable[..., Awaitable[T] | T],
+        *args: Any,
+        repeatable: bool = False,
+        codec: Codec[T] | None = None,
+        **kwargs: Any,
+    ) -> T:
         """Just the call."""
+        check_codec(codec)
         result = call(*args, **kwargs)
         return cast(T, await result if inspect.isawaitable(result) else result)
