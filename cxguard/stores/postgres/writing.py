@@ -29,8 +29,13 @@ PUT_OFF_SECONDS = 300.0  # a record that cannot be read is looked at again after
 NUMBERS_PER_LEASE = 2
 NUMBERS_PER_CLAIM = 2
 
+
+class _Moved(Exception):
+    """A claim was given to a record between our look at the claims and our look at the records."""
+
+
 _REFUSALS = (LeaseLost, StoreUnavailable, KeyError)
-_AGAIN = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure)
+_AGAIN = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure, _Moved)
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -65,6 +70,7 @@ class _Batch:
         self._jobs = jobs
         self._clock = clock
         self._table = WorkingSet(now=0.0, numbers=())
+        self._claims_asked: set[str] = set()
         self._found: dict[int, list[StoredRow]] = {}
         self._swapped: dict[int, bool] = {}
         self._sessions: dict[str, int] = {}
@@ -84,13 +90,21 @@ class _Batch:
         for claim, id in await claims.fetchall() if claims is not None else ():
             self._table.add_claim(claim, id)
         for row in await rows.fetchall() if rows is not None else ():
-            self._table.add(row)
+            self._add(row)
         for number, cursor in found.items():
-            self._found[number] = [self._table.add(row) for row in await cursor.fetchall()]
+            self._found[number] = [self._add(row) for row in await cursor.fetchall()]
         self._swapped = {number: await cursor.fetchone() is not None for number, cursor in swaps.items()}
         if sessions is not None:
             self._sessions = dict(await sessions[0].fetchall())
             self._known_batches = {row[0] for row in await sessions[1].fetchall()}
+
+    def _add(self, row: tuple[Any, ...]) -> StoredRow:
+        """Each statement sees what was committed before it: a claim that only the later one saw would be taken unasked."""
+        added = self._table.add(row)
+        for claim in added.operation.claims:
+            if claim in self._claims_asked and self._table.claim_holder(claim) != added.operation.id:
+                raise _Moved
+        return added
 
     def run(self) -> list[Any]:
         return [self._answer(number, job) for number, job in enumerate(self._jobs)]
@@ -111,7 +125,8 @@ class _Batch:
     async def _ask_for_records(self) -> tuple[psycopg.AsyncCursor[Any] | None, psycopg.AsyncCursor[Any] | None]:
         records = [job for job in self._jobs if isinstance(job, RecordJob)]
         ids = sorted({id for job in records for id in job.ids})
-        claims = sorted({claim for job in records for claim in job.claims})
+        self._claims_asked = {claim for job in records for claim in job.claims}
+        claims = sorted(self._claims_asked)
         if not records:
             return None, None
         if not claims:
