@@ -1,5 +1,6 @@
 """Checkout middleware: charges once, keeps the order when the gateway is down, shows who met an error."""
 
+from cxguard.core.caps import Caps
 from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.engine.codecs import Codec, codec_of
@@ -33,6 +34,7 @@ from cxguard.rules import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Caps",
     "Charge",
     "Charged",
     "Codec",

@@ -15,6 +15,7 @@ from cxguard.clock import Clock, SystemClock
 from cxguard.config import Secrets, Settings
 from cxguard.core.answer import SPECS, AnswerSpec, Situation
 from cxguard.core.breaker import BreakerPolicy
+from cxguard.core.caps import Caps
 from cxguard.core.honesty import check_honesty
 from cxguard.core.operation import Operation
 from cxguard.engine.breakers import Breakers
@@ -71,6 +72,7 @@ class Guard(Library):
         funnel, visitor: which paths are stages of the shop's funnel, and whose visit a request belongs to.
         answers: rows of the answer table that the shop wants otherwise; lies are refused.
         messages: the shop's own texts, by locale, or a folder of them; see `cxguard.render.renderer.Renderer`.
+        caps: the most that is kept for later, unless a rule says otherwise; see `Caps`.
         settings, timeouts, breakers: the numbers of the whole guard, of calls to gateways, and of the breakers.
         listeners: plain functions that hear every event, at once and in the caller's thread.
         duties: run the queue and the upkeep in this process; by default where the store is the embedded one.
@@ -96,6 +98,7 @@ class Guard(Library):
         visitor: AnySource | None = None,
         answers: Mapping[Situation, AnswerSpec] | None = None,
         messages: Any = None,
+        caps: Caps | None = None,
         settings: Settings | None = None,
         timeouts: Timeouts | None = None,
         breakers: BreakerPolicy | None = None,
@@ -117,6 +120,7 @@ class Guard(Library):
         self.specs = {**SPECS, **(answers or {})}
         check_honesty(self.specs)
         self.messages = messages
+        self.caps = caps or Caps()
         self.bus = Bus()
         self.bus.listen(log_event)
         for listener in listeners:

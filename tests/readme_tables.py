@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from cxguard import Guard, Purpose, Rule
+from cxguard import Caps, Guard, Purpose, Rule
 from cxguard.config import Settings
 from cxguard.core.breaker import BreakerPolicy
 from cxguard.engine.engine import Timeouts
@@ -111,6 +111,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "rule numbers": lambda: limits(Rule),
     "settings": lambda: limits(Settings),
     "timeouts": lambda: plain(Timeouts),
+    "caps": lambda: plain(Caps),
     "breakers": lambda: plain(BreakerPolicy),
     "purpose": lambda: plain(Purpose),
     "events": events,

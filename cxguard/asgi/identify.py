@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cxguard.asgi.keepable import keeping_of
 from cxguard.core import names
 from cxguard.core.answer import Audience, Medium, Telling, can_be_told
 from cxguard.core.cards import carries_card
@@ -75,7 +76,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
     engine, rule = guard.engine, identity.rule
     key = identity.asked.key.value or secrets.token_hex(16)  # a purchase without a key is found again by its claim
     fresh = _record(guard, engine, identity, key)
-    may_keep = _may_keep(identity)
+    why_not = _why_not_keep(identity)
 
     def submit_of(there: Operation) -> Submit:
         return Submit(
@@ -86,7 +87,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
             currency=fresh.currency,
             confirmed=identity.confirmed,
             basket=fresh.basket,
-            may_keep=may_keep,
+            may_keep=not why_not,
         )
 
     return Submission(
@@ -94,7 +95,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
         terms=Terms(policy_of(rule), lease_seconds=rule.lease_seconds, run_seconds_max=rule.run_seconds_max),
         submit_of=submit_of,
         again=lambda there: _record(guard, engine, identity, f"{key}\x1fagain:{there.reference}"),
-        tenor=_tenor_of(rule, may_keep=may_keep),
+        tenor=_tenor_of(guard, identity, why_not=why_not),
         deadline=engine.clock.monotonic() + rule.deadline_seconds,
         gateways=rule.gateways,
         rerun_safe=rule.rerun_safe,
@@ -111,21 +112,29 @@ def policy_of(rule: Rule) -> Policy:
     )
 
 
-def _tenor_of(rule: Rule, *, may_keep: bool) -> Tenor:
+def _tenor_of(guard: Guard, identity: Identity, *, why_not: str) -> Tenor:
     """What the rule says about ending a run."""
+    rule = identity.rule
     return Tenor(
-        may_keep=may_keep,
+        may_keep=not why_not,
         has_later=rule.later is not None,
         ask=rule.resolve,
         queue_seconds=rule.give_up_seconds,
         keep_seconds=rule.keep_seconds,
+        why_not=why_not if rule.later is not None else "",
+        keeping=keeping_of(guard, rule, identity.arrival) if not why_not else None,
     )
 
 
-def _may_keep(identity: Identity) -> bool:
-    """Whether this order may be kept for later. It is kept only once that is told: a record begins as not kept, so that a
-    process which dies, or a store which goes away, before the shopper has heard anything leaves nothing that is charged."""
-    return _holds_nothing_forbidden(identity.rule, identity.snapshot) and can_be_told(identity.telling)
+def _why_not_keep(identity: Identity) -> str:
+    """Why this order may not be kept for later; empty: it may. It is kept only once that is told: a record begins as not
+    kept, so that a process which dies, or a store which goes away, before the shopper has heard anything leaves nothing
+    that is charged."""
+    if identity.rule.later is None:
+        return "no_later"
+    if not can_be_told(identity.telling):
+        return "client_not_told"
+    return "card_data" if carries_card(identity.snapshot) is not None else ""
 
 
 def _holds_nothing_forbidden(rule: Rule, snapshot: Snapshot) -> bool:

@@ -18,6 +18,7 @@ from cxguard.engine.charging import Work
 from cxguard.engine.cold import StoredAnswer, Tombstone, seal_answer
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
+from cxguard.engine.keeping import Keeping, why_not_kept
 from cxguard.engine.looking import ask_shop, look
 
 Ask = Callable[[OperationHandle], Awaitable[Outcome]]
@@ -34,6 +35,8 @@ class Tenor:
 
     Attributes:
         may_keep: the merchant opted in, this shopper can be told, and the request holds nothing that may not be kept.
+        why_not: why not, where the merchant opted in: for the event.
+        keeping: what is looked at before it is kept; None: it was kept before, or nobody waits for it.
         has_later: an order that is paid can be completed without the shopper.
         ask: the rule's `resolve` hook.
         queue_seconds: the order's own end, counted from now, when it is kept.
@@ -45,6 +48,8 @@ class Tenor:
     ask: Ask | None
     queue_seconds: float
     keep_seconds: float
+    why_not: str = ""
+    keeping: Keeping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ async def end_run(
         _feed_breaker(engine, handle, handle.shop_ticket, reading)
     await _settle_unknown(engine, handle, tenor, reading=reading, answer=answer)
     money = money_of(work.operation)
+    tenor = await _unless_over(engine, handle, tenor)
     conclusion = conclude(
         Run(
             money=money,
@@ -138,6 +144,28 @@ async def end_run(
     if money_of(saved).state is not money.state:  # a fact came in with this very save: what was concluded is no longer true
         conclusion = replace(conclusion, say=Say.UNKNOWN)  # which says what the record says
     return Told(saved, conclusion)
+
+
+async def _unless_over(engine: Engine, handle: OperationHandle, tenor: Tenor) -> Tenor:
+    """Look at the caps before an order is kept for the first time; an order that is kept already has our word."""
+    operation, deferral = handle.work.operation, handle.deferral
+    money = money_of(operation).state
+    settled = money not in (MoneyState.NONE, MoneyState.UNKNOWN) or operation.kept or operation.cancel_asked
+    nothing_to_keep = money is MoneyState.NONE and not (deferral.outage or deferral.hold)
+    if settled or nothing_to_keep:
+        return tenor
+    why = tenor.why_not
+    if tenor.may_keep and tenor.keeping is not None:
+        why = await why_not_kept(engine, operation, tenor.keeping)
+    if not why:
+        return tenor
+    tell_not_kept(engine, operation, why)
+    return replace(tenor, may_keep=False)
+
+
+def tell_not_kept(engine: Engine, operation: Operation, why: str) -> None:
+    """Tell the listeners that an order does not wait, and why not."""
+    engine.operations.emit("order.not_kept", operation, why=why, amount_minor=operation.amount_minor, currency=operation.currency)
 
 
 def _feed_breaker(engine: Engine, handle: OperationHandle, ticket: Ticket, reading: Reading | None) -> None:

@@ -16,9 +16,10 @@ from cxguard.core.resolve import SHOP
 from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.charging import GATEWAY_DOWN, Work
 from cxguard.engine.cold import open_member, seal_member
-from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown
+from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown, tell_not_kept
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import Deferral, OperationHandle
+from cxguard.engine.keeping import why_not_kept
 from cxguard.engine.operations import SEIZING, Entered, Terms
 from cxguard.errors import LeaseLost
 
@@ -232,6 +233,12 @@ def _steps_for(submission: Submission, there: Operation) -> tuple[Step, ...]:
 async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> Begun:
     """The basket changed while the order waits, surely unpaid: what is kept is now this request."""
     fresh, kept = submission.fresh, work.operation
+    wanted = changed(kept, amount_minor=fresh.amount_minor, currency=fresh.currency)
+    keeping = submission.tenor.keeping
+    why = await why_not_kept(engine, wanted, keeping) if keeping is not None else ""
+    if why:  # what was kept before stays as it is, and is told
+        tell_not_kept(engine, wanted, why)
+        return Begun(Do.TELL, await engine.operations.end(kept, work.lease))
     record = engine.operations.moved(
         kept,
         Move.DEFER,

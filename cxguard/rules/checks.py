@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from cxguard.core.caps import Caps
 from cxguard.core.currency import DECIMALS
 from cxguard.errors import ConfigurationError
 from cxguard.rules.amounts import Major
@@ -99,6 +100,7 @@ def _promises(rule: Rule) -> _Wrong:
             "later= keeps orders and charges them later, which needs the version of the text that the shopper agreed to",
             'terms="2026-01"',
         )
+    yield from _careful(rule)
     if rule.resolve is not None and not callable(rule.resolve):
         yield f"resolve={rule.resolve!r} cannot be asked", "resolve=ask_gateway"
     if rule.audience == "machine" and rule.later is not None:
@@ -107,6 +109,14 @@ def _promises(rule: Rule) -> _Wrong:
         yield "a machine is never told a 202", 'audience="machine", client_reads_202=False'
     if rule.rerun_safe and rule.charged_by == "guard":
         yield "rerun_safe is about a handler that charges by itself", 'charged_by="shop", rerun_safe=True'
+
+
+def _careful(rule: Rule) -> _Wrong:
+    """What a merchant says about orders that wait."""
+    if not isinstance(rule.can_wait, bool) and not callable(rule.can_wait):
+        yield f"can_wait={rule.can_wait!r} is neither a truth value nor a function of the request", "can_wait=False"
+    if rule.caps is not None and not isinstance(rule.caps, Caps):
+        yield f"caps={rule.caps!r} is no Caps", "caps=Caps(order_minor=50_000)"
 
 
 def _words(rule: Rule) -> _Wrong:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
+from cxguard.core.caps import Caps
 from cxguard.core.outcomes import Outcome
 from cxguard.core.reading import Case, Matcher, Reading
 from cxguard.rules.amounts import AmountSource
@@ -14,7 +15,7 @@ from cxguard.rules.checks import check_rule, tuple_of
 from cxguard.rules.limits import limit
 from cxguard.rules.match import Pattern, parse_pattern
 from cxguard.rules.reads import cases_of
-from cxguard.rules.sources import AnySource, PerPurchase, Source, header, parts_of
+from cxguard.rules.sources import AnySource, Arrival, PerPurchase, Source, header, parts_of
 
 
 class Replay(Enum):
@@ -27,6 +28,7 @@ replay: Final = Replay.REPLAY
 """For `later=`: run the kept request again through the app. Fit where it names token and basket itself."""
 
 Later: TypeAlias = Callable[[Any], Awaitable[Any]] | Replay
+CanWait: TypeAlias = bool | Callable[[Arrival], Any]
 Resolve: TypeAlias = Callable[[Any], Awaitable[Outcome]]
 Reads: TypeAlias = Mapping[Reading, Matcher] | Sequence[Case]
 
@@ -50,6 +52,9 @@ class Rule:
             not-charge, and with a token of its own (`Charge.sources`). Default: the guard's first.
         resolve: asks the gateway what became of an operation; for charges that the guard does not see.
         later: how an order that was kept through an outage is placed; needs `terms`, the version of the consent text.
+        can_wait: False for goods that nobody buys for tomorrow (downloads, gift cards, age checks), or a function of the
+            request that says so. They are never kept. Asked only in an outage; True alone lets an order wait.
+        caps: the most that is kept for later; see `Caps`. Default: the guard's.
         reads: what the handler's answer means, where its status does not say.
         key_required: without it, requests that carry no key pass unguarded, counted.
         audience: `machine` is never told a 202 or shown a page (webhooks).
@@ -75,6 +80,8 @@ class Rule:
     resolve: Resolve | None = field(default=None, kw_only=True)
     later: Later | None = field(default=None, kw_only=True)
     terms: str = field(default="", kw_only=True)
+    can_wait: CanWait = field(default=True, kw_only=True)
+    caps: Caps | None = field(default=None, kw_only=True)
     reads: Reads = field(default=(), kw_only=True)
     key_required: bool = field(default=True, kw_only=True)
     audience: Literal["browser", "machine"] = field(default="browser", kw_only=True)

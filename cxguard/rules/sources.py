@@ -236,8 +236,20 @@ async def read_part(part: Source | Ask, arrival: Arrival, *, in_thread: InThread
     """
     if isinstance(part, Source):
         return read_now(part, arrival)
+    return as_text(await read_raw(part, arrival, in_thread=in_thread), part=part)
+
+
+async def read_raw(part: Source | Ask, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> Any:
+    """What one part gives, as it is: a truth value, too.
+
+    Raises:
+        BadRequest: the request cannot be read there.
+        TimeoutError: the shop's own callable took longer than `ASK_SECONDS_MAX`.
+    """
+    if isinstance(part, Source):
+        return part.read(arrival)
     async with asyncio.timeout(ASK_SECONDS_MAX):
-        return as_text(await _asked(part, arrival, in_thread), part=part)
+        return await _asked(part, arrival, in_thread)
 
 
 async def _asked(part: Ask, arrival: Arrival, in_thread: InThread) -> Any:

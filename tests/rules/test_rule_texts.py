@@ -38,6 +38,8 @@ TEXTS: list[tuple[dict[str, Any], str, str]] = [
         SIGNED,
     ),
     ({"owner": per_purchase("GET /done")}, "owner cannot be read from PerPurchase", SIGNED),
+    ({"can_wait": "no"}, "can_wait='no' is neither a truth value nor a function of the request", "can_wait=False"),
+    ({"caps": 500}, "caps=500 is no Caps", "caps=Caps(order_minor=50_000)"),
     ({"owner": cookie("a") | per_purchase("GET /done")}, "owner cannot be per_purchase", SIGNED),
     ({"key": "Idempotency-Key"}, "key='Idempotency-Key' does not say where to read it", 'key=header("Idempotency-Key")'),
     ({"purchase": "cart_id"}, "purchase='cart_id' does not say where to read it", 'purchase=json_field("cart_id")'),

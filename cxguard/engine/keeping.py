@@ -1,0 +1,71 @@
+"""Whether an order may be kept for later: asked when there is an outage to keep it through, and never before."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from cxguard.core.caps import Caps, Waiting, cap_reached
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State
+from cxguard.engine.engine import Engine
+from cxguard.logs import get_logger, where_raised
+from cxguard.stores.base import Query
+
+_log = get_logger("keeping")
+
+CANNOT_WAIT = "cannot_wait"  # goods of now: a download, a gift card, something with an age check
+CAN_WAIT_FAILED = "can_wait_failed"  # the shop's own look at them failed, so nothing is promised
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What one submit brings with it, in case its order has to be kept.
+
+    Attributes:
+        can_wait: asks the rule whether these goods can wait; bounded by whoever made it.
+    """
+
+    caps: Caps
+    can_wait: Callable[[], Awaitable[bool]]
+
+
+async def why_not_kept(engine: Engine, operation: Operation, keeping: Keeping) -> str:
+    """Why *operation*, as it would be kept, may not be: a short code for the event; empty: it may.
+
+    The figures are read before the order is written, so orders that are kept in the same moment can go over a cap
+    together: by as many as there are requests under way, and no more.
+
+    Raises:
+        StoreUnavailable: the figures are not known; nothing is kept.
+    """
+    why = await _why_not_wait(operation, keeping)
+    if why:
+        return why
+    waiting = await _waiting_beside(engine, operation, owner_orders_max=keeping.caps.owner_orders_max)
+    cap = cap_reached(keeping.caps, waiting, amount_minor=operation.amount_minor, currency=operation.currency)
+    return cap.value if cap is not None else ""
+
+
+async def _why_not_wait(operation: Operation, keeping: Keeping) -> str:
+    try:
+        return "" if await keeping.can_wait() else CANNOT_WAIT
+    except Exception as error:  # noqa: BLE001 - the shop's own callable may raise anything; the shopper is told "not kept"
+        _log.warning("keeping.can_wait_failed", reference=operation.reference, **where_raised(error))
+        return CAN_WAIT_FAILED
+
+
+async def _waiting_beside(engine: Engine, operation: Operation, *, owner_orders_max: int) -> Waiting:
+    """What waits beside *operation* itself: a kept order whose basket changes is in the figures already."""
+    store, namespace = engine.operations.store, engine.operations.namespace
+    tally = await store.tally(namespace)
+    query = Query(namespace=namespace, kept_by=operation.owner, limit=owner_orders_max + 1)
+    page = await store.search(query)
+    there = next((one for one in page.operations if one.id == operation.id), None)
+    unpaid = dict(tally.unpaid_minor)
+    orders = sum(count for (state, _), count in tally.operations.items() if state == State.QUEUED)
+    if there is not None:
+        orders -= 1
+        if there.money is MoneyState.NONE and there.currency is not None:
+            unpaid[there.currency] = unpaid.get(there.currency, 0) - (there.amount_minor or 0)
+    return Waiting(unpaid, orders, len(page.operations) - (there is not None))
