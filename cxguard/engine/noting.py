@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cxguard.core import names
-from cxguard.core.money import Note, NoteKind
+from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Outcome, Refunded
 from cxguard.engine.engine import Engine
@@ -25,6 +25,7 @@ async def note_outcome(
     """Append *outcome* to the record that it is about; a key that no record knows makes a stub for the desk.
 
     Args:
+        reference: the order's: then it is about its charge, whatever was captured or given back since.
         operation_id: the record's id, as the payment's metadata names it: a stub then has the name that the order will have.
 
     Raises:
@@ -32,7 +33,7 @@ async def note_outcome(
         ConfigurationError: not exactly one of *gateway_key* and *reference*.
     """
     found = await _find(engine, gateway_key, reference)
-    key = gateway_key or next((send.key for send in reversed(found.sends if found else ())), None)
+    key = gateway_key or _charge_key(found)
     through = None
     if found is not None:
         outcome = expected(found, outcome, key)
@@ -42,6 +43,14 @@ async def note_outcome(
     noted = await engine.operations.note(found.id if found else operation_id or _stub_id(engine, str(key)), note)
     engine.operations.emit("payment.noted", noted, source=source, stub=found is None)
     return noted
+
+
+def _charge_key(found: Operation | None) -> str | None:
+    """The key of the newest charge; of one that was never sent, the key that it would have."""
+    if found is None:
+        return None
+    charges = [send.key for send in found.sends if send.kind is SendKind.CHARGE]
+    return charges[-1] if charges else names.gateway_key(found.id, step="charge", generation=found.generation)
 
 
 def _stub_id(engine: Engine, gateway_key: str) -> str:

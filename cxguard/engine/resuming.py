@@ -38,7 +38,7 @@ class ResumedScope:
         engine = self._guard.engine
         work = await self._work(engine)
         if work.operation.state not in _RESUMABLE:  # its holder died: what it had begun is resolved first
-            await engine.operations.end(work.operation, work.lease)
+            await engine.operations.end(changed(work.operation, due_at=engine.clock.now()), work.lease)
             raise OperationHeld(self._reference, work.operation.why or work.operation.state)
         self._op = LibraryOperation(engine, work, finished=True)
         self._token = CURRENT.set(self._op)

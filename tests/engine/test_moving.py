@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from shopworld import KEYS, SECRET, SHOP
+from tillworld import RESERVE, TAKE, till
 
-from cxguard.core.money import Money, MoneyState, SendKind
-from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.money import MoneyState, SendKind
+from cxguard.core.operation import State
 from cxguard.core.outcomes import Charged, NotCharged, Outcome, Refunded, Unknown
 from cxguard.errors import (
     AlreadyFinished,
@@ -23,55 +21,9 @@ from cxguard.errors import (
     StepMismatch,
 )
 from cxguard.gateways.base import Charge
-from cxguard.guard import Guard
-from cxguard.stores.base import Query
-from cxguard.stores.memory import MemoryStore
-from cxguard.testing import ManualClock
-from cxguard.testing.fake_gateway import Does, FakeGateway
+from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
-
-RESERVE = Charge(5000, "EUR", source="tok_ok", capture=False)
-TAKE = Charge(5000, "EUR", source="tok_ok")
-
-
-@dataclass
-class Till:
-    """A guard, its gateway, and the one order."""
-
-    guard: Guard
-    gateway: FakeGateway
-    clock: ManualClock
-    reference: str = ""
-
-    async def run(self, call: Callable[[Any], Awaitable[Any]], *, key: str = "o1") -> Any:
-        async with self.guard.operation(purpose="order", key=key, owner="ann") as op:
-            self.reference = op.reference
-            return await call(op)
-
-    async def paid(self, charge: Charge) -> Money:
-        await self.run(lambda op: op.charge(charge))
-        return await self.money()
-
-    async def record(self) -> Operation:
-        page = await self.guard.store.search(Query(namespace="shop", reference=self.reference))
-        return page.operations[0]
-
-    async def money(self) -> Money:
-        return money_of(await self.record())
-
-    async def settle(self) -> None:
-        for _ in range(6):
-            self.clock.advance(120.0)
-            await self.guard.queue().run_once()
-
-
-@asynccontextmanager
-async def till(**options: Any) -> AsyncIterator[Till]:
-    gateway, clock = FakeGateway(**options), ManualClock()
-    store = MemoryStore(clock=clock)
-    async with Guard(store, shop=SHOP, gateways=[gateway], secret=SECRET, keys=KEYS, duties=False, clock=clock) as guard:
-        yield Till(guard, gateway, clock)
 
 
 async def test_a_reservation_is_taken_in_the_same_run() -> None:

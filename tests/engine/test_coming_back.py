@@ -1,0 +1,55 @@
+"""Coming back to an order by its reference: whoever looks in at a bad moment strands nothing, and proof reaches the charge."""
+
+from __future__ import annotations
+
+import pytest
+from tillworld import TAKE, till
+
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import State
+from cxguard.core.outcomes import Charged, Unknown
+from cxguard.errors import OperationHeld, PaymentDeferred
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_looking_in_after_a_crash_leaves_the_order_to_the_queue() -> None:
+    """Its program died in the middle of the payment: whoever resumes it is refused, and it is still resolved."""
+    async with till() as shop:
+        scope = shop.guard.operation(purpose="order", key="o1", owner="ann")
+        op = await scope.__aenter__()
+        shop.reference = op.reference
+        await op.charge(TAKE)
+        shop.guard.engine.operations.leases.drop(op.work.lease)  # as a killed program: it renews no more
+        shop.clock.advance(100.0)
+        with pytest.raises(OperationHeld):
+            async with shop.guard.resume(reference=shop.reference):
+                pass
+        await shop.settle()
+        record = await shop.record()
+        assert (record.state, record.why, record.money) == (State.HELD, "order_missing", MoneyState.CHARGED)
+
+
+async def test_proof_by_reference_is_about_the_charge_and_not_about_the_refund_after_it() -> None:
+    """A refund without an answer stays open: a word about the payment says nothing of it."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        shop.gateway.will_say("refund", [Unknown("no answer in time")])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred):
+                await op.refund(1000)
+        await shop.guard.note(Charged(5000, "EUR", payment_id="pay_1"), event_id="evt_1", reference=shop.reference)
+        assert (await shop.money()).refund_pending
+        await shop.settle()
+        assert ((await shop.money()).refunded_minor, shop.gateway.payments[0].refunded_minor) == (1000, 1000)
+
+
+async def test_proof_by_reference_reaches_an_order_that_sent_nothing_yet() -> None:
+    """It names the charge that this order would make: a second one is not made."""
+    async with till() as shop:
+
+        async def pay(op: object) -> None:
+            await shop.guard.note(Charged(5000, "EUR", payment_id="pay_by_hand"), event_id="evt_1", reference=shop.reference)
+
+        await shop.run(pay)
+        assert (await shop.money()).state is MoneyState.CHARGED
