@@ -124,27 +124,16 @@ class Exchange:
 
     async def _tell(self, identity: Identity, begun: Begun) -> None:
         """Nothing is run: replay, or say what the record says."""
-        telling, snapshot = identity.telling, identity.snapshot
-        operation = begun.operation
+        operation, answer = begun.operation, self._teller.begun(begun, identity.telling, identity.snapshot)
         match begun.do:
             case Do.REPLAY:
-                answer = self._teller.replay(operation, telling, snapshot)
                 self._guard.emit("operation.replayed", operation, status=answer.status)
             case Do.MISMATCH:
-                answer = self._teller.situation(Situation.MISMATCH, telling, snapshot, operation)
                 self._guard.emit("operation.mismatched", operation, status=answer.status)
-            case Do.FOREIGN:
-                answer = self._teller.situation(Situation.BASKET_BEING_PAID, telling, snapshot)
             case Do.WAIT:
-                answer = self._teller.situation(Situation.IN_FLIGHT, telling, snapshot, operation)
                 self._guard.emit("operation.in_flight", operation, status=answer.status)
             case Do.DUPLICATE:
-                answer = self._teller.duplicate(operation, telling, snapshot)
                 self._guard.emit("operation.duplicate", operation, state=operation.state, money=operation.money)
-            case _ if begun.say is Say.NOT_KEPT:
-                answer = self._teller.situation(Situation.NOT_KEPT, telling, snapshot, operation)
-            case _:
-                answer = self._teller.record(operation, telling, snapshot)
         await self._say(answer)
 
     async def _say(self, answer: HandlerAnswer) -> None:
@@ -280,15 +269,9 @@ class _Running:
 
     def _corrected(self, told: Told) -> HandlerAnswer:
         """Our own answer in the place of the handler's."""
-        teller, identity = self._exchange._teller, self._identity
-        deferral = self._handle.deferral
-        match told.conclusion.say:
-            case Say.NOT_KEPT:
-                return teller.situation(Situation.NOT_KEPT, identity.telling, identity.snapshot, told.operation)
-            case Say.DECLINED:
-                return teller.situation(Situation.DECLINED, identity.telling, identity.snapshot, told.operation)
-            case _:
-                return teller.record(told.operation, identity.telling, identity.snapshot, resume_url=deferral.resume_url or None)
+        identity, url = self._identity, self._handle.deferral.resume_url or None
+        say, operation = told.conclusion.say, told.operation
+        return self._exchange._teller.concluded(say, operation, identity.telling, identity.snapshot, resume_url=url)
 
     async def _not_written(self, error: Exception, reading: Reading, answer: HandlerAnswer | None) -> None:
         """The end could not be written. What we know of the money becomes a note; what we say stays within what we know."""

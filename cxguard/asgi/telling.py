@@ -16,6 +16,8 @@ from cxguard.core.answer import (
     situation_of_operation,
 )
 from cxguard.core.cards import carries_card
+from cxguard.core.conclude import Say
+from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Declined
@@ -23,6 +25,7 @@ from cxguard.core.reading import HandlerAnswer
 from cxguard.core.refusal import answer_for_refusal
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import open_answer
+from cxguard.engine.entering import Begun
 from cxguard.errors import BadRequest, HiddenMutation, SealError
 from cxguard.guard import Guard
 from cxguard.render.html import Confirm, confirm_form
@@ -59,6 +62,37 @@ class Teller:
         recorded = money_told(operation.state, money_of(operation).state) if operation is not None else None
         answer = answer_for(situation, about, recorded=recorded, specs=self._guard.specs)
         return self._say(answer, telling, snapshot)
+
+    def begun(self, begun: Begun, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
+        """What a submit that is not run is told: a replay, a situation, or what the record says."""
+        operation = begun.operation
+        match begun.do:
+            case Do.REPLAY:
+                return self.replay(operation, telling, snapshot)
+            case Do.MISMATCH:
+                return self.situation(Situation.MISMATCH, telling, snapshot, operation)
+            case Do.FOREIGN:
+                return self.situation(Situation.BASKET_BEING_PAID, telling, snapshot)
+            case Do.WAIT:
+                return self.situation(Situation.IN_FLIGHT, telling, snapshot, operation)
+            case Do.DUPLICATE:
+                return self.duplicate(operation, telling, snapshot)
+            case _ if begun.say is Say.NOT_KEPT:
+                return self.situation(Situation.NOT_KEPT, telling, snapshot, operation)
+            case _:
+                return self.record(operation, telling, snapshot)
+
+    def concluded(
+        self, say: Say, operation: Operation, telling: Telling, snapshot: Snapshot, *, resume_url: str | None = None
+    ) -> HandlerAnswer:
+        """Our own answer in the place of the handler's, after a run."""
+        match say:
+            case Say.NOT_KEPT:
+                return self.situation(Situation.NOT_KEPT, telling, snapshot, operation)
+            case Say.DECLINED:
+                return self.situation(Situation.DECLINED, telling, snapshot, operation)
+            case _:
+                return self.record(operation, telling, snapshot, resume_url=resume_url)
 
     def record(
         self, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_work: bool = False, resume_url: str | None = None

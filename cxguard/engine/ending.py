@@ -130,7 +130,7 @@ async def end_run(
             needs_shopper=handle.deferral.needs_shopper,
             may_keep=tenor.may_keep and handle.deferral.outage,
             has_later=tenor.has_later,
-            can_resolve=_can_resolve(engine, work.operation, tenor),
+            can_resolve=can_resolve(engine, work.operation, tenor),
             has_steps=bool(work.operation.steps),
             raised_after=raised_after,
             cancel_asked=work.operation.cancel_asked,
@@ -217,7 +217,8 @@ async def ask_about_shop_sends(engine: Engine, handle: OperationHandle, ask: Ask
             await ask_shop(engine, handle.work, lambda: ask(handle), key=key)
 
 
-def _can_resolve(engine: Engine, operation: Operation, tenor: Tenor) -> bool:
+def can_resolve(engine: Engine, operation: Operation, tenor: Tenor) -> bool:
+    """Whether somebody can be asked what became of its sends."""
     names = {send.gateway for send in operation.sends}
     return (tenor.ask is not None and SHOP in names) or any(engine.gateway(name) for name in names)
 
@@ -238,20 +239,37 @@ async def _write_end(
     untried_seconds: float | None,
 ) -> Operation:
     """Args: answer: what the handler said; good: the same, if it may be shown to a shopper whose order is held."""
-    operation = work.operation
-    match conclusion.ending:
-        case Ending.FINISH:
-            record = _finished(engine, operation, tenor, conclusion, answer=answer if conclusion.say is Say.HANDLER else None)
-        case Ending.RELEASE:
-            return await _release(engine, work, tenor, conclusion)
-        case Ending.DEFER:
-            record = _deferred(engine, operation, tenor, conclusion, untried_seconds=untried_seconds)
-        case Ending.HOLD:
-            record = _held(engine, operation, tenor, conclusion, answer=good if operation.answer is None else None)
+    if conclusion.ending is Ending.RELEASE:
+        return await _release(engine, work, tenor, conclusion)
+    record = record_at_end(
+        engine, work.operation, tenor, conclusion, answer=answer, good=good, untried_seconds=untried_seconds
+    )
     saved = await engine.operations.end(record, work.lease)
     _tell_listeners(engine, saved, conclusion)
     work.operation = saved
     return saved
+
+
+def record_at_end(
+    engine: Engine,
+    operation: Operation,
+    tenor: Tenor,
+    conclusion: Conclusion,
+    *,
+    answer: StoredAnswer | None = None,
+    good: StoredAnswer | None = None,
+    untried_seconds: float | None = None,
+) -> Operation:
+    """The record as *conclusion* leaves it; one that is let go stays as it is. Arguments as for `_write_end`."""
+    match conclusion.ending:
+        case Ending.FINISH:
+            return _finished(engine, operation, tenor, conclusion, answer=answer if conclusion.say is Say.HANDLER else None)
+        case Ending.DEFER:
+            return _deferred(engine, operation, tenor, conclusion, untried_seconds=untried_seconds)
+        case Ending.HOLD:
+            return _held(engine, operation, tenor, conclusion, answer=good if operation.answer is None else None)
+        case Ending.RELEASE:
+            return operation
 
 
 def _finished(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:

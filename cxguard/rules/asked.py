@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cxguard.errors import MissingKey, OwnerMissing
 from cxguard.rules.amounts import resolve_amount
@@ -18,6 +18,7 @@ class Asked:
     """What one request asks for.
 
     Attributes:
+        owner_part: which part of the rule's `owner` named them.
         purchase: what says which basket it is, in a fixed order; empty if nothing does. Names the purchase with the owner.
     """
 
@@ -27,6 +28,7 @@ class Asked:
     currency: str | None = None
     purchase: tuple[str, ...] = ()
     contact: str | None = None
+    owner_part: str = field(default="", compare=False)
 
 
 async def read_asked(rule: Rule, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> Asked | None:
@@ -43,11 +45,11 @@ async def read_asked(rule: Rule, arrival: Arrival, *, in_thread: InThread = asyn
             )
         return None
     arrival.snapshot.check_body()
-    owner = await resolve_owner(rule, arrival, in_thread=in_thread)
+    owner = await _found_owner(rule, arrival, in_thread=in_thread)
     amount_minor, currency = await resolve_amount(rule.amount_minor, rule.currency, arrival, in_thread=in_thread)
     purchase = key.basket + await _purchase(rule, arrival, in_thread=in_thread) if rule.purchase else key.basket
     contact = await resolve_source(rule.contact, arrival, in_thread=in_thread) if rule.contact is not None else None
-    return Asked(key, owner, amount_minor, currency, purchase, contact.value if contact else None)
+    return Asked(key, owner.value, amount_minor, currency, purchase, contact.value if contact else None, owner.part_name)
 
 
 async def resolve_owner(rule: Rule, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> str:
@@ -56,10 +58,14 @@ async def resolve_owner(rule: Rule, arrival: Arrival, *, in_thread: InThread = a
     Raises:
         OwnerMissing: nobody could be named.
     """
+    return (await _found_owner(rule, arrival, in_thread=in_thread)).value
+
+
+async def _found_owner(rule: Rule, arrival: Arrival, *, in_thread: InThread) -> FoundKey:
     found = await resolve_source(rule.owner, arrival, in_thread=in_thread)
     if found is None or not found.value or len(found.value) > OWNER_CHARACTERS_MAX:
         raise OwnerMissing("nobody can be named as the owner of this request: sign in, or allow cookies, and send it again")
-    return found.value
+    return found
 
 
 async def _purchase(rule: Rule, arrival: Arrival, *, in_thread: InThread) -> tuple[str, ...]:
