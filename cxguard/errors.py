@@ -43,6 +43,19 @@ class LeaseLost(CxguardError):
     problem = "lease-lost"
 
 
+class LoopEnded(CxguardError):
+    """The event loop that worked for this thread ended before it was done. Ask again later, under the same key."""
+
+    status = 503
+    problem = "loop-ended"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the event loop that worked on this has ended: what became of it is on record, and whoever has the order next goes on with it; "
+            "ask again later under the same key"
+        )
+
+
 class OperationInFlight(CxguardError):
     """The same operation is being worked on elsewhere. Ask again in a moment; nothing was run."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import Token
@@ -11,10 +12,11 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Outcome
-from cxguard.engine.bridge import Bridge, refuse_in_a_loop, result_of
+from cxguard.engine.bridge import Bridge, refuse_in_a_loop, result_of, submitted
 from cxguard.engine.handle import CURRENT
 from cxguard.engine.library import LibraryOperation
 from cxguard.engine.sync_handle import SyncOperation
+from cxguard.errors import LoopEnded
 from cxguard.gateways.base import Fact
 
 P = ParamSpec("P")
@@ -88,18 +90,19 @@ class SyncScope:
     def __init__(self, bridge: Bridge, scope: Callable[[], Scope]) -> None:
         self._bridge = bridge
         self._scope = scope
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: Future[None] | None = None
         self._leave: Callable[[BaseException | None], None] | None = None
         self._token: Token[Any] | None = None
 
     def __enter__(self) -> SyncLibraryOperation:
         refuse_in_a_loop()
-        loop = self._bridge.loop
+        loop = self._loop = self._bridge.loop
         entered: Future[LibraryOperation] = Future()
-        self._task = asyncio.run_coroutine_threadsafe(self._hold(entered), loop)
+        self._task = submitted(self._hold(entered), loop)
         self._task.add_done_callback(lambda task: _pass_on(task, entered))
         try:
-            op = entered.result()
+            op = result_of(entered, loop)
         except BaseException:
             self._task.cancel()
             raise
@@ -107,25 +110,27 @@ class SyncScope:
         return SyncLibraryOperation(op, loop)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._task is not None and self._leave is not None and self._token is not None, "entered before"
+        assert self._loop is not None and self._task is not None and self._leave is not None and self._token is not None, "entered before"
         CURRENT.reset(self._token)
         self._leave(error)
-        try:
-            result_of(self._task)
-        except BaseException as ended:
-            if ended is not error:
-                raise
+        result_of(self._task, self._loop)
 
     async def _hold(self, entered: Future[LibraryOperation]) -> None:
-        """One task from entering to leaving: what was opened in it is closed in it."""
+        """One task from entering to leaving: what was opened in it is closed in it. What the body raised is only shown to the
+        scope: raised here, the end of a program would end the loop, and whoever else waits for it would wait for ever."""
         loop = asyncio.get_running_loop()
         left: asyncio.Future[BaseException | None] = loop.create_future()
-        self._leave = lambda error: (loop.call_soon_threadsafe(left.set_result, error), None)[1]
-        async with self._scope() as op:
-            entered.set_result(op)
+        self._leave = functools.partial(_tell, loop, left)
+        scope = self._scope()
+        op = await scope.__aenter__()
+        try:
+            if entered.set_running_or_notify_cancel():
+                entered.set_result(op)
             error = await left
-            if error is not None:
-                raise error
+        except BaseException as gone:
+            await scope.__aexit__(type(gone), gone, gone.__traceback__)
+            raise
+        await scope.__aexit__(type(error) if error is not None else None, error, error.__traceback__ if error is not None else None)
 
 
 class SyncGuard:
@@ -189,6 +194,23 @@ class SyncGuard:
 
 
 _OPTIONS = ("purpose", "key", "owner", "amount_minor", "currency", "deadline_seconds")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, left: asyncio.Future[BaseException | None], error: BaseException | None) -> None:
+    """Say how the body ended.
+
+    Raises:
+        LoopEnded: to nobody: whoever takes the order over goes on with it.
+    """
+
+    def tell() -> None:
+        if not left.done():
+            left.set_result(error)
+
+    try:
+        loop.call_soon_threadsafe(tell)
+    except RuntimeError:
+        raise LoopEnded() from error
 
 
 def _pass_on(task: Future[None], entered: Future[LibraryOperation]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxguard.core.outcomes import Charged, Refunded
-from cxguard.engine.bridge import refuse_in_a_loop, result_of
+from cxguard.engine.bridge import CallerThread, refuse_in_a_loop, submitted
 from cxguard.engine.codecs import Codec
 from cxguard.gateways.base import Charge
 
@@ -46,18 +46,18 @@ class SyncOperation:
     def step(
         self, name: str, call: Callable[..., T], *args: Any, repeatable: bool = False, codec: Codec[T] | None = None, **kwargs: Any
     ) -> T:
-        """As `OperationHandle.step`; *call* runs in a thread, so it may block."""
+        """As `OperationHandle.step`; *call* runs in this very thread, so it may block, and has its database connections."""
+        here = CallerThread()
 
-        @functools.wraps(call, updated=())
-        def in_thread(*inner: Any, **named: Any) -> Awaitable[T]:
-            return asyncio.to_thread(call, *inner, **named)
+        def in_this_thread(*inner: Any, **named: Any) -> Awaitable[T]:
+            return here.run(functools.partial(call, *inner, **named))
 
         async def step() -> T:
-            return await self._handle.step(name, in_thread, *args, repeatable=repeatable, codec=codec, **kwargs)
+            return await self._handle.step(name, in_this_thread, *args, repeatable=repeatable, **kwargs)
 
-        return self._wait(step())
+        return self._wait(step(), here)
 
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def _wait(self, coroutine: Coroutine[Any, Any, T], here: CallerThread | None = None) -> T:
         try:
             refuse_in_a_loop()
         except RuntimeError:
@@ -66,7 +66,7 @@ class SyncOperation:
         if self._loop is None:
             coroutine.close()
             raise RuntimeError("this operation was made outside of an event loop: open it with guard.sync.operation(...)")
-        return result_of(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+        return (here or CallerThread()).wait(submitted(coroutine, self._loop), self._loop)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

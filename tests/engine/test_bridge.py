@@ -1,0 +1,120 @@
+"""The bridge under bad callers: what ends one of them ends neither the loop nor the others, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from shopworld import KEYS, SECRET, SHOP
+
+from cxguard.errors import LoopEnded
+from cxguard.gateways.base import Charge
+from cxguard.guard import Guard
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import ManualClock
+from cxguard.testing.fake_gateway import Does, FakeGateway
+
+BUY = Charge(4999, "EUR", source="tok_ok")
+WAIT_SECONDS = 20.0  # longer than anything here takes: who waits so long waits for ever
+ENDS = [SystemExit(3), KeyboardInterrupt(), StopIteration(1), GeneratorExit(), ValueError("no")]
+
+
+def make(gateway: FakeGateway) -> Guard:
+    clock = ManualClock()
+    return Guard(MemoryStore(clock=clock), shop=SHOP, gateways=[gateway], secret=SECRET, keys=KEYS, duties=False, clock=clock)
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    with make(FakeGateway()) as guard:
+        yield guard
+
+
+def elsewhere(call: Callable[[], Any]) -> Future[Any]:
+    """*call* in a thread that does not keep the tests from ending."""
+    told: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            told.set_result(call())
+        except BaseException as error:
+            told.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return told
+
+
+def pay(guard: Guard, key: str) -> str:
+    payment: str = guard.sync.run(lambda op: op.charge(BUY).payment_id, purpose="order", key=key, owner="ann")
+    return payment
+
+
+def body(op: Any, error: BaseException) -> None:
+    raise error
+
+
+def step(op: Any, error: BaseException) -> None:
+    def call() -> None:
+        raise error
+
+    op.step("create invoice", call)
+
+
+@pytest.mark.parametrize("where", [body, step], ids=["body", "step"])
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+def test_what_ends_one_caller_comes_out_of_it_and_leaves_the_others_alone(
+    guard: Guard, where: Callable[[Any, BaseException], None], error: BaseException
+) -> None:
+    """Ctrl-C, `sys.exit` in a view, a forgotten `next()`: raised again where it belongs, and the loop goes on for others."""
+
+    def shop() -> None:
+        with guard.sync.operation(purpose="order", key="o1", owner="ann") as op:
+            where(op, error)
+
+    assert elsewhere(shop).exception(WAIT_SECONDS) is error
+    assert elsewhere(lambda: pay(guard, "o2")).result(WAIT_SECONDS) == "pay_1"
+
+
+def test_a_step_runs_in_the_callers_own_thread(guard: Guard) -> None:
+    """Its database connection is there, with the transaction that is open on it."""
+    with guard.sync.operation(purpose="order", key="o1", owner="ann") as op:
+        assert op.step("create invoice", threading.get_ident) == threading.get_ident()
+
+
+def test_steps_in_steps_of_many_threads_do_not_wait_for_one_another(guard: Guard) -> None:
+    """Twenty at once, each with a step and a charge inside its step: there is no pool that they could use up."""
+    together = threading.Barrier(20)
+
+    def order(number: int) -> str:
+        with guard.sync.operation(purpose="order", key=f"o{number}", owner="ann") as op:
+
+            def inner() -> str:
+                together.wait(WAIT_SECONDS)
+                op.step("reserve", lambda: number)
+                return str(op.charge(BUY).payment_id)
+
+            paid: str = op.step("place", inner)
+            return paid
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len(set(pool.map(order, range(20), timeout=WAIT_SECONDS))) == 20
+
+
+def test_whoever_waits_for_a_loop_that_ends_is_told() -> None:
+    """A server that stops in the middle: the thread does not keep the program from ending."""
+    loop, gateway = asyncio.new_event_loop(), FakeGateway(Does.HANG)
+    guard = make(gateway)
+    loop.run_until_complete(guard.start())
+    server = threading.Thread(target=loop.run_forever, daemon=True)
+    server.start()
+    waiting = elsewhere(lambda: pay(guard, "o1"))
+    asyncio.run_coroutine_threadsafe(gateway.until_hanging(), loop).result(WAIT_SECONDS)
+    loop.call_soon_threadsafe(loop.stop)
+    assert isinstance(waiting.exception(WAIT_SECONDS), LoopEnded)
+    server.join(WAIT_SECONDS)
+    loop.run_until_complete(guard.stop())
+    loop.close()
