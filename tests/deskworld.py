@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cxguard.core import names
+from cxguard.core.consent import Consent
 from cxguard.core.money import Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Entry, Operation, State, WaitingFor, money_of, refolded
 from cxguard.core.outcomes import Outcome, Unknown
@@ -75,6 +76,7 @@ class DeskWorld:
             "created_at": now - 600,
             "updated_at": now - 300,
             "kept": True,
+            "consent": Consent("2026-11", at=now, until=now + 86_400.0),
             "amount_minor": 4999,
             "currency": "EUR",
             "waiting_for": WaitingFor.AGENT if state is State.HELD else None,

@@ -55,6 +55,7 @@ class Run:
         reading: what the handler's answer means; None when there is no handler (a script).
         deferred: why `op.charge` could not charge although nothing was sent (`gateway_down`, ...), or "".
         needs_shopper: the last word of the gateway was "one more step at the bank".
+        asks: what is to be charged is not covered by what the shopper agreed to, so the shopper is asked.
         may_keep: the rule has `later`, the shopper can be told, and the request may be kept.
         has_later: the rule has `later`: an order that is paid can be completed without the shopper.
         can_resolve: somebody can be asked what became of an unknown.
@@ -69,6 +70,7 @@ class Run:
     reading: Reading | None
     deferred: str = ""
     needs_shopper: bool = False
+    asks: bool = False
     may_keep: bool = False
     has_later: bool = False
     can_resolve: bool = False
@@ -132,6 +134,8 @@ def _refunded(run: Run) -> Conclusion:
 def _nothing_charged(run: Run) -> Conclusion:
     if run.hold:
         return Conclusion(Ending.HOLD, Say.HELD, run.hold)
+    if run.asks:
+        return Conclusion(Ending.HOLD, Say.NEEDS_SHOPPER, run.deferred, waiting_for_shopper=True)
     if run.deferred:
         if run.may_keep:
             return Conclusion(Ending.DEFER, Say.KEPT, run.deferred)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from cxguard.core.consent import Consent
 from cxguard.core.money import Money, MoneyState, Note, NoteKind, Send, fold
 from cxguard.errors import IllegalMove
 
@@ -144,6 +145,7 @@ class Operation:
         basket: keyed hash of what is bought, when the rule names it.
         client_key: the client chose the key (a header); otherwise it was derived from what the request carries.
         kept: it may be placed and charged later: the merchant opted in and the shopper can be told.
+        consent: what the shopper agreed to when it was kept.
         charged_by: `guard` when `op.charge` does it, `shop` when the shop's own code does, unseen.
         due_at: when work is due, on the store's clock; None: nothing to do until someone comes.
         give_up_at, keep_until: the order's own end; the record's.
@@ -168,6 +170,7 @@ class Operation:
     client_key: bool = True
     charged_by: str = "guard"
     kept: bool = False
+    consent: Consent | None = None
     generation: int = 1
     waiting_for: WaitingFor | None = None
     why: str = ""  # the reason of the present state, a short code: "gateway_down", "order_missing", ...

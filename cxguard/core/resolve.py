@@ -179,7 +179,7 @@ def _is_unwanted(operation: Operation, money: Money, now: float) -> bool:
 
 def _same_again(operation: Operation, money: Money, ways: Ways, *, now: float) -> Send | None:
     """The send to repeat, while the gateway remembers its key and a charge would still be right; else None."""
-    if not ways.resend or len(money.unknown_keys) > 1 or _is_unwanted(operation, money, now):
+    if not ways.resend or len(money.unknown_keys) > 1 or _is_unwanted(operation, money, now) or _word_is_over(operation, now):
         return None
     key = money.unknown_keys[0]
     open_sends = unanswered(operation.sends, operation.notes, key)
@@ -187,6 +187,11 @@ def _same_again(operation: Operation, money: Money, ways: Ways, *, now: float) -
         return None
     last = open_sends[-1]
     return last if last.keyed and last.parcel is not None else None
+
+
+def _word_is_over(operation: Operation, now: float) -> bool:
+    """Whether what the shopper agreed to has ended: then the same is not sent again, since it could charge only now."""
+    return operation.consent is not None and now >= operation.consent.until
 
 
 def _is_remembered(operation: Operation, key: str, ways: Ways, *, now: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from cxguard.core.asks import shopper_ends
 from cxguard.core.conclude import Conclusion, Ending, Run, Say, conclude
 from cxguard.core.decide import RELEASED
 from cxguard.core.money import MoneyState, Send
@@ -18,15 +19,13 @@ from cxguard.engine.charging import Work
 from cxguard.engine.cold import StoredAnswer, Tombstone, seal_answer
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
-from cxguard.engine.keeping import Keeping, why_not_kept
+from cxguard.engine.keeping import Keeping, tell_not_kept, why_not_kept
 from cxguard.engine.looking import ask_shop, look
 
 Ask = Callable[[OperationHandle], Awaitable[Outcome]]
 
 ASKED_STATUSES = frozenset({400, 409, 422})  # "rejected" by these may hide a charge, so a `resolve` hook is asked first
 
-
-SHOPPER_LOOK_SECONDS = 60.0  # how often an order that waits for its shopper is looked up: the step at the bank takes minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +127,7 @@ async def end_run(
             deferred=handle.deferral.why,
             hold=handle.deferral.why if handle.deferral.hold else "",
             needs_shopper=handle.deferral.needs_shopper,
+            asks=handle.deferral.asks,
             may_keep=tenor.may_keep and handle.deferral.outage,
             has_later=tenor.has_later,
             can_resolve=can_resolve(engine, work.operation, tenor),
@@ -157,15 +157,12 @@ async def _unless_over(engine: Engine, handle: OperationHandle, tenor: Tenor) ->
     why = tenor.why_not
     if tenor.may_keep and tenor.keeping is not None:
         why = await why_not_kept(engine, operation, tenor.keeping)
+        if not why:
+            handle.work.operation = tenor.keeping.promised(operation, now=engine.clock.now())
     if not why:
         return tenor
     tell_not_kept(engine, operation, why)
     return replace(tenor, may_keep=False)
-
-
-def tell_not_kept(engine: Engine, operation: Operation, why: str) -> None:
-    """Tell the listeners that an order does not wait, and why not."""
-    engine.operations.emit("order.not_kept", operation, why=why, amount_minor=operation.amount_minor, currency=operation.currency)
 
 
 def _feed_breaker(engine: Engine, handle: OperationHandle, ticket: Ticket, reading: Reading | None) -> None:
@@ -336,7 +333,7 @@ def _held(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclu
     now = engine.clock.now()
     ends: dict[str, float] = {}
     if conclusion.waiting_for_shopper:
-        ends = {"due_at": now + SHOPPER_LOOK_SECONDS, "give_up_at": operation.give_up_at or now + tenor.queue_seconds}
+        ends = shopper_ends(operation, conclusion.why, now=now, queue_seconds=tenor.queue_seconds)
     return engine.operations.moved(
         operation,
         Move.HOLD,

@@ -16,10 +16,10 @@ from cxguard.core.resolve import SHOP
 from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.charging import GATEWAY_DOWN, Work
 from cxguard.engine.cold import open_member, seal_member
-from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown, tell_not_kept
+from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import Deferral, OperationHandle
-from cxguard.engine.keeping import why_not_kept
+from cxguard.engine.keeping import tell_not_kept, why_not_kept
 from cxguard.engine.operations import SEIZING, Entered, Terms
 from cxguard.errors import LeaseLost
 
@@ -195,6 +195,7 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,
         kept=accepted or fresh.kept,
+        consent=operation.consent if accepted else None,
         give_up_at=operation.give_up_at if accepted else None,
         answer=None,
         answered_at=None,
@@ -239,6 +240,8 @@ async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> B
     if why:  # what was kept before stays as it is, and is told
         tell_not_kept(engine, wanted, why)
         return Begun(Do.TELL, await engine.operations.end(kept, work.lease))
+    if keeping is not None:
+        kept = changed(kept, consent=keeping.promised(wanted, now=engine.clock.now()).consent)
     record = engine.operations.moved(
         kept,
         Move.DEFER,

@@ -7,11 +7,12 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
+from cxguard.core.consent import late_refusal
 from cxguard.core.money import Money, Send, SendKind
 from cxguard.core.operation import Operation, State, money_of, remember
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
@@ -45,6 +46,7 @@ class Deferral:
     needs_shopper: bool = False
     resume_url: str = ""
     hold: bool = False
+    asks: bool = False  # the shopper has to agree first
     outage: bool = False  # our side's fault, and surely not charged: the only reason to keep an order for later
     untried_seconds: float | None = None  # the breaker let nothing through, and says when to come back
 
@@ -223,6 +225,7 @@ class OperationHandle:
 
     async def _outcome_of(self, charge: Charge, step: str) -> Outcome:
         """What is known of this step, at whichever gateway; else one send, or one after the other to each gateway."""
+        charge = replace(charge, off_session=True) if self._work.needs_consent else charge
         routes = routes_of(self._engine, charge, named=self._gateways, step=step, operation_id=self.id)
         for route in routes:
             known = standing_outcome(self._work.operation, self._key_for(route.charge, route.step))
@@ -230,7 +233,18 @@ class OperationHandle:
                 return await self._looked_up(known, route)
         if self._finished:
             raise AlreadyFinished(f"order {self.reference} has ended without this charge: nothing was sent")
+        self._check_consent(charge)
         return await self._send_along(routes)
+
+    def _check_consent(self, charge: Charge) -> None:
+        """Without the shopper, only what they agreed to is charged; for anything else they are asked."""
+        if not self._work.needs_consent:
+            return
+        amount_minor, currency, consent = charge.amount_minor, charge.currency, self._work.operation.consent
+        why = late_refusal(consent, amount_minor=amount_minor, currency=currency, now=self._engine.clock.now())
+        if why:
+            self.deferral = Deferral(why=why, asks=True)
+            raise PaymentDeferred(why, reference=self.reference)
 
     async def _send_along(self, routes: Sequence[Route]) -> Outcome:
         for route, following in pairwise((*routes, None)):

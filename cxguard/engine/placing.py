@@ -112,7 +112,7 @@ class Placing:
     def _hold_unless_outage(self, handle: OperationHandle) -> None:
         """A kept order whose charge the gateway refuses as such waits for a person: trying again would not help."""
         deferral = handle.deferral
-        if deferral.why and not deferral.outage and not deferral.needs_shopper and handle.money.state is MoneyState.NONE:
+        if deferral.why and not (deferral.outage or deferral.needs_shopper or deferral.asks) and handle.money.state is MoneyState.NONE:
             handle.deferral = replace(deferral, hold=deferral.why != "cancel_asked", outage=deferral.why == "cancel_asked")
 
     async def _replay(self, handle: OperationHandle, rule: Rule | None) -> tuple[Reading | None, StoredAnswer | None]:

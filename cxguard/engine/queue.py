@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from cxguard.config import Settings
+from cxguard.core.asks import shopper_ends
+from cxguard.core.consent import late_refusal
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
@@ -18,7 +20,7 @@ from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, P
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
 from cxguard.engine.cold import open_charge
-from cxguard.engine.ending import SHOPPER_LOOK_SECONDS, without_parcels
+from cxguard.engine.ending import without_parcels
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers
@@ -218,20 +220,28 @@ class FallbackQueue:
         work.operation = await self._engine.operations.end(changed(work.operation, history=began, due_at=due_at), work.lease)
 
     async def _hold(self, work: Work, duty: Hold) -> None:
-        shopper = duty.waiting_for is WaitingFor.SHOPPER
-        now = self._engine.clock.now()
-        ends: dict[str, float | None] = {"due_at": None}
-        if shopper:  # nobody waits for a shopper for ever
-            give_up_at = work.operation.give_up_at or now + self._rulings.tenor(work.operation).queue_seconds
-            ends = {"due_at": now + SHOPPER_LOOK_SECONDS, "give_up_at": give_up_at}
+        ends: dict[str, Any] = {"due_at": None}
+        if duty.waiting_for is WaitingFor.SHOPPER:
+            now, seconds = self._engine.clock.now(), self._rulings.tenor(work.operation).queue_seconds
+            ends = shopper_ends(work.operation, duty.why, now=now, queue_seconds=seconds)
         await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, **ends)
 
     async def _place(self, work: Work) -> None:
         unpaid = money_of(work.operation).state is MoneyState.NONE
         if unpaid and work.operation.attempts >= ATTEMPTS_MAX:
             await self._end(work, Move.HOLD, "order.held", why="attempts_over", **_agent())
+            return
+        work.needs_consent = work.operation.rule in self._rulings.rules
+        refusal = self._late_refusal(work) if unpaid and work.needs_consent else ""
+        if refusal:
+            await self._hold(work, Hold(refusal, WaitingFor.SHOPPER))
         else:
             await self._placing.place(work)
+
+    def _late_refusal(self, work: Work) -> str:
+        """Why its shopper has to be asked before it is charged."""
+        operation, now = work.operation, self._engine.clock.now()
+        return late_refusal(operation.consent, amount_minor=operation.amount_minor, currency=operation.currency, now=now)
 
     async def _finish(self, work: Work, duty: Finish) -> None:
         """The end is known. A record that has ended already only gives its lease back, its notes counted as seen."""

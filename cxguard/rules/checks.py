@@ -44,7 +44,10 @@ _Wrong = Iterator[tuple[str, str]]
 
 
 def _sources(rule: Rule) -> _Wrong:
-    named = {"owner": rule.owner, "key": rule.key, "contact": rule.contact, "amount_minor": rule.amount_minor}
+    named = {
+        **{"owner": rule.owner, "key": rule.key, "contact": rule.contact},
+        **{"amount_minor": rule.amount_minor, "consent": rule.consent},
+    }
     given = [(name, value) for name, value in named.items() if value is not None]
     for name, value in [*given, *(("purchase", part) for part in rule.purchase)]:
         if isinstance(value, str):
@@ -115,6 +118,10 @@ def _careful(rule: Rule) -> _Wrong:
     """What a merchant says about orders that wait."""
     if not isinstance(rule.can_wait, bool) and not callable(rule.can_wait):
         yield f"can_wait={rule.can_wait!r} is neither a truth value nor a function of the request", "can_wait=False"
+    if rule.consent is not None and rule.later is None:
+        yield "consent= is about being charged later, and nothing is kept without later=", "later=place_order, terms=TERMS_VERSION"
+    elif rule.consent is not None and rule.amount_minor is None:
+        yield "consent= without amount_minor= has no ceiling: the shopper agrees to an amount", 'amount_minor=json_field("amount")'
     if rule.caps is not None and not isinstance(rule.caps, Caps):
         yield f"caps={rule.caps!r} is no Caps", "caps=Caps(order_minor=50_000)"
 

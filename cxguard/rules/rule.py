@@ -52,6 +52,8 @@ class Rule:
             not-charge, and with a token of its own (`Charge.sources`). Default: the guard's first.
         resolve: asks the gateway what became of an operation; for charges that the guard does not see.
         later: how an order that was kept through an outage is placed; needs `terms`, the version of the consent text.
+        consent: where the request says that the shopper agreed to be charged later: true, `on`, or the version in `terms`.
+            Without that the order is not kept. Default: `terms` says that pressing the button is agreeing.
         can_wait: False for goods that nobody buys for tomorrow (downloads, gift cards, age checks), or a function of the
             request that says so. They are never kept. Asked only in an outage; True alone lets an order wait.
         caps: the most that is kept for later; see `Caps`. Default: the guard's.
@@ -80,6 +82,7 @@ class Rule:
     resolve: Resolve | None = field(default=None, kw_only=True)
     later: Later | None = field(default=None, kw_only=True)
     terms: str = field(default="", kw_only=True)
+    consent: AnySource | None = field(default=None, kw_only=True)
     can_wait: CanWait = field(default=True, kw_only=True)
     caps: Caps | None = field(default=None, kw_only=True)
     reads: Reads = field(default=(), kw_only=True)
@@ -102,6 +105,7 @@ class Rule:
     double_click_seconds: float = limit(10.0, 1.0, 300.0, why="within it, the same submit is the same press of the button")
     duplicate_window_seconds: float = limit(900.0, 10.0, 86_400.0, why="within it, the same purchase is taken for a repeat")
     give_up_seconds: float = limit(86_400.0, 60.0, 86_400.0, why="nobody wants yesterday's order charged today")
+    consent_seconds: float = limit(86_400.0, 60.0, 86_400.0, why="how long the shopper's word holds; no longer than the text says")
     keep_seconds: float = limit(2_592_000.0, 3_600.0, 34_560_000.0, why="how long an answer can be replayed and looked at")
 
     pattern: Pattern = field(init=False, repr=False, compare=False)

@@ -39,6 +39,17 @@ TEXTS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"owner": per_purchase("GET /done")}, "owner cannot be read from PerPurchase", SIGNED),
     ({"can_wait": "no"}, "can_wait='no' is neither a truth value nor a function of the request", "can_wait=False"),
+    (
+        {"consent": json_field("agrees")},
+        "consent= is about being charged later, and nothing is kept without later=",
+        "later=place_order, terms=TERMS_VERSION",
+    ),
+    (
+        {"consent": json_field("agrees"), "later": place, "terms": "1"},
+        "consent= without amount_minor= has no ceiling: the shopper agrees to an amount",
+        'amount_minor=json_field("amount")',
+    ),
+    ({"consent": "agrees"}, "consent='agrees' does not say where to read it", 'consent=json_field("agrees")'),
     ({"caps": 500}, "caps=500 is no Caps", "caps=Caps(order_minor=50_000)"),
     ({"owner": cookie("a") | per_purchase("GET /done")}, "owner cannot be per_purchase", SIGNED),
     ({"key": "Idempotency-Key"}, "key='Idempotency-Key' does not say where to read it", 'key=header("Idempotency-Key")'),

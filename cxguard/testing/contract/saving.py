@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cxguard.core.consent import Consent
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import Entry, Operation, State, Step, WaitingFor
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper
@@ -36,6 +37,7 @@ def everything(operation: Operation) -> Operation:
         "state": State.HELD,
         "client_key": False,
         "charged_by": "shop",
+        "consent": Consent("2026-11", at=START, until=START + 600.5, ceiling_minor=4999, currency="EUR"),
         "generation": 3,
         "waiting_for": WaitingFor.SHOPPER,
         "why": "needs_shopper",
