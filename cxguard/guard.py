@@ -43,6 +43,7 @@ from cxguard.seal import Seal
 from cxguard.stores.address import open_store
 from cxguard.stores.base import Store
 from cxguard.stores.memory import MemoryStore
+from cxguard.stores.reading import ReadingStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -237,6 +238,33 @@ class Guard(Library):
     def use_rerun(self, rerun: Rerun) -> None:
         """Say how a kept request is run again through the outermost app (`later=replay`)."""
         self._rerun = rerun
+
+    def for_looking(self, *, made_up_secrets: bool = False) -> Guard:
+        """The same guard on a store that takes no writes: to explain, not to act.
+
+        Args:
+            made_up_secrets: random ones, for a shop that has none yet: its names are then not those that it will have.
+        """
+        secret, keys = (random_names.token_bytes(32), [random_names.token_bytes(32)]) if made_up_secrets else self._given_secrets
+        return Guard(
+            ReadingStore(self.store),
+            shop=self.shop,
+            rules=self.rules,
+            gateways=tuple(self.gateways.values()),
+            mode=self.mode,
+            namespace=self.namespace,
+            prefix=self.prefix,
+            secret=secret,
+            keys=keys,
+            purposes=tuple(self.purposes.values()),
+            answers=self.specs,
+            messages=self.messages,
+            settings=self.settings,
+            timeouts=self._timeouts,
+            breakers=self._breaker_policy,
+            duties=False,
+            clock=self.clock,
+        )
 
     def queue(self) -> FallbackQueue:
         """The fallback queue of this guard: `run_once()` works on what is due."""

@@ -25,6 +25,7 @@ _COMMANDS = {
     "orders": "cxguard.cli.orders",
     "report": "cxguard.cli.report",
     "doctor": "cxguard.cli.doctor",
+    "explain": "cxguard.cli.explain",
     "migrate": "cxguard.cli.migrate",
     "reconcile": "cxguard.cli.reconcile",
 }
