@@ -145,8 +145,9 @@ class ChargeFigures:
 
     @property
     def capturable_minor(self) -> int:
-        """What is reserved and not yet taken."""
-        return max(0, self.authorised_minor - self.captured_minor - self.released_minor)
+        """What is reserved and not yet taken. A refund of more than was taken has released the rest."""
+        released_minor = self.released_minor + max(0, self.refunded_minor - self.captured_minor)
+        return max(0, self.authorised_minor - self.captured_minor - released_minor)
 
     @property
     def refundable_minor(self) -> int:

@@ -26,6 +26,7 @@ from cxguard.core.money import (
     NoteKind,
     Send,
     SendKind,
+    figures_of,
     fold,
     pending_captures,
     pending_refunds,
@@ -261,12 +262,20 @@ def _refund(operation: Operation, key: str, why: str, ways: Ways, *, looked: fro
     """Under a gateway name that we cannot call (the shop's own charging) only a person can give back."""
     send = next((send for send in operation.sends if send.key == key), None)
     proof = _proof(operation, key)
-    amount_minor = standing_minor(operation.sends, operation.notes, key)
+    amount_minor = _to_give_back(operation, key)
     if send is None or send.gateway == SHOP or proof is None or not amount_minor:
         return Hold("refund_due", WaitingFor.AGENT)
     if f"refund:{key}" in looked:  # it was refused just now
         return _wait_or_hold(operation, (), ways, hold="refund_due", wait="refund_due", now=now)
     return Refund(key, amount_minor, proof.currency, proof.payment_id, why)
+
+
+def _to_give_back(operation: Operation, key: str) -> int:
+    """All that was taken; of a charge that is only reserved, all of it. What a part leaves reserved lapses at the gateway."""
+    figures = figures_of(operation.sends, operation.notes, key)
+    if figures is not None and figures.captured_minor:
+        return figures.refundable_minor
+    return standing_minor(operation.sends, operation.notes, key)
 
 
 def _proof(operation: Operation, key: str) -> Charged | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from cxguard.core import names
 from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.conclude import Say
-from cxguard.core.decide import Do, Submit
+from cxguard.core.decide import NOT_KEPT, RELEASED, Do, Submit
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Move, Operation, State, Step, changed, money_of, move, remember
 from cxguard.core.outcomes import NotCharged
@@ -23,6 +23,7 @@ from cxguard.engine.keeping import tell_not_kept, why_not_kept
 from cxguard.engine.operations import SEIZING, Entered, Terms
 from cxguard.errors import LeaseLost
 
+_LET_GO = frozenset({RELEASED, NOT_KEPT})  # nothing was charged, so that the next submit goes on after the steps that have run
 LOST_MAX = 3  # times that the record is taken from us while we begin, before we say "in flight"
 
 
@@ -201,7 +202,7 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         answered_at=None,
         attempts=operation.attempts + 1,
         sends=operation.sends + (() if submission.blocked else shop_line(engine, operation, fresh)),
-        steps=_steps_for(submission, work.operation),
+        steps=_steps_for(submission, work.operation, reopened=to is Move.REOPEN),
     )
     if submission.blocked:
         work.operation = operation
@@ -224,9 +225,11 @@ def _request_for(engine: Engine, operation: Operation, fresh: Operation) -> byte
     return seal_member(engine.seal, operation, "request", open_member(engine.seal, fresh, "request", fresh.request))
 
 
-def _steps_for(submission: Submission, there: Operation) -> tuple[Step, ...]:
-    """Finished steps belong to the request that they were made for; one without an end stays, so that a person looks."""
-    if submission.submit_of(there).same_request:
+def _steps_for(submission: Submission, there: Operation, *, reopened: bool) -> tuple[Step, ...]:
+    """Finished steps belong to the request that they were made for, and to a life that was not undone: whoever buys again
+    what was given back or cancelled gets an order of its own. One without an end stays, so that a person looks."""
+    undone = reopened and (money_of(there).state is MoneyState.REFUNDED or (there.state is State.CANCELLED and there.why not in _LET_GO))
+    if submission.submit_of(there).same_request and not undone:
         return there.steps
     return tuple(step for step in there.steps if step.ended_at is None)
 

@@ -195,12 +195,7 @@ class OperationHandle:
 
     async def _move(self, asked: Movement) -> Charged | Refunded:
         async with self._my_turn():
-            return await move_money(self._engine, self._work, asked, key=self._move_key(asked.step))
-
-    def _move_key(self, step: str) -> str:
-        """As it was sent in whatever life of the operation; else a new one."""
-        sent = [send.key for send in self._work.operation.sends if send.step == step]
-        return sent[-1] if sent else self.gateway_key(step)
+            return await move_money(self._engine, self._work, asked, key=self.gateway_key(asked.step))
 
     def _my_turn(self) -> asyncio.Lock:
         """One charge or step after another; those that a step itself makes have a turn of their own inside it."""
@@ -216,6 +211,8 @@ class OperationHandle:
         if operation.amount_minor is not None and accepted != asked:
             raise StepMismatch(f"accepted were {accepted[0]} {accepted[1]}, not {asked[0]} {asked[1]}: nothing was sent; open a new order")
         own = [send for send in operation.sends if is_of_step(send.step, step) and send.generation == operation.generation]
+        if any(send.kind is not SendKind.CHARGE for send in own):
+            raise StepMismatch(f"{step!r} was a {own[-1].kind} before: give each charge a step name of its own; nothing was sent")
         others_asked = {send.key for send in own if (send.amount_minor, send.currency) != asked}
         if any(standing_outcome(operation, key) is not None for key in others_asked):
             raise StepMismatch(f"{step!r} was sent with other figures before: give each charge a step name of its own")

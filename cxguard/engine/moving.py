@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from cxguard.core.money import NO_ANSWER, ChargeFigures, Send, SendKind, figures_of
 from cxguard.core.operation import Operation, money_of
-from cxguard.core.outcomes import Charged, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
 from cxguard.engine.breakers import Rejected
 from cxguard.engine.charging import GATEWAY_DOWN, LEAST_SECONDS, Work, answered, checked_amount, write_send
@@ -21,6 +21,7 @@ from cxguard.errors import ConfigurationError, PaymentDeferred, PaymentRefused, 
 from cxguard.gateways.base import Gateway
 
 _BREAKER_KINDS = {SendKind.CAPTURE: "capture", SendKind.REFUND: "refund", SendKind.VOID: "refund"}
+_OWN_NAME = "give each capture, refund and void a step name of its own"
 _DONE = {SendKind.CAPTURE: "payment.captured", SendKind.REFUND: "payment.refunded", SendKind.VOID: "payment.refunded"}
 
 
@@ -45,7 +46,7 @@ async def move_money(engine: Engine, work: Work, asked: Movement, *, key: str) -
     """Do *asked*, once.
 
     Args:
-        key: the gateway key of its step, as derived or re-read.
+        key: the gateway key of its step, for the first time that it is asked for.
 
     Raises:
         StepMismatch: no such charge, other figures than before, or more than there is. Nothing was sent.
@@ -102,12 +103,18 @@ def move_outcome(operation: Operation, key: str) -> Outcome | None:
 
 
 def _line(engine: Engine, operation: Operation, asked: Movement, *, key: str) -> Send:
-    """The line to send: as it was sent before, or a new one for what is left."""
-    before = [send for send in operation.sends if send.key == key]
-    if before:
-        _check_same(before[-1], asked)
-        return before[-1]
+    """The line to send: as it was sent before for this very charge, or a new one for what is left.
+
+    An order that was given back and bought again has another charge: what was done with the first says nothing of it.
+    """
     charge, figures = _charge(operation, asked)
+    before = [send for send in operation.sends if send.step == asked.step]
+    of_charge = [send for send in before if send.of == charge.key]
+    if of_charge:
+        _check_same(of_charge[-1], asked)
+        return of_charge[-1]
+    if before and before[-1].generation == operation.generation:
+        raise StepMismatch(f"{asked.step!r} was a {before[-1].kind} before: {_OWN_NAME}; nothing was sent")
     return Send(
         number=0,
         gateway=charge.gateway,
@@ -125,11 +132,10 @@ def _line(engine: Engine, operation: Operation, asked: Movement, *, key: str) ->
 
 def _check_same(before: Send, asked: Movement) -> None:
     if before.kind is not asked.kind:
-        raise StepMismatch(f"{asked.step!r} was a {before.kind} before: give each capture, refund and void a step name of its own")
+        raise StepMismatch(f"{asked.step!r} was a {before.kind} before: {_OWN_NAME}; nothing was sent")
     if asked.amount_minor is not None and asked.amount_minor != before.amount_minor:
         raise StepMismatch(
-            f"{asked.step!r} was {before.amount_minor} {before.currency} before, not {asked.amount_minor}: "
-            "give each capture, refund and void a step name of its own; nothing was sent"
+            f"{asked.step!r} was {before.amount_minor} {before.currency} before, not {asked.amount_minor}: {_OWN_NAME}; nothing was sent"
         )
 
 
@@ -195,4 +201,19 @@ async def _call(engine: Engine, work: Work, gateway: Gateway, *, charged: Charge
     outcome = await bounded(
         lambda: call(charged.payment_id, key=send.key, amount_minor=amount_minor, currency=currency, timeout_seconds=seconds), seconds
     )
-    return checked_amount(outcome, amount_minor=amount_minor, currency=currency)
+    return _fitting(checked_amount(outcome, amount_minor=amount_minor, currency=currency), send.kind)
+
+
+def _fitting(outcome: Outcome, kind: SendKind) -> Outcome:
+    """What can be said of a movement. A refund that is answered with a charge, say, has told us nothing."""
+    match outcome:
+        case Charged() if kind is SendKind.CAPTURE:
+            return outcome
+        case Refunded() if kind is not SendKind.CAPTURE:
+            return outcome
+        case NotCharged() | Unknown():
+            return outcome
+        case Declined():
+            return NotCharged(f"declined: {outcome.code or outcome.reason}")
+        case _:
+            return Unknown(f"a {kind} was answered with {outcome_kind(outcome)}")
