@@ -5,9 +5,9 @@ before the call leaves, and *notes*: facts that arrive from elsewhere, in any or
 reads them all and says where the money is. Folding the same facts in any order gives the same money.
 
 Within one gateway key: any proof of a charge wins; else a send without an answer leaves the key unknown, unless an
-answer *about the key* covers it; else declined; else surely not charged. Across keys: unknown, then charged, then
-declined, then refunded, then none. What was declined or given back in an earlier generation is history: it does not
-colour the present one; a charge that stands, or may stand, does.
+answer *about the key* covers it; else declined; else surely not charged. A refund that was told of as made, and then as
+failed, was none. Across keys: unknown, then charged, then declined, then refunded, then none. What was declined or given
+back in an earlier generation is history: it does not colour the present one; a charge that stands, or may stand, does.
 
 An answer is about the key when it was asked of the key or came unasked (a note), or when a gateway that honours keys
 answers a send with a charge or the issuer's no. "Not charged" in answer to a send is about that send alone, and
@@ -17,11 +17,11 @@ answers a send with a charge or the issuer's no. "Not charged" in answer to a se
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 
-from cxguard.core.outcomes import Charged, Declined, NeedsShopper, Outcome, Refunded, Unknown
+from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
 NO_ANSWER = Unknown(why="no answer yet")
 
@@ -130,31 +130,6 @@ class Money:
     capture_pending: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeFigures:
-    """One charge in minor units of *currency*: of what was authorised, what was taken, let go, and given back.
-
-    A capture of less than was reserved leaves the rest reserved until it is released, or the gateway lets it lapse.
-    """
-
-    authorised_minor: int
-    captured_minor: int
-    released_minor: int
-    refunded_minor: int
-    currency: str
-
-    @property
-    def capturable_minor(self) -> int:
-        """What is reserved and not yet taken. A refund of more than was taken has released the rest."""
-        released_minor = self.released_minor + max(0, self.refunded_minor - self.captured_minor)
-        return max(0, self.authorised_minor - self.captured_minor - released_minor)
-
-    @property
-    def refundable_minor(self) -> int:
-        """What was taken and not yet given back."""
-        return max(0, self.captured_minor - self.refunded_minor)
-
-
 NO_MONEY = Money(MoneyState.NONE)
 
 
@@ -166,7 +141,7 @@ def fold(sends: Sequence[Send], notes: Iterable[Note], *, generation: int) -> Mo
     """
     if not sends and notes == ():
         return NO_MONEY
-    known = _by_key(sends, notes)
+    known = by_key(sends, notes)
     if not known:
         return NO_MONEY
     if len(known) == 1 and known[0].refunded is None and known[0].kind is SendKind.CHARGE:
@@ -174,11 +149,11 @@ def fold(sends: Sequence[Send], notes: Iterable[Note], *, generation: int) -> Mo
     charges = [key for key in known if key.kind is SendKind.CHARGE]
     charged = [key for key in charges if key.state is MoneyState.CHARGED]
     unknown = tuple(key.name for key in charges if key.state is MoneyState.UNKNOWN)
-    back = _given_back(known)
+    back = given_back(known)
     standing = tuple(key.name for key in charged if not _all_back(key, back))
     currency = charged[0].currency if charged else None
     counted = [key for key in charged if key.currency == currency]  # never a sum over two currencies
-    captured = sum(_captured(key, known) for key in counted)
+    captured = sum(captured_of(key, known) for key in counted)
     return Money(
         state=_across_keys(charges, unknown=bool(unknown), standing=bool(standing), generation=generation),
         authorised_minor=sum(key.amount for key in counted) - captured,
@@ -187,7 +162,7 @@ def fold(sends: Sequence[Send], notes: Iterable[Note], *, generation: int) -> Mo
         currency=currency,
         charged_keys=standing,
         unknown_keys=unknown,
-        refund_pending=any(key.kind in _GIVING_BACK and key.state is MoneyState.UNKNOWN for key in known),
+        refund_pending=any(key.kind in GIVING_BACK and key.state is MoneyState.UNKNOWN for key in known),
         capture_pending=bool(_pending_captures(known)),
     )
 
@@ -195,37 +170,11 @@ def fold(sends: Sequence[Send], notes: Iterable[Note], *, generation: int) -> Mo
 def unanswered(sends: Sequence[Send], notes: Iterable[Note], key: str) -> tuple[Send, ...]:
     """The sends of *key* that neither their own answer nor an answer about the key has settled."""
     mine = [send for send in sends if send.key == key]
-    settled_to = max((known.settled_to for known in _by_key(mine, notes) if known.name == key), default=-1)
+    settled_to = max((known.settled_to for known in by_key(mine, notes) if known.name == key), default=-1)
     return tuple(send for send in mine if isinstance(send.outcome, _OPEN) and send.number > settled_to)
 
 
-def standing_minor(sends: Sequence[Send], notes: Iterable[Note], key: str) -> int:
-    """How much of the charge under *key* has not been given back; 0 when none stands, or its amount was never told."""
-    known = _by_key(sends, notes)
-    charge = next((each for each in known if each.name == key and each.kind is SendKind.CHARGE), None)
-    if charge is None or charge.state is not MoneyState.CHARGED:
-        return 0
-    return max(0, charge.amount - _given_back(known).get(key, 0))
-
-
-def figures_of(sends: Sequence[Send], notes: Iterable[Note], key: str) -> ChargeFigures | None:
-    """The figures of the charge under *key*; None when none stands, or its amount was never told."""
-    known = _by_key(sends, notes)
-    charge = next((each for each in known if each.name == key and each.kind is SendKind.CHARGE), None)
-    if charge is None or charge.charged is None:
-        return None
-    own = {kind: sum(each.refunded[0] for each in known if each.of == key and each.kind is kind and each.refunded) for kind in _GIVING_BACK}
-    told = charge.refunded[0] if charge.refunded is not None else 0  # the gateway's own sum, of whatever went back
-    return ChargeFigures(
-        authorised_minor=charge.amount,
-        captured_minor=_captured(charge, known),
-        released_minor=own[SendKind.VOID],
-        refunded_minor=max(own[SendKind.REFUND], told - own[SendKind.VOID]),
-        currency=charge.charged[1],
-    )
-
-
-def _one_charge(key: _Key, *, generation: int) -> Money:
+def _one_charge(key: KnownKey, *, generation: int) -> Money:
     """What `fold` says of almost every operation, without its loops: it runs at each save, while a shopper waits."""
     state = key.state
     if state is MoneyState.CHARGED:
@@ -238,15 +187,15 @@ def _one_charge(key: _Key, *, generation: int) -> Money:
 
 def pending_refunds(sends: Sequence[Send], notes: Iterable[Note]) -> tuple[str, ...]:
     """The gateway keys of refunds and voids of which we do not know whether they worked, oldest first."""
-    return tuple(key.name for key in _by_key(sends, notes) if key.kind in _GIVING_BACK and key.state is MoneyState.UNKNOWN)
+    return tuple(key.name for key in by_key(sends, notes) if key.kind in GIVING_BACK and key.state is MoneyState.UNKNOWN)
 
 
 def pending_captures(sends: Sequence[Send], notes: Iterable[Note]) -> tuple[str, ...]:
     """The gateway keys of captures of which we do not know whether they worked, oldest first."""
-    return _pending_captures(_by_key(sends, notes))
+    return _pending_captures(by_key(sends, notes))
 
 
-def _pending_captures(known: Sequence[_Key]) -> tuple[str, ...]:
+def _pending_captures(known: Sequence[KnownKey]) -> tuple[str, ...]:
     """An open capture is settled, too, when the gateway tells of the charge itself that so much was taken."""
     pending = []
     for key in known:
@@ -260,11 +209,11 @@ def _pending_captures(known: Sequence[_Key]) -> tuple[str, ...]:
 
 _OPEN = (Unknown, NeedsShopper)  # a payment may exist, or may yet complete
 _ABOUT_KEY = (Charged, Declined, Refunded)  # from a gateway that honours keys: said of the key, not of one send
-_GIVING_BACK = (SendKind.REFUND, SendKind.VOID)
+GIVING_BACK = (SendKind.REFUND, SendKind.VOID)
 
 
 @dataclass(slots=True)
-class _Key:
+class KnownKey:
     """All that is known about one gateway key, gathered in any order.
 
     Attributes:
@@ -274,7 +223,10 @@ class _Key:
         processing: word came from elsewhere that a payment is under way: it may be any send's, so the newest one's.
         charged: the largest charge told of, with its currency (two tellings of one charge may differ).
         captured: the largest that was told of as taken at once.
-        refunded: the largest that was told of as given back under this key.
+        back: each telling of what was given back under this key: the send that it speaks for (0: of none in particular),
+            when it was heard, amount and currency.
+        failed_to: a refund or void: the newest send of which it was told that nothing arrived, whatever was said before; -1: none.
+        failed_at: when that was heard.
     """
 
     name: str
@@ -289,7 +241,19 @@ class _Key:
     declined: bool = False
     charged: tuple[int, str] | None = None
     captured: int = 0
-    refunded: tuple[int, str] | None = None
+    back: list[_Back] = field(default_factory=list)
+    failed_to: float = -1
+    failed_at: float = -inf
+
+    @property
+    def refunded(self) -> tuple[int, str] | None:
+        """The largest that was told of as given back under this key, and has not been told of as failed since."""
+        return max(((each.amount_minor, each.currency) for each in self.back if each.number > self.failed_to), default=None)
+
+    @property
+    def failed_minor(self) -> int:
+        """What was told of as given back and then as failed: a bank may send a refund back days later."""
+        return max((each.amount_minor for each in self.back if each.number <= self.failed_to), default=0)
 
     @property
     def state(self) -> MoneyState:
@@ -315,47 +279,60 @@ class _Key:
         if isinstance(send.outcome, _OPEN):
             self.open_to = max(self.open_to, send.number)
         else:
-            self._hear(send.outcome)
+            self._hear(send.outcome, number=send.number, at=send.sent_at)
             if send.keyed and isinstance(send.outcome, _ABOUT_KEY):
                 self.settled_to = max(self.settled_to, send.number)
 
-    def add_note(self, outcome: Outcome, *, through: int | None) -> None:
+    def add_note(self, outcome: Outcome, *, through: int | None, at: float) -> None:
         if not isinstance(outcome, _OPEN):
-            self._hear(outcome)
+            self._hear(outcome, number=through or 0, at=at)
             self.settled_to = max(self.settled_to, inf if through is None else through)
+            if isinstance(outcome, NotCharged) and self.kind in GIVING_BACK:
+                self.failed_to = max(self.failed_to, inf if through is None else through)
+                self.failed_at = max(self.failed_at, at)
         elif through is None:
             self.processing = True
         else:
             self.open_to = max(self.open_to, through)
 
-    def _hear(self, outcome: Outcome) -> None:
+    def _hear(self, outcome: Outcome, *, number: int, at: float) -> None:
         if isinstance(outcome, Charged):
             self.charged = max(self.charged or (0, ""), (outcome.amount_minor, outcome.currency))
             self.captured = max(self.captured, outcome.amount_minor if outcome.captured else 0)
         elif isinstance(outcome, Refunded):
-            self.refunded = max(self.refunded or (0, ""), (outcome.amount_minor, outcome.currency))
+            self.back.append(_Back(number, at, outcome.amount_minor, outcome.currency))
         elif isinstance(outcome, Declined):
             self.declined = True
 
 
-def _by_key(sends: Sequence[Send], notes: Iterable[Note]) -> list[_Key]:
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """One telling of money that was given back."""
+
+    number: int
+    at: float
+    amount_minor: int
+    currency: str
+
+
+def by_key(sends: Sequence[Send], notes: Iterable[Note]) -> list[KnownKey]:
     """Gateway keys in the order of their first send; those known only from notes come last, sorted: they are charges."""
-    sent: dict[str, _Key] = {}
-    told: dict[str, _Key] = {}
+    sent: dict[str, KnownKey] = {}
+    told: dict[str, KnownKey] = {}
     for send in sends:
         if send.key not in sent:
-            sent[send.key] = _Key(send.key, send.kind, send.generation, send.of)
+            sent[send.key] = KnownKey(send.key, send.kind, send.generation, send.of)
         sent[send.key].add_send(send)
     for note in notes:
         if note.kind is NoteKind.OUTCOME and note.gateway_key and note.outcome is not None:
-            key = sent.get(note.gateway_key) or told.setdefault(note.gateway_key, _Key(note.gateway_key, SendKind.CHARGE, 0))
-            key.add_note(note.outcome, through=note.through)
+            key = sent.get(note.gateway_key) or told.setdefault(note.gateway_key, KnownKey(note.gateway_key, SendKind.CHARGE, 0))
+            key.add_note(note.outcome, through=note.through, at=note.at)
             if not key.last:
                 key.generation = max(key.generation, note.generation)
     return [*sent.values(), *(told[name] for name in sorted(told))]
 
 
-def _given_back(known: Sequence[_Key]) -> dict[str, int]:
+def given_back(known: Sequence[KnownKey]) -> dict[str, int]:
     """What was given back, by the gateway key of the charge.
 
     A refund of ours may also be told as a fact about the charge, there as the sum of all: the larger one counts, so that
@@ -363,26 +340,33 @@ def _given_back(known: Sequence[_Key]) -> dict[str, int]:
     """
     back: dict[str, int] = {}
     for key in known:
-        if key.kind in _GIVING_BACK and key.of is not None and key.refunded is not None:
+        if key.kind in GIVING_BACK and key.of is not None and key.refunded is not None:
             back[key.of] = back.get(key.of, 0) + key.refunded[0]
     for key in known:
-        if key.kind is SendKind.CHARGE and key.refunded is not None:
-            back[key.name] = max(back.get(key.name, 0), key.refunded[0])
+        if key.kind is SendKind.CHARGE and key.back:
+            back[key.name] = max(back.get(key.name, 0), told_back(key, known))
     return back
 
 
-def _all_back(key: _Key, back: Mapping[str, int]) -> bool:
+def told_back(key: KnownKey, known: Sequence[KnownKey]) -> int:
+    """The sum that was told of the charge itself as given back. One that was heard before a refund failed had that in it."""
+    failed = [each for each in known if each.of == key.name and each.failed_minor]
+    sums = (each.amount_minor - sum(one.failed_minor for one in failed if one.failed_at > each.at) for each in key.back)
+    return max(0, *sums)
+
+
+def _all_back(key: KnownKey, back: Mapping[str, int]) -> bool:
     """A charge whose amount nobody told stands until a refund is told."""
     return key.name in back and back[key.name] >= key.amount
 
 
-def _captured(key: _Key, known: Sequence[_Key]) -> int:
+def captured_of(key: KnownKey, known: Sequence[KnownKey]) -> int:
     """Taken at once, or by captures of their own; never more than the charge (a capture may be told of under both)."""
     later = sum(each.amount for each in known if each.kind is SendKind.CAPTURE and each.of == key.name and each.charged is not None)
     return min(max(key.captured, later), key.amount)
 
 
-def _across_keys(charges: Sequence[_Key], *, unknown: bool, standing: bool, generation: int) -> MoneyState:
+def _across_keys(charges: Sequence[KnownKey], *, unknown: bool, standing: bool, generation: int) -> MoneyState:
     if unknown:
         return MoneyState.UNKNOWN
     if standing:

@@ -5,11 +5,12 @@ Source: rule 18 of what is asked of whoever charges later; each side may know of
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cxguard.core.money import ChargeFigures, SendKind, figures_of
+from cxguard.core.figures import ChargeFigures, figures_of
+from cxguard.core.money import SendKind
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Outcome, Refunded, outcome_kind
 
@@ -46,6 +47,7 @@ class Entry:
     gateway_key: str
     outcome: Outcome
     refunded_minor: int = 0
+    operation_id: str = ""
 
     @property
     def stands(self) -> bool:
@@ -65,23 +67,47 @@ def compare(entry: Entry, operation: Operation | None) -> Break | None:
     figures = figures_of(operation.sends, operation.notes, entry.gateway_key)
     if entry.gateway_key in money.unknown_keys:
         return _break(BreakKind.UNRESOLVED, entry, operation.reference, "unknown")
-    if not entry.stands:
+    if not entry.stands and not entry.refunded_minor:
         stands = entry.gateway_key in money.charged_keys
         return _break(BreakKind.NOT_AT_GATEWAY, entry, operation.reference, _words(figures)) if stands else None
-    if figures is None or entry.gateway_key not in money.charged_keys:
+    if figures is None:
         return _break(BreakKind.NOT_ON_RECORD, entry, operation.reference, _words(figures))
     return _figures_differ(entry, operation, figures)
 
 
 def _figures_differ(entry: Entry, operation: Operation, figures: ChargeFigures) -> Break | None:
-    assert isinstance(entry.outcome, Charged), "it stands"
-    if (entry.outcome.amount_minor, entry.outcome.currency) != (figures.authorised_minor, figures.currency):
+    if isinstance(entry.outcome, Charged) and (entry.outcome.amount_minor, entry.outcome.currency) != (
+        figures.authorised_minor,
+        figures.currency,
+    ):
         return _break(BreakKind.AMOUNT, entry, operation.reference, _words(figures))
-    if entry.refunded_minor != figures.refunded_minor and not money_of(operation).refund_pending:
+    if not money_of(operation).refund_pending and entry.refunded_minor not in (figures.refunded_minor, _back(figures)):
         return _break(BreakKind.REFUND, entry, operation.reference, _words(figures))
     if len(money_of(operation).charged_keys) > 1:
         return _break(BreakKind.SECOND_CHARGE, entry, operation.reference, f"{len(money_of(operation).charged_keys)} charges")
     return None
+
+
+def _back(figures: ChargeFigures) -> int:
+    """What is no longer with us: some gateways count a released reservation as given back."""
+    return figures.refunded_minor + figures.released_minor
+
+
+def more_went_back(entry: Entry, operation: Operation) -> bool:
+    """Whether the gateway's books have given back more than the record says: a fact. Less is none: it may not be in yet."""
+    figures = figures_of(operation.sends, operation.notes, entry.gateway_key)
+    return figures is None or entry.refunded_minor > _back(figures)
+
+
+def twice_under_one_key(entries: Iterable[Entry]) -> list[tuple[Entry, Break]]:
+    """Payments that stand beside an earlier one under the same gateway key: a gateway without keys, or one that forgot them."""
+    first: dict[str, Entry] = {}
+    found = []
+    for entry in entries:
+        if entry.stands and first.setdefault(entry.gateway_key, entry) is not entry:
+            ours = f"one, which the gateway calls {first[entry.gateway_key].payment_id}"
+            found.append((entry, _break(BreakKind.SECOND_CHARGE, entry, "", ours)))
+    return found
 
 
 def missing(operation: Operation, *, gateway: str, listed: Set[str], since: float, until: float) -> list[Break]:
@@ -106,5 +132,5 @@ def _break(kind: BreakKind, entry: Entry, reference: str, ours: str) -> Break:
 def _words(figures: ChargeFigures | None) -> str:
     if figures is None:
         return "no charge"
-    back = f", {figures.refunded_minor} back" if figures.refunded_minor else ""
+    back = f", {_back(figures)} back" if _back(figures) else ""
     return f"charged {figures.authorised_minor} {figures.currency}{back}"

@@ -20,17 +20,16 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cxguard.core.decide import NOT_KEPT, RELEASED
+from cxguard.core.figures import failed_refunds, figures_of, standing_minor
 from cxguard.core.money import (
     Money,
     MoneyState,
     NoteKind,
     Send,
     SendKind,
-    figures_of,
     fold,
     pending_captures,
     pending_refunds,
-    standing_minor,
     unanswered,
 )
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
@@ -249,10 +248,13 @@ def _cancelled_in_time(operation: Operation) -> bool:
 
 
 def _finished_and_charged(operation: Operation) -> Duty:
-    """The usual end, unless the last save knew of no charge (the shopper was told so), or a wish to cancel came after it."""
+    """The usual end, unless the last save knew of no charge (the shopper was told so), or what was given back came back, or a
+    wish to cancel came after it."""
     known = operation.notes[: operation.notes_seen]
     if fold(operation.sends, known, generation=operation.generation).state is not MoneyState.CHARGED:
         return Hold("charged_after_end", WaitingFor.AGENT)
+    if failed_refunds(operation.sends, operation.notes) - failed_refunds(operation.sends, known):
+        return Hold("refund_failed", WaitingFor.AGENT)
     if any(note.kind is NoteKind.CANCEL for note in operation.notes[operation.notes_seen :]):
         return Hold("cancel_asked", WaitingFor.AGENT)
     return Finish("paid")
@@ -265,6 +267,8 @@ def _refund(operation: Operation, key: str, why: str, ways: Ways, *, looked: fro
     amount_minor = _to_give_back(operation, key)
     if send is None or send.gateway == SHOP or proof is None or not amount_minor:
         return Hold("refund_due", WaitingFor.AGENT)
+    if failed_refunds(operation.sends, operation.notes, key):  # the bank sent it back: by which way it goes now, a person finds out
+        return Hold("refund_failed", WaitingFor.AGENT)
     if f"refund:{key}" in looked:  # it was refused just now
         return _wait_or_hold(operation, (), ways, hold="refund_due", wait="refund_due", now=now)
     return Refund(key, amount_minor, proof.currency, proof.payment_id, why)

@@ -55,6 +55,7 @@ _WHY: Mapping[str, str] = {
     "over_consent": "more than the shopper agreed to",
     "placed_by_hand": "placed by hand",
     "refund_due": "money has to go back",
+    "refund_failed": "money went back, and the bank returned it",
     "refund_unknown": "the refund has no answer",
     "replaced": "the shopper changed the basket",
     "replay_not_signed_in": "the shop asked to sign in",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cxguard.core.cards import redact
 from cxguard.core.desk import Action, Case, Hands, Offer, Said, keys_for, outcome_of, sayable
-from cxguard.core.money import MoneyState, Note, NoteKind, SendKind, standing_minor
+from cxguard.core.figures import standing_minor
+from cxguard.core.money import MoneyState, Note, NoteKind, SendKind
 from cxguard.core.operation import Lease, Operation, money_of
 from cxguard.core.outcomes import Outcome, outcome_kind
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cxguard.core.money import NO_ANSWER, ChargeFigures, Send, SendKind, figures_of
+from cxguard.core.figures import ChargeFigures, failed_refunds, figures_of
+from cxguard.core.money import NO_ANSWER, Send, SendKind
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
@@ -56,6 +57,8 @@ async def move_money(engine: Engine, work: Work, asked: Movement, *, key: str) -
     """
     line = _line(engine, work.operation, asked, key=key)
     known = move_outcome(work.operation, line.key)
+    if isinstance(known, NotCharged) and _is_used_up(work.operation, line.key):
+        raise PaymentRefused(asked.kind, f"{known.why}; the gateway knows its key: {_OWN_NAME}")
     if known is None or isinstance(known, NotCharged | Unknown):
         if isinstance(known, Unknown) and not _may_repeat(engine, work.operation, line):
             raise PaymentDeferred(f"{asked.kind}_unknown", reference=work.operation.reference)
@@ -94,12 +97,19 @@ async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway,
 
 def move_outcome(operation: Operation, key: str) -> Outcome | None:
     """What is known of a capture, refund or void: done; unknown; refused; None: never sent."""
+    if key in failed_refunds(operation.sends, operation.notes):
+        return NotCharged("made, and failed later")
     sends = [send for send in operation.sends if send.key == key]
     facts = [send.outcome for send in sends] + [note.outcome for note in operation.notes if note.gateway_key == key and note.outcome]
     done = next((fact for fact in facts if isinstance(fact, Charged | Refunded)), None)
     if done is not None or not sends:
         return done
     return next((fact for fact in facts if isinstance(fact, Unknown | NeedsShopper)), facts[-1])
+
+
+def _is_used_up(operation: Operation, key: str) -> bool:
+    """Whether the gateway said of the key itself that nothing moved under it: sent again, it would only tell the old tale."""
+    return any(note.gateway_key == key and isinstance(note.outcome, NotCharged) for note in operation.notes)
 
 
 def _line(engine: Engine, operation: Operation, asked: Movement, *, key: str) -> Send:

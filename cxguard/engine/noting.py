@@ -32,7 +32,7 @@ async def note_outcome(
         KeyError: no record has this reference.
         ConfigurationError: not exactly one of *gateway_key* and *reference*.
     """
-    found = await _find(engine, gateway_key, reference)
+    found = await _find(engine, gateway_key, reference) or await _named(engine, operation_id)
     key = gateway_key or _charge_key(found)
     through = None
     if found is not None:
@@ -43,6 +43,12 @@ async def note_outcome(
     noted = await engine.operations.note(found.id if found else operation_id or _stub_id(engine, str(key)), note)
     engine.operations.emit("payment.noted", noted, source=source, stub=found is None)
     return noted
+
+
+async def _named(engine: Engine, operation_id: str) -> Operation | None:
+    """The record by the name that the payment carries: it may have lost the line of this key."""
+    named = await engine.operations.store.get(operation_id) if operation_id else None
+    return named if named is not None and named.namespace == engine.operations.namespace else None
 
 
 def _charge_key(found: Operation | None) -> str | None:

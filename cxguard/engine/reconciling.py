@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, Refunded
-from cxguard.core.reconcile import Break, BreakKind, Entry, compare, missing
+from cxguard.core.outcomes import Charged, NotCharged, Refunded
+from cxguard.core.reconcile import Break, BreakKind, Entry, compare, missing, more_went_back, twice_under_one_key
 from cxguard.engine.engine import Engine
+from cxguard.engine.looking import bounded
 from cxguard.engine.noting import note_outcome
 from cxguard.gateways.base import Gateway, ListsPayments
 from cxguard.stores.base import PAGE_MAX, Query
 
+SOURCE = "reconcile"
 _DAY = 86_400.0
 RECORDS_BEFORE_SECONDS = 2 * _DAY  # an order that was opened so long before may have been charged in the window
 FACTS = frozenset({BreakKind.NO_RECORD, BreakKind.NOT_ON_RECORD, BreakKind.UNRESOLVED, BreakKind.REFUND})
@@ -56,29 +59,57 @@ async def reconcile(
         if not payment.gateway_key:
             seen.foreign += 1
             continue
-        entries[payment.payment_id] = Entry(payment.payment_id, payment.gateway_key, payment.outcome, payment.refunded_minor)
+        entries[payment.payment_id] = Entry(
+            payment.payment_id, payment.gateway_key, payment.outcome, payment.refunded_minor, payment.operation_id
+        )
         told(seen)
     for entry in entries.values():  # only a list that was read to its end is judged
-        await _judge(engine, seen, entry)
+        await _judge(engine, gateway, seen, entry)
         told(seen)
-    await _look_for_missing(engine, seen, {entry.gateway_key for entry in entries.values()}, since=since, until=until)
+    for entry, found in twice_under_one_key(entries.values()):
+        operation = await _record_of(engine, entry)
+        await _record(engine, seen, replace(found, reference=operation.reference if operation else ""), operation)
+    await _look_for_missing(engine, gateway, seen, {entry.gateway_key for entry in entries.values()}, since=since, until=until)
     return seen
 
 
-async def _judge(engine: Engine, seen: Reconciled, entry: Entry) -> None:
-    query = Query(namespace=engine.operations.namespace, gateway_key=entry.gateway_key, limit=1)
-    operation = next(iter((await engine.operations.store.search(query)).operations), None)
+async def _judge(engine: Engine, gateway: Gateway, seen: Reconciled, entry: Entry) -> None:
+    operation = await _record_of(engine, entry)
     found = compare(entry, operation)
     if found is None:
         return
-    if found.kind in FACTS and isinstance(entry.outcome, Charged | Refunded):
+    if operation is not None and found.kind is BreakKind.REFUND and not more_went_back(entry, operation):
+        await _ask_about_refunds(engine, gateway, operation, entry)
+    elif found.kind in FACTS and isinstance(entry.outcome, Charged | Refunded):
         event = f"list:{entry.payment_id}:{entry.words()}"
         fact = Refunded(entry.refunded_minor, entry.outcome.currency) if found.kind is BreakKind.REFUND else entry.outcome
-        operation = await note_outcome(engine, fact, event_id=event, gateway_key=entry.gateway_key, source="reconcile")
+        operation = await note_outcome(
+            engine, fact, event_id=event, gateway_key=entry.gateway_key, operation_id=entry.operation_id, source=SOURCE
+        )
     await _record(engine, seen, found, operation)
 
 
-async def _look_for_missing(engine: Engine, seen: Reconciled, listed: set[str], *, since: float, until: float) -> None:
+async def _record_of(engine: Engine, entry: Entry) -> Operation | None:
+    """By the key; a record that has lost the line is found by the name that the payment carries."""
+    query = Query(namespace=engine.operations.namespace, gateway_key=entry.gateway_key, limit=1)
+    operation = next(iter((await engine.operations.store.search(query)).operations), None)
+    if operation is not None or not entry.operation_id:
+        return operation
+    named = await engine.operations.store.get(entry.operation_id)
+    return named if named is not None and named.namespace == engine.operations.namespace else None
+
+
+async def _ask_about_refunds(engine: Engine, gateway: Gateway, operation: Operation, entry: Entry) -> None:
+    """Less went back than we were told: a bank may return a refund days later. The gateway says of each what became of it."""
+    seconds = engine.timeouts.find_seconds
+    keys = {send.key for send in operation.sends if send.of == entry.gateway_key and isinstance(send.outcome, Refunded)}
+    for key in sorted(keys):
+        outcome = await bounded(functools.partial(gateway.find, key, timeout_seconds=seconds), seconds)
+        if isinstance(outcome, NotCharged):
+            await note_outcome(engine, outcome, event_id=f"list:{key}:failed", gateway_key=key, source=SOURCE)
+
+
+async def _look_for_missing(engine: Engine, gateway: Gateway, seen: Reconciled, listed: set[str], *, since: float, until: float) -> None:
     after: str | None = None
     while True:
         page = await engine.operations.store.search(Query(namespace=engine.operations.namespace, after=after, limit=PAGE_MAX))
@@ -87,10 +118,17 @@ async def _look_for_missing(engine: Engine, seen: Reconciled, listed: set[str], 
                 return
             seen.records += 1
             for found in missing(operation, gateway=seen.gateway, listed=listed, since=since, until=until):
-                await _record(engine, seen, found, operation)
+                if not await _is_there(engine, gateway, found.gateway_key):
+                    await _record(engine, seen, found, operation)
         if page.cursor is None:
             return
         after = page.cursor
+
+
+async def _is_there(engine: Engine, gateway: Gateway, key: str) -> bool:
+    """Whether the gateway has it all the same: sent in the window and made a moment after it, or under the same key on another day."""
+    seconds = engine.timeouts.find_seconds
+    return isinstance(await bounded(functools.partial(gateway.find, key, timeout_seconds=seconds), seconds), Charged | Refunded)
 
 
 async def _record(engine: Engine, seen: Reconciled, found: Break, operation: Operation | None) -> None:

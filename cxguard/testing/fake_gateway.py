@@ -138,6 +138,11 @@ class FakeGateway:
         """The shopper did the step at the bank: the waiting payment of *key* is charged."""
         self._set_state(key, PaymentState.CHARGED)
 
+    def give_back_failed(self, payment_id: str) -> None:
+        """The bank returned what was given back of this payment: it stands again."""
+        payment = next(each for each in self.payments if each.id == payment_id)
+        self._replace(payment, replace(payment, refunded_minor=0))
+
     async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
         self.calls.append(Call("charge", key))
         known = self._find(key) if self.keyed else None

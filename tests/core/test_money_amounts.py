@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from money_lines import CHARGED, DECLINED, NEEDS, NOT_CHARGED, REFUNDED, RESERVED, UNKNOWN, act, charge, fact, send, state
 
-from cxguard.core.money import MoneyState, Note, Send, SendKind, fold, pending_refunds, standing_minor
+from cxguard.core.figures import standing_minor
+from cxguard.core.money import MoneyState, Note, Send, SendKind, fold, pending_refunds
 from cxguard.core.outcomes import Charged, Refunded
 
 

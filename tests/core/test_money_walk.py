@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from money_lines import CHARGED, DECLINED, NEEDS, NOT_CHARGED, OPEN, UNKNOWN, fact, send, state
 from money_model import model
 
-from cxguard.core.money import Money, MoneyState, Note, NoteKind, Send, SendKind, fold, standing_minor, unanswered
+from cxguard.core.figures import standing_minor
+from cxguard.core.money import Money, MoneyState, Note, NoteKind, Send, SendKind, fold, unanswered
 from cxguard.core.outcomes import Charged, Refunded
 
 outcomes = st.one_of(

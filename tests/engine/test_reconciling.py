@@ -12,11 +12,11 @@ from shopworld import KEYS, SECRET, SHOP
 
 from cxguard.core.money import MoneyState, NoteKind
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Unknown
+from cxguard.core.outcomes import Charged, Unknown
 from cxguard.core.reconcile import BreakKind
 from cxguard.engine.reconciling import Reconciled, reconcile
 from cxguard.errors import GatewayUnreadable, OperationHeld, PaymentDeclined, PaymentDeferred
-from cxguard.gateways.base import Charge
+from cxguard.gateways.base import OPERATION_MEMBER, Charge
 from cxguard.guard import Guard
 from cxguard.stores.base import Query
 from cxguard.stores.memory import MemoryStore
@@ -110,7 +110,7 @@ async def test_a_payment_under_a_key_that_no_record_knows_becomes_a_case() -> No
         ({"charge": Charge(700, "EUR", source="tok_ok")}, BreakKind.AMOUNT),
         ({"charge": Charge(4999, "USD", source="tok_ok")}, BreakKind.AMOUNT),
         ({"refunded_minor": 1500}, BreakKind.REFUND),
-        ({"refunded_minor": 4999}, BreakKind.NOT_AT_GATEWAY),
+        ({"refunded_minor": 4999}, BreakKind.REFUND),
     ],
 )
 async def test_what_was_changed_behind_our_back_is_found(change: dict[str, Any], kind: BreakKind) -> None:
@@ -154,3 +154,44 @@ async def test_a_list_that_breaks_off_is_judged_by_nobody() -> None:
         torn = Torn()
         with pytest.raises(GatewayUnreadable):
             await reconcile(shop.guard.engine, torn, since=0.0, until=shop.clock.now())
+
+
+async def test_two_payments_under_one_key_are_a_break() -> None:
+    """A gateway without keys that was asked twice: both look like the one charge of the record."""
+    async with shop_with() as shop:
+        await shop.pay()
+        shop.gateway.payments.append(replace(shop.gateway.payments[0], id="pay_2"))
+        seen = await shop.look()
+        assert [(each.kind, each.payment_id) for each in seen.breaks] == [(BreakKind.SECOND_CHARGE, "pay_2")]
+        assert seen.breaks[0].reference == (await shop.records())[0].reference
+
+
+async def test_a_record_that_lost_its_line_is_found_by_the_name_in_the_payment() -> None:
+    """After a failover: the payment's own metadata says whose it is, and no second record is made."""
+    async with shop_with(Does.DECLINE) as shop:
+        await shop.pay()
+        (record,) = await shop.records()
+        charge = replace(BUY, metadata={OPERATION_MEMBER: record.id})
+        shop.gateway.payments.append(FakePayment("pay_9", "a key of a lost line", charge, PaymentState.CHARGED))
+        assert await shop.kinds() == [BreakKind.NOT_ON_RECORD]
+        await shop.guard.queue().run_once()
+        assert [each.money for each in await shop.records()] == [MoneyState.CHARGED]
+
+
+async def test_what_was_given_back_in_full_is_no_break() -> None:
+    """Ours says refunded, and so does theirs."""
+    async with shop_with() as shop:
+        await shop.pay()
+        async with shop.guard.resume(reference=(await shop.records())[0].reference) as op:
+            await op.refund()
+        assert await shop.kinds() == []
+
+
+async def test_a_payment_at_the_edge_of_the_window_is_asked_for_before_it_is_missed() -> None:
+    """Sent a moment before midnight, and made a moment after it."""
+    async with shop_with() as shop:
+        await shop.pay()
+        listed, shop.gateway.payments = shop.gateway.payments, []
+        shop.gateway.will_say("find", [Charged(4999, "EUR", payment_id=listed[0].id)])
+        assert await shop.kinds() == []
+        assert await shop.kinds() == [BreakKind.NOT_AT_GATEWAY]

@@ -1,0 +1,125 @@
+"""A refund that was told of as made, and days later as failed: nobody is told that the money went back."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from tillworld import TAKE, Till, till
+
+from cxguard.core.money import MoneyState, Note, NoteKind
+from cxguard.core.operation import State, WaitingFor
+from cxguard.core.outcomes import NotCharged, Outcome, Refunded
+from cxguard.engine.reconciling import Reconciled, reconcile
+from cxguard.errors import PaymentRefused
+
+pytestmark = pytest.mark.asyncio
+
+FAILED = NotCharged("refund failed")
+
+
+async def refunded(shop: Till, amount_minor: int | None = None) -> str:
+    """The gateway key of a refund that was told of as made."""
+    await shop.paid(TAKE)
+    async with shop.guard.resume(reference=shop.reference) as op:
+        await op.refund(amount_minor)
+    return (await shop.record()).sends[-1].key
+
+
+async def look(shop: Till) -> Reconciled:
+    shop.clock.advance(3_600.0)
+    now = shop.clock.now()
+    return await reconcile(shop.guard.engine, shop.gateway, since=now - 86_400.0, until=now)
+
+
+@pytest.mark.parametrize("amount_minor", [None, 1000])
+async def test_a_refund_that_fails_later_is_on_a_persons_desk(amount_minor: int | None) -> None:
+    """The money is with the shop again, and says so: also where only a part of it went back."""
+    async with till() as shop:
+        key = await refunded(shop, amount_minor)
+        await shop.guard.note(FAILED, event_id="evt_failed", gateway_key=key)
+        await shop.settle()
+        money, record = await shop.money(), await shop.record()
+        assert (money.state, money.refunded_minor) == (MoneyState.CHARGED, 0)
+        assert (record.state, record.waiting_for) == (State.HELD, WaitingFor.AGENT)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_the_words_about_it_may_come_in_any_order(order: tuple[int, ...]) -> None:
+    """Made, the sum of the charge, failed: webhooks of one moment, twice each, end the same."""
+    async with till() as shop:
+        key = await refunded(shop)
+        charge = (await shop.record()).sends[0].key
+        facts: list[tuple[str, Outcome]] = [(key, Refunded(5000, "EUR")), (charge, Refunded(5000, "EUR")), (key, FAILED)]
+        at = shop.clock.now()
+        for number in (*order, *order):
+            name, outcome = facts[number]
+            heard = at + (number == 2)  # the failure is the news of another day
+            note = Note(f"evt_{number}", NoteKind.OUTCOME, heard, gateway_key=name, outcome=outcome, through=2 if number == 2 else None)
+            await shop.guard.engine.operations.note((await shop.record()).id, note)
+        assert (await shop.money()).state is MoneyState.CHARGED
+
+
+async def test_the_same_step_is_not_sent_again_under_its_old_key() -> None:
+    """The gateway would repeat that it was made; under a name of its own the next refund is one."""
+    async with till() as shop:
+        key = await refunded(shop)
+        await shop.guard.note(FAILED, event_id="evt_failed", gateway_key=key)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentRefused, match="step name of its own"):
+                await op.refund()
+            assert shop.gateway.count("refund") == 1
+            shop.gateway.will_say("refund", [Refunded(5000, "EUR", "re_2")])
+            await op.refund(step="to the new account")
+        assert (await shop.money()).state is MoneyState.REFUNDED
+
+
+async def test_what_a_person_gave_back_by_another_way_counts() -> None:
+    """A word about the charge that comes after the failure."""
+    async with till() as shop:
+        key = await refunded(shop)
+        await shop.guard.note(FAILED, event_id="evt_failed", gateway_key=key)
+        shop.clock.advance(60.0)
+        await shop.guard.note(Refunded(5000, "EUR"), event_id="by transfer", reference=shop.reference)
+        assert (await shop.money()).state is MoneyState.REFUNDED
+
+
+async def test_a_cancelled_order_is_not_given_back_under_the_same_key_again() -> None:
+    """Its refund came back from the bank: a person finds another way."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        record = await shop.record()
+        wish = Note("wish", NoteKind.CANCEL, record.answered_at or 0.0, generation=record.generation)
+        await shop.guard.engine.operations.note(record.id, wish)
+        await shop.settle()
+        assert (await shop.money()).state is MoneyState.REFUNDED
+        await shop.guard.note(FAILED, event_id="evt_failed", gateway_key=(await shop.record()).sends[-1].key)
+        await shop.settle()
+        record = await shop.record()
+        assert (record.state, record.why, record.money) == (State.HELD, "refund_failed", MoneyState.CHARGED)
+        assert shop.gateway.count("refund") == 1
+
+
+async def test_the_nightly_look_finds_it_without_a_webhook() -> None:
+    """Less went back than we were told: a break, and the gateway is asked about that refund."""
+    async with till() as shop:
+        await refunded(shop)
+        assert (await look(shop)).breaks == []
+        shop.gateway.give_back_failed("pay_1")
+        shop.gateway.will_say("find", [FAILED])
+        assert [each.kind for each in (await look(shop)).breaks] == ["refund"]
+        assert (await shop.money()).state is MoneyState.CHARGED
+        assert (await look(shop)).breaks == []
+
+
+async def test_the_nightly_look_takes_nothing_back_by_itself() -> None:
+    """The gateway cannot say what became of the refund: the break is shown, every night, and no fact is made up."""
+    async with till() as shop:
+        await refunded(shop)
+        shop.gateway.give_back_failed("pay_1")
+        for _ in range(2):
+            shop.gateway.will_say("find", [Refunded(5000, "EUR")])
+            assert [(each.kind, each.ours, each.theirs) for each in (await look(shop)).breaks] == [
+                ("refund", "charged 5000 EUR, 5000 back", "charged 5000 EUR")
+            ]
+        assert (await shop.money()).state is MoneyState.REFUNDED
