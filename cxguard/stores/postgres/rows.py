@@ -15,6 +15,10 @@ from cxguard.stores.record import gateway_keys, prune_at, ripe_at
 Values = tuple[Any, ...]
 
 
+class Moved(Exception):
+    """What was read together is not of one moment: others wrote in between. Read again."""
+
+
 @dataclass(slots=True)
 class StoredRow:
     """One record in hand.
@@ -45,8 +49,10 @@ def operation_of(row: Values) -> Operation:
     (
         _, id, namespace, rule, state, money, reference, session, contact_hash, created_at, updated_at, due_at,
         keep_until, holder, token, until, attempt, amount_minor, currency, notes_seen, revision, version,
-        claims, request, answer, contact, body, notes, _, _,
+        claims, request, answer, contact, body, notes, _, _, count,
     ) = row  # fmt: skip
+    if count != len(notes or ()):  # a row that was waited for is the newest; notes beside it are of when the statement began
+        raise Moved
     members: dict[str, Any] = {
         "id": id,
         "namespace": namespace,

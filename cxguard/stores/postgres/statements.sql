@@ -5,7 +5,7 @@ o.seq, o.id, o.namespace, o.rule, o.state, o.money, o.reference, o.session, o.co
 o.keep_until, o.lease_holder, o.lease_token, o.lease_until, o.lease_attempt, o.amount_minor, o.currency, o.notes_seen, o.revision,
 o.version, o.claims, o.request, o.answer, o.contact, o.body,
 CASE WHEN o.notes > 0 THEN (SELECT array_agg(n.body ORDER BY n.number) FROM notes n WHERE n.id = o.id) END,
-o.opened_by, o.pruned
+o.opened_by, o.pruned, o.notes
 
 -- name: now
 SELECT extract(epoch FROM clock_timestamp())::float8
@@ -25,22 +25,14 @@ ORDER BY o.id FOR UPDATE
 SELECT {whole} FROM operations o WHERE o.id = ANY(%(ids)s) ORDER BY o.id FOR UPDATE
 
 -- name: take
-SELECT {whole} FROM operations o
-WHERE o.id IN (
-    SELECT r.id FROM operations r
-    WHERE r.namespace = %(namespace)s AND r.rule = ANY(%(rules)s) AND r.version <= %(version)s AND r.ripe_at <= %(now)s
-    ORDER BY r.ripe_at, r.seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-ORDER BY o.ripe_at, o.seq
+SELECT r.id FROM operations r
+WHERE r.namespace = %(namespace)s AND r.rule = ANY(%(rules)s) AND r.version <= %(version)s AND r.ripe_at <= %(now)s
+ORDER BY r.ripe_at, r.seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: prunable
-SELECT {whole} FROM operations o
-WHERE o.id IN (
-    SELECT r.id FROM operations r
-    WHERE r.namespace = %(namespace)s AND r.version <= %(version)s AND r.prune_at <= %(now)s
-    ORDER BY r.prune_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-ORDER BY o.prune_at
+SELECT r.id FROM operations r
+WHERE r.namespace = %(namespace)s AND r.version <= %(version)s AND r.prune_at <= %(now)s
+ORDER BY r.prune_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: insert
 INSERT INTO operations (

@@ -18,7 +18,7 @@ from cxguard.core.operation import RECORD_VERSION
 from cxguard.errors import LeaseLost, StoreUnavailable
 from cxguard.stores.base import SessionBatch
 from cxguard.stores.postgres.jobs import Job, PruneJob, RecordJob, SessionJob, SwapJob, TakeJob
-from cxguard.stores.postgres.rows import StoredRow
+from cxguard.stores.postgres.rows import Moved, StoredRow
 from cxguard.stores.postgres.statements import STATEMENTS
 from cxguard.stores.postgres.working_set import WorkingSet
 from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS
@@ -29,13 +29,8 @@ PUT_OFF_SECONDS = 300.0  # a record that cannot be read is looked at again after
 NUMBERS_PER_LEASE = 2
 NUMBERS_PER_CLAIM = 2
 
-
-class _Moved(Exception):
-    """A claim was given to a record between our look at the claims and our look at the records."""
-
-
 _REFUSALS = (LeaseLost, StoreUnavailable, KeyError)
-_AGAIN = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure, _Moved)
+_AGAIN = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure, Moved)
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -92,7 +87,7 @@ class _Batch:
         for row in await rows.fetchall() if rows is not None else ():
             self._add(row)
         for number, cursor in found.items():
-            self._found[number] = [self._add(row) for row in await cursor.fetchall()]
+            self._found[number] = await self._rows([row[0] for row in await cursor.fetchall()])
         self._swapped = {number: await cursor.fetchone() is not None for number, cursor in swaps.items()}
         if sessions is not None:
             self._sessions = dict(await sessions[0].fetchall())
@@ -103,8 +98,16 @@ class _Batch:
         added = self._table.add(row)
         for claim in added.operation.claims:
             if claim in self._claims_asked and self._table.claim_holder(claim) != added.operation.id:
-                raise _Moved
+                raise Moved
         return added
+
+    async def _rows(self, ids: list[str]) -> list[StoredRow]:
+        """By a statement of its own: the one that locked them saw them as they were before somebody else's last change."""
+        if not ids:
+            return []
+        cursor = await self._connection.execute(STATEMENTS["lock_ids"], {"ids": ids})
+        found = {row[1]: self._add(row) for row in await cursor.fetchall()}
+        return [found[id] for id in ids]
 
     def run(self) -> list[Any]:
         return [self._answer(number, job) for number, job in enumerate(self._jobs)]
