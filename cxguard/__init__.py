@@ -2,6 +2,7 @@
 
 from cxguard.core.caps import Caps
 from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.quotes import AskShopper, GoOn, GoOnLower, Stop
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.engine.codecs import Codec, codec_of
 from cxguard.engine.handle import OperationHandle, current_operation
@@ -34,6 +35,7 @@ from cxguard.rules import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AskShopper",
     "Caps",
     "Charge",
     "Charged",
@@ -42,6 +44,8 @@ __all__ = [
     "Declined",
     "Funnel",
     "Gateway",
+    "GoOn",
+    "GoOnLower",
     "Guard",
     "HandlerAnswer",
     "NeedsShopper",
@@ -53,6 +57,7 @@ __all__ = [
     "Refunded",
     "Rule",
     "Shop",
+    "Stop",
     "Unknown",
     "codec_of",
     "cookie",

@@ -79,6 +79,12 @@ class OperationHeld(CxguardError):
         self.why = why
 
 
+class HookFailed(CxguardError):
+    """A function of the shop's raised, or gave no answer in time. The text is for a record, without a word of what it raised:
+    mend the function (the log says where), then put the order back into the queue.
+    """
+
+
 class NoSuchOrder(CxguardError):
     """No order of this shop has that reference. Search for the shopper's e-mail address or phone number instead."""
 

@@ -47,6 +47,9 @@ EVENTS: Mapping[str, EventKind] = {
     # the order that is kept for later
     "order.queued": _kind("an order was kept for later", "why", "due_at", "give_up_at", "amount_minor", "currency", "attempts"),
     "order.not_kept": _kind("an order does not wait for later; over a cap, `why` says which", "why", "amount_minor", "currency"),
+    "order.price_lowered": _kind(
+        "a kept order costs less now, and that is what will be charged", "accepted_minor", "amount_minor", "currency"
+    ),
     "order.placed": _kind("a kept order was placed and paid", "amount_minor", "currency", "attempts", "waited_seconds"),
     "order.cancelled": _kind("an order ended without a charge", "why", "by", "told", "attempts"),
     "order.held": _kind("an order waits for a person, the shopper or proof", "why", "waiting_for", "money", "attempts"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_readme import ONCE, RESUME, STRIPE, SYNC, library_guard, run, source_of
+from test_readme import LOOK_AGAIN, ONCE, RESUME, STRIPE, SYNC, library_guard, run, source_of
 
-from cxguard import Guard, Shop
+from cxguard import AskShopper, GoOn, GoOnLower, Guard, Shop, Stop
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import FakeGateway
 
@@ -72,3 +73,20 @@ async def test_a_stripe_webhook_is_checked() -> None:
     """Unsigned: 400."""
     space = await run(STRIPE, STRIPE_API_KEY="sk_test_" + "x" * 24, STRIPE_WEBHOOK_SECRET="whsec_test")
     assert await space["stripe_webhook"](b"{}", {}) == 400
+
+
+@pytest.mark.asyncio
+async def test_price_and_stock_are_looked_at_again() -> None:
+    """The hook says what it found, and each finding has its answer."""
+    prices = {"same": 4999, "lower": 4500, "higher": 5200, "gone": None}
+
+    async def price_now(cart_id: str) -> int | None:
+        return prices[cart_id]
+
+    space = await run(LOOK_AGAIN, price_now=price_now)
+
+    def order(cart_id: str) -> Any:
+        return SimpleNamespace(amount_minor=4999, request=SimpleNamespace(json=lambda: {"cart_id": cart_id}))
+
+    said = [await space["look_again"](order(cart_id)) for cart_id in prices]
+    assert said == [GoOn(), GoOnLower(4500), AskShopper(5200), Stop("out_of_stock")]

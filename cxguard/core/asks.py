@@ -1,4 +1,4 @@
-"""Reasons for which an order waits for its shopper and nobody else: what the shopper agreed to does not cover a charge.
+"""Reasons for which an order waits for its shopper and nobody else: what was agreed to does not cover a charge.
 
 Nothing is charged, and nothing is looked up, until the shopper says so; after `ASK_SECONDS` the order ends uncharged.
 """
@@ -9,7 +9,10 @@ from cxguard.core.consent import CONSENT_ENDED, NO_CONSENT, OVER_CONSENT
 from cxguard.core.operation import Operation, State
 
 ASK_SECONDS = 86_400.0  # a day: a shopper who has not come back by then has bought elsewhere
-ASKS = frozenset({NO_CONSENT, CONSENT_ENDED, OVER_CONSENT})
+PRICE_UP = "price_up"
+ORDER_CHANGED = "order_changed"
+QUOTE_ENDED = "quote_ended"
+ASKS = frozenset({NO_CONSENT, CONSENT_ENDED, OVER_CONSENT, PRICE_UP, ORDER_CHANGED, QUOTE_ENDED})
 SHOPPER_LOOK_SECONDS = 60.0  # how often an order that waits for its shopper is looked up: the step at the bank takes minutes
 
 

@@ -146,6 +146,7 @@ class Operation:
         client_key: the client chose the key (a header); otherwise it was derived from what the request carries.
         kept: it may be placed and charged later: the merchant opted in and the shopper can be told.
         consent: what the shopper agreed to when it was kept.
+        quote_until: how long the accepted amount holds without a look at it; wall clock.
         charged_by: `guard` when `op.charge` does it, `shop` when the shop's own code does, unseen.
         due_at: when work is due, on the store's clock; None: nothing to do until someone comes.
         give_up_at, keep_until: the order's own end; the record's.
@@ -171,6 +172,7 @@ class Operation:
     charged_by: str = "guard"
     kept: bool = False
     consent: Consent | None = None
+    quote_until: float | None = None
     generation: int = 1
     waiting_for: WaitingFor | None = None
     why: str = ""  # the reason of the present state, a short code: "gateway_down", "order_missing", ...

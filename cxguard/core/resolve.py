@@ -190,8 +190,9 @@ def _same_again(operation: Operation, money: Money, ways: Ways, *, now: float) -
 
 
 def _word_is_over(operation: Operation, now: float) -> bool:
-    """Whether what the shopper agreed to has ended: then the same is not sent again, since it could charge only now."""
-    return operation.consent is not None and now >= operation.consent.until
+    """Whether the shopper's consent or the price has ended: then the same is not sent again, since it could charge only now."""
+    consent, quote_until = operation.consent, operation.quote_until
+    return (consent is not None and now >= consent.until) or (quote_until is not None and now >= quote_until)
 
 
 def _is_remembered(operation: Operation, key: str, ways: Ways, *, now: float) -> bool:

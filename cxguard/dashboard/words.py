@@ -49,6 +49,13 @@ _WHY: Mapping[str, str] = {
     "later_failed": "the shop's code could not place it",
     "needs_shopper": "one more step at the bank",
     "no_consent": "the shopper has not agreed to be charged later",
+    "order_changed": "the order is not the same any more: the shopper is asked",
+    "price_up": "it costs more now: the shopper is asked",
+    "quote_ended": "the price held no longer: the shopper is asked",
+    "lower_price_cannot_replay": "it costs less now, and the kept request names the old price",
+    "step_mismatch": "the shop's code asked for other figures than were accepted",
+    "stopped": "the shop stopped it",
+    "out_of_stock": "out of stock",
     "not_charged": "surely not charged: what now?",
     "not_kept": "nothing was kept to place it with",
     "order_missing": "paid, and the order is not placed",
@@ -74,7 +81,7 @@ def amount_words(amount_minor: int | None, currency: str | None) -> str:
 
 def why_words(why: str) -> str:
     """A reason's code in words; a code that is not in the table is read as it is."""
-    return _WHY.get(why, why.replace("_", " "))
+    return _WHY.get(why, why if " " in why else why.replace("_", " "))
 
 
 def state_words(operation: Operation) -> str:

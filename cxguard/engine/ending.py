@@ -19,7 +19,7 @@ from cxguard.engine.charging import Work
 from cxguard.engine.cold import StoredAnswer, Tombstone, seal_answer
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
-from cxguard.engine.keeping import Keeping, tell_not_kept, why_not_kept
+from cxguard.engine.keeping import Keeping, promise_for, tell_not_kept
 from cxguard.engine.looking import ask_shop, look
 
 Ask = Callable[[OperationHandle], Awaitable[Outcome]]
@@ -156,9 +156,8 @@ async def _unless_over(engine: Engine, handle: OperationHandle, tenor: Tenor) ->
         return tenor
     why = tenor.why_not
     if tenor.may_keep and tenor.keeping is not None:
-        why = await why_not_kept(engine, operation, tenor.keeping)
-        if not why:
-            handle.work.operation = tenor.keeping.promised(operation, now=engine.clock.now())
+        promise = await promise_for(engine, operation, tenor.keeping)
+        handle.work.operation, why = promise.on(operation), promise.why_not
     if not why:
         return tenor
     tell_not_kept(engine, operation, why)

@@ -19,7 +19,7 @@ from cxguard.engine.cold import open_member, seal_member
 from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import Deferral, OperationHandle
-from cxguard.engine.keeping import tell_not_kept, why_not_kept
+from cxguard.engine.keeping import Promise, promise_for, tell_not_kept
 from cxguard.engine.operations import SEIZING, Entered, Terms
 from cxguard.errors import LeaseLost
 
@@ -197,6 +197,7 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         currency=fresh.currency,
         kept=accepted or fresh.kept,
         consent=operation.consent if accepted else None,
+        quote_until=operation.quote_until if accepted else None,
         give_up_at=operation.give_up_at if accepted else None,
         answer=None,
         answered_at=None,
@@ -239,12 +240,11 @@ async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> B
     fresh, kept = submission.fresh, work.operation
     wanted = changed(kept, amount_minor=fresh.amount_minor, currency=fresh.currency)
     keeping = submission.tenor.keeping
-    why = await why_not_kept(engine, wanted, keeping) if keeping is not None else ""
-    if why:  # what was kept before stays as it is, and is told
-        tell_not_kept(engine, wanted, why)
+    promise = await promise_for(engine, wanted, keeping) if keeping is not None else Promise(kept.consent, kept.quote_until)
+    if promise.why_not:  # what was kept before stays as it is, and is told
+        tell_not_kept(engine, wanted, promise.why_not)
         return Begun(Do.TELL, await engine.operations.end(kept, work.lease))
-    if keeping is not None:
-        kept = changed(kept, consent=keeping.promised(wanted, now=engine.clock.now()).consent)
+    kept = promise.on(kept)
     record = engine.operations.moved(
         kept,
         Move.DEFER,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from cxguard.core.asks import QUOTE_ENDED
 from cxguard.core.caps import Caps, Waiting, cap_reached
 from cxguard.core.consent import NO_CONSENT, Consent
 from cxguard.core.money import MoneyState
@@ -17,6 +18,7 @@ _log = get_logger("keeping")
 
 CANNOT_WAIT = "cannot_wait"  # goods of now: a download, a gift card, something with an age check
 CAN_WAIT_FAILED = "can_wait_failed"  # the shop's own look at them failed, so nothing is promised
+QUOTE_UNREADABLE = "quote_unreadable"
 CONSENT_FAILED = "consent_failed"  # the shopper's word could not be read
 
 
@@ -26,6 +28,8 @@ class Keeping:
 
     Attributes:
         can_wait, agreed: whether these goods can wait, and whether the shopper agreed to it; bounded by whoever made them.
+        quoted: until when the request says that its price holds; None: it says nothing. Raises `ValueError` if it is unreadable.
+        quote_seconds: how long the price holds at most.
         terms: the version of the text that the shopper agreed to.
         consent_seconds: how long that holds.
     """
@@ -35,16 +39,25 @@ class Keeping:
     agreed: Callable[[], Awaitable[bool]]
     terms: str
     consent_seconds: float
-
-    def promised(self, operation: Operation, *, now: float) -> Operation:
-        """The record with what its shopper agreed to: the accepted amount and no more."""
-        until = now + self.consent_seconds
-        consent = Consent(self.terms, at=now, until=until, ceiling_minor=operation.amount_minor, currency=operation.currency)
-        return changed(operation, consent=consent)
+    quoted: Callable[[], Awaitable[float | None]]
+    quote_seconds: float
 
 
-async def why_not_kept(engine: Engine, operation: Operation, keeping: Keeping) -> str:
-    """Why *operation*, as it would be kept, may not be: a short code for the event; empty: it may.
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a kept order rests on: the shopper's word, and how long the price holds. Or *why_not*."""
+
+    consent: Consent | None = None
+    quote_until: float | None = None
+    why_not: str = ""
+
+    def on(self, operation: Operation) -> Operation:
+        """The record with it."""
+        return changed(operation, consent=self.consent, quote_until=self.quote_until)
+
+
+async def promise_for(engine: Engine, operation: Operation, keeping: Keeping) -> Promise:
+    """What *operation*, as it would be kept, rests on; or why it may not be kept: a short code for the event.
 
     The figures are read before the order is written, so orders that are kept in the same moment can go over a cap
     together: by as many as there are requests under way, and no more.
@@ -55,10 +68,28 @@ async def why_not_kept(engine: Engine, operation: Operation, keeping: Keeping) -
     for says_yes, no, failed in ((keeping.can_wait, CANNOT_WAIT, CAN_WAIT_FAILED), (keeping.agreed, NO_CONSENT, CONSENT_FAILED)):
         why = await _unless_yes(says_yes, operation, no=no, failed=failed)
         if why:
-            return why
+            return Promise(why_not=why)
+    now = engine.clock.now()
+    quote_until = await _quote_until(operation, keeping, now=now)
+    if quote_until is None or quote_until <= now:
+        return Promise(why_not=QUOTE_UNREADABLE if quote_until is None else QUOTE_ENDED)
     waiting = await _waiting_beside(engine, operation, owner_orders_max=keeping.caps.owner_orders_max)
     cap = cap_reached(keeping.caps, waiting, amount_minor=operation.amount_minor, currency=operation.currency)
-    return cap.value if cap is not None else ""
+    if cap is not None:
+        return Promise(why_not=cap.value)
+    until, accepted = now + keeping.consent_seconds, (operation.amount_minor, operation.currency)
+    return Promise(Consent(keeping.terms, now, until, *accepted), quote_until)
+
+
+async def _quote_until(operation: Operation, keeping: Keeping, *, now: float) -> float | None:
+    """Until when the price holds; None: what the request says of it cannot be read."""
+    try:
+        quoted = await keeping.quoted()
+    except Exception as error:  # noqa: BLE001 - the shop's own callable may raise anything; the shopper is told "not kept"
+        _log.warning("keeping.not_asked", why=QUOTE_UNREADABLE, reference=operation.reference, **where_raised(error))
+        return None
+    longest = now + keeping.quote_seconds
+    return longest if quoted is None else min(longest, quoted)
 
 
 def tell_not_kept(engine: Engine, operation: Operation, why: str) -> None:

@@ -19,7 +19,7 @@ from cxguard.engine.engine import Engine
 from cxguard.engine.entering import shop_line, unsent
 from cxguard.engine.handle import CURRENT, Deferral, OperationHandle
 from cxguard.engine.rulings import Rulings
-from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StoreError
+from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StepMismatch, StoreError
 from cxguard.logs import get_logger, where_raised
 from cxguard.rules import Rule, replay
 
@@ -94,6 +94,10 @@ class Placing:
             return None, None
         except (LeaseLost, StoreError):
             raise
+        except StepMismatch as error:  # another amount than was accepted, say: trying again would not mend it
+            _log.error("order.later_raised", reference=operation.reference, **where_raised(error))
+            handle.deferral = Deferral(why="step_mismatch", hold=True)
+            return Reading.FAILED, None
         except Exception as error:  # noqa: BLE001 - the shop's own function may raise anything; it is tried again
             _log.warning("order.later_raised", reference=operation.reference, **where_raised(error))
             handle.deferral = handle.deferral if handle.deferral.hold else Deferral(why="later_failed", outage=True)

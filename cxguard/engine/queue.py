@@ -12,7 +12,6 @@ from typing import Any, assert_never
 
 from cxguard.config import Settings
 from cxguard.core.asks import shopper_ends
-from cxguard.core.consent import late_refusal
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
@@ -28,6 +27,7 @@ from cxguard.engine.library import Purpose
 from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_again
+from cxguard.engine.revalidating import instead_of_charging
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import CxguardError, LeaseLost, StoreError
 from cxguard.logs import get_logger, where_raised
@@ -232,16 +232,14 @@ class FallbackQueue:
             await self._end(work, Move.HOLD, "order.held", why="attempts_over", **_agent())
             return
         work.needs_consent = work.operation.rule in self._rulings.rules
-        refusal = self._late_refusal(work) if unpaid and work.needs_consent else ""
-        if refusal:
-            await self._hold(work, Hold(refusal, WaitingFor.SHOPPER))
-        else:
-            await self._placing.place(work)
-
-    def _late_refusal(self, work: Work) -> str:
-        """Why its shopper has to be asked before it is charged."""
-        operation, now = work.operation, self._engine.clock.now()
-        return late_refusal(operation.consent, amount_minor=operation.amount_minor, currency=operation.currency, now=now)
+        rule = self._rulings.rules.get(work.operation.rule)
+        match await instead_of_charging(self._engine, rule, work) if unpaid and rule is not None else None:
+            case None:
+                await self._placing.place(work)
+            case Hold() as hold:
+                await self._hold(work, hold)
+            case Cancel() as cancel:
+                await self._cancel(work, cancel)
 
     async def _finish(self, work: Work, duty: Finish) -> None:
         """The end is known. A record that has ended already only gives its lease back, its notes counted as seen."""

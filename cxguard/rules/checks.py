@@ -46,7 +46,7 @@ _Wrong = Iterator[tuple[str, str]]
 def _sources(rule: Rule) -> _Wrong:
     named = {
         **{"owner": rule.owner, "key": rule.key, "contact": rule.contact},
-        **{"amount_minor": rule.amount_minor, "consent": rule.consent},
+        **{"amount_minor": rule.amount_minor, "consent": rule.consent, "quote_until": rule.quote_until},
     }
     given = [(name, value) for name, value in named.items() if value is not None]
     for name, value in [*given, *(("purchase", part) for part in rule.purchase)]:
@@ -122,6 +122,11 @@ def _careful(rule: Rule) -> _Wrong:
         yield "consent= is about being charged later, and nothing is kept without later=", "later=place_order, terms=TERMS_VERSION"
     elif rule.consent is not None and rule.amount_minor is None:
         yield "consent= without amount_minor= has no ceiling: the shopper agrees to an amount", 'amount_minor=json_field("amount")'
+    if rule.revalidate is not None and not callable(rule.revalidate):
+        yield f"revalidate={rule.revalidate!r} cannot be asked", "revalidate=look_at_price_and_stock"
+    for name in ("revalidate", "quote_until"):
+        if getattr(rule, name) is not None and rule.later is None:
+            yield f"{name}= is about a later charge, and nothing is kept without later=", "later=place_order, terms=TERMS_VERSION"
     if rule.caps is not None and not isinstance(rule.caps, Caps):
         yield f"caps={rule.caps!r} is no Caps", "caps=Caps(order_minor=50_000)"
 

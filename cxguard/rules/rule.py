@@ -29,6 +29,7 @@ replay: Final = Replay.REPLAY
 
 Later: TypeAlias = Callable[[Any], Awaitable[Any]] | Replay
 CanWait: TypeAlias = bool | Callable[[Arrival], Any]
+Revalidate: TypeAlias = Callable[[Any], Any]
 Resolve: TypeAlias = Callable[[Any], Awaitable[Outcome]]
 Reads: TypeAlias = Mapping[Reading, Matcher] | Sequence[Case]
 
@@ -54,6 +55,10 @@ class Rule:
         later: how an order that was kept through an outage is placed; needs `terms`, the version of the consent text.
         consent: where the request says that the shopper agreed to be charged later: true, `on`, or the version in `terms`.
             Without that the order is not kept. Default: `terms` says that pressing the button is agreeing.
+        revalidate: looks at price and stock again before a late charge: a function of the operation that answers `GoOn()`,
+            `GoOnLower(amount_minor)`, `AskShopper()` or `Stop("out_of_stock")`. Default: what was accepted is charged while
+            its quote holds; after that, the shopper is asked.
+        quote_until: where the request says how long its price holds: seconds since the epoch, or ISO 8601 with a zone.
         can_wait: False for goods that nobody buys for tomorrow (downloads, gift cards, age checks), or a function of the
             request that says so. They are never kept. Asked only in an outage; True alone lets an order wait.
         caps: the most that is kept for later; see `Caps`. Default: the guard's.
@@ -83,6 +88,8 @@ class Rule:
     later: Later | None = field(default=None, kw_only=True)
     terms: str = field(default="", kw_only=True)
     consent: AnySource | None = field(default=None, kw_only=True)
+    revalidate: Revalidate | None = field(default=None, kw_only=True)
+    quote_until: AnySource | None = field(default=None, kw_only=True)
     can_wait: CanWait = field(default=True, kw_only=True)
     caps: Caps | None = field(default=None, kw_only=True)
     reads: Reads = field(default=(), kw_only=True)
@@ -106,6 +113,7 @@ class Rule:
     duplicate_window_seconds: float = limit(900.0, 10.0, 86_400.0, why="within it, the same purchase is taken for a repeat")
     give_up_seconds: float = limit(86_400.0, 60.0, 86_400.0, why="nobody wants yesterday's order charged today")
     consent_seconds: float = limit(86_400.0, 60.0, 86_400.0, why="how long the shopper's word holds; no longer than the text says")
+    quote_seconds: float = limit(86_400.0, 60.0, 86_400.0, why="how long the accepted price holds; less where prices or stock move")
     keep_seconds: float = limit(2_592_000.0, 3_600.0, 34_560_000.0, why="how long an answer can be replayed and looked at")
 
     pattern: Pattern = field(init=False, repr=False, compare=False)

@@ -50,6 +50,12 @@ TEXTS: list[tuple[dict[str, Any], str, str]] = [
         'amount_minor=json_field("amount")',
     ),
     ({"consent": "agrees"}, "consent='agrees' does not say where to read it", 'consent=json_field("agrees")'),
+    ({"revalidate": "look", "later": place, "terms": "1"}, "revalidate='look' cannot be asked", "revalidate=look_at_price_and_stock"),
+    (
+        {"revalidate": place},
+        "revalidate= is about a later charge, and nothing is kept without later=",
+        "later=place_order, terms=TERMS_VERSION",
+    ),
     ({"caps": 500}, "caps=500 is no Caps", "caps=Caps(order_minor=50_000)"),
     ({"owner": cookie("a") | per_purchase("GET /done")}, "owner cannot be per_purchase", SIGNED),
     ({"key": "Idempotency-Key"}, "key='Idempotency-Key' does not say where to read it", 'key=header("Idempotency-Key")'),

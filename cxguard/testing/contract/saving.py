@@ -38,6 +38,7 @@ def everything(operation: Operation) -> Operation:
         "client_key": False,
         "charged_by": "shop",
         "consent": Consent("2026-11", at=START, until=START + 600.5, ceiling_minor=4999, currency="EUR"),
+        "quote_until": START + 300.5,
         "generation": 3,
         "waiting_for": WaitingFor.SHOPPER,
         "why": "needs_shopper",

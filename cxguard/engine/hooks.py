@@ -1,0 +1,40 @@
+"""Call a function of the shop's: bounded in time, in a thread if it is not async, and never with its words in a record."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+from cxguard.errors import HookFailed
+
+
+async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, seconds: float = 10.0) -> Any:
+    """What *hook* gives.
+
+    Raises:
+        HookFailed: it raised, or took longer than *seconds*. A plain function that hangs keeps its thread until it ends.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            if _is_async(hook):
+                return await hook(*arguments)
+            given = await asyncio.to_thread(hook, *arguments)
+            return await given if inspect.isawaitable(given) else given
+    except TimeoutError as error:
+        raise HookFailed(f"{name} hook gave no answer in {seconds:g} s") from error
+    except Exception as error:
+        raise HookFailed(f"{name} hook raised: {type(error).__name__} at {raised_at(error)}") from error
+
+
+def raised_at(error: BaseException) -> str:
+    """`prices.py:12`: where it came from, without the folders of this machine."""
+    calls = traceback.extract_tb(error.__traceback__)
+    return f"{PurePath(calls[-1].filename).name}:{calls[-1].lineno}" if calls else "an unknown place"
+
+
+def _is_async(hook: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
