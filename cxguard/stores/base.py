@@ -258,6 +258,22 @@ class Store(Protocol):
         """
         ...
 
+    async def put(self, operation: Operation, *, replacing: Seen | None = None, superseding: Sequence[Seen] = ()) -> Opened:
+        """Insert a whole record that another store has given up, with all its notes: for moving between stores only.
+
+        Everything comes along as it is (times, `updated_at` too, steps, sends, money, notes, `version`, members that are
+        not known here), and is found by every name as if it had been opened and saved here. Only these are this store's
+        own: the revision is its next one, and there is no lease. A `version` that is newer than ours is put like any
+        other, and never leased.
+
+        Inserts when the id is free, or its record is unleased and still as *replacing* saw it (then nothing of that one
+        is left); and every claim is free, its own, or held by a record that is still as one of *superseding* saw it,
+        which then gives it up. Else nothing is written, and what stands in the way comes back: not won.
+
+        Repeating it after a lost answer is not won, with the record that is there: no attempt is remembered.
+        """
+        ...
+
     async def get(self, id: str) -> Operation | None: ...
 
     async def search(self, query: Query) -> Page: ...

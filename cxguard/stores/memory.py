@@ -153,6 +153,10 @@ class MemoryStore:
         return verbs.note_operation(self._table, id, note=note, namespace=namespace, stub_due_seconds=stub_due_seconds)
 
     @_verb
+    def put(self, operation: Operation, *, replacing: Seen | None = None, superseding: Sequence[Seen] = ()) -> Opened:
+        return verbs.put_operation(self._table, operation, replacing=replacing, superseding=superseding)
+
+    @_verb
     def get(self, id: str) -> Operation | None:
         row = self._index.rows.get(id)
         return row.operation if row is not None else None

@@ -111,6 +111,9 @@ class ReadingStore:
     async def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:
         _refuse()
 
+    async def put(self, operation: Operation, *, replacing: Seen | None = None, superseding: Sequence[Seen] = ()) -> Opened:
+        _refuse()
+
     async def prune(self, *, namespace: str, limit: int) -> int:
         _refuse()
 

@@ -172,6 +172,24 @@ def note_operation(table: Table[R], id: str, *, note: Note, namespace: str, stub
     return noted
 
 
+def put_operation(table: Table[R], operation: Operation, *, replacing: Seen | None, superseding: Sequence[Seen]) -> Opened:
+    row = table.row(operation.id)
+    if row is not None and (Seen(operation.id, row.operation.revision) != replacing or leased(row.operation, now=table.now)):
+        return Opened(False, row.operation, leased(row.operation, now=table.now), Match.ID, table.now)
+    taken = _taken_claim(table, operation.id, operation.claims, superseding)
+    if taken is not None:
+        return _claimed(table, taken)
+    if row is None:
+        table.check_room()
+    else:
+        remove_row(table, row)
+    for claim in operation.claims:
+        _move_claim(table, claim, operation.id)
+    whole = changed(operation, lease=None, revision=table.number())
+    table.insert(whole, attempt="")
+    return Opened(True, whole, False, Match.NEW, table.now)
+
+
 def prune_row(table: Table[R], row: R) -> None:
     """The row's next stage of forgetting."""
     if row.pruned:

@@ -106,6 +106,9 @@ class FaultyStore:
     async def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:
         return await self._through("note", lambda: self.store.note(id, note, namespace=namespace, stub_due_seconds=stub_due_seconds))
 
+    async def put(self, operation: Operation, *, replacing: Seen | None = None, superseding: Sequence[Seen] = ()) -> Opened:
+        return await self._through("put", lambda: self.store.put(operation, replacing=replacing, superseding=superseding))
+
     async def get(self, id: str) -> Operation | None:
         return await self._through("get", lambda: self.store.get(id))
 

@@ -18,6 +18,7 @@ from cxguard.testing.contract.leasing import SeizingContract, TakingContract
 from cxguard.testing.contract.losing import LosingContract
 from cxguard.testing.contract.noting import NotingContract
 from cxguard.testing.contract.opening import OpeningContract
+from cxguard.testing.contract.putting import PuttingContract
 from cxguard.testing.contract.saving import SavingContract
 from cxguard.testing.contract.searching import SearchingContract
 
@@ -28,6 +29,7 @@ class StoreContract(
     TakingContract,
     SeizingContract,
     NotingContract,
+    PuttingContract,
     SearchingContract,
     TallyContract,
     PruningContract,

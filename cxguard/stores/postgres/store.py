@@ -151,6 +151,11 @@ class PostgresStore:
         noted: Operation = await self._write(RecordJob(run, ids=(id,)))
         return noted
 
+    async def put(self, operation: Operation, *, replacing: Seen | None = None, superseding: Sequence[Seen] = ()) -> Opened:
+        run = partial(verbs.put_operation, operation=operation, replacing=replacing, superseding=superseding)
+        put: Opened = await self._write(RecordJob(run, ids=(operation.id,), claims=operation.claims))
+        return put
+
     async def get(self, id: str) -> Operation | None:
         found: Operation | None = await self._read(partial(reads.get_operation, id=id))
         return found

@@ -168,6 +168,11 @@ class SQLiteStore:
         )
         return noted
 
+    async def put(self, operation: Operation, *, replacing: Seen | None = None, superseding: Sequence[Seen] = ()) -> Opened:
+        job = partial(verbs.put_operation, encoded=encode(operation), replacing=replacing, superseding=superseding)
+        put: Opened = await self._write(job)
+        return put
+
     async def get(self, id: str) -> Operation | None:
         found: Operation | None = await self._read(partial(reads.get_operation, id=id))
         return found

@@ -167,6 +167,27 @@ def note_operation(tx: Transaction, id: str, *, note: Note, namespace: str, stub
     return operation_of(_whole(tx, head.seq))
 
 
+def put_operation(tx: Transaction, encoded: Encoded, *, replacing: Seen | None, superseding: Sequence[Seen]) -> Opened:
+    operation, now = encoded.operation, tx.clock.now()
+    row = tx.one("find", (operation.id,))
+    found = operation_of(row) if row is not None else None
+    if found is not None and (Seen(found.id, found.revision) != replacing or leased(found, now=now)):
+        return Opened(False, found, leased(found, now=now), Match.ID, now)
+    holders = _claim_holders(tx, operation.claims, id=operation.id)
+    taken = _taken_claim(holders, superseding)
+    if taken is not None:
+        return _claimed(tx, taken, seq=holders[taken][0], now=now)
+    if row is None or found is None:
+        tx.check_room()
+    else:
+        _remove(tx, found, seq=row[0])
+    whole = changed(operation, lease=None, revision=tx.number())
+    seq = _insert(tx, encoded, operation=whole, attempt="")
+    _add_notes(tx, whole.notes, seq=seq)
+    _move_claims(tx, holders, seq=seq)
+    return Opened(True, whole, False, Match.NEW, now)
+
+
 def prune_operations(tx: Transaction, namespace: str, *, limit: int) -> int:
     now = tx.clock.now()
     done = 0
@@ -267,6 +288,11 @@ def _add_note(tx: Transaction, note: Note, *, seq: int, number: int) -> None:
         tx.run("add_gateway_key", (note.gateway_key, seq))
 
 
+def _add_notes(tx: Transaction, notes: Sequence[Note], *, seq: int) -> None:
+    for number, note in enumerate(notes, start=1):
+        tx.run("add_note", (seq, number, note.event_id, encode_note(note)))
+
+
 def _add_gateway_keys(tx: Transaction, keys: frozenset[str], *, seq: int) -> None:
     for key in keys:
         tx.run("add_gateway_key", (key, seq))
@@ -305,8 +331,7 @@ def _prune(tx: Transaction, operation: Operation, *, seq: int) -> None:
     left = changed(pruned(operation), revision=tx.number())
     _drop_names(tx, operation, seq=seq, keys=gateway_keys(operation) - gateway_keys(left))
     tx.run("delete_notes", (seq,))
-    for number, note in enumerate(left.notes, start=1):
-        tx.run("add_note", (seq, number, note.event_id, encode_note(note)))
+    _add_notes(tx, left.notes, seq=seq)
     tx.run("update", update_values(seq, encode_body(left), operation=left, pruned=True))
     tx.run("update_names", (*names_of(left), seq))
     tx.run("set_note_count", (len(left.notes), seq))
