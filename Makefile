@@ -28,11 +28,12 @@ check: $(INSTALLED)  ## ruff, mypy --strict, and the test that reads every impor
 	@echo "cxguard: layers"
 	@$(BIN)/python -m pytest tests/house/test_layers.py tests/house/test_house.py
 
-bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second; breakers
+bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second; breakers; a fleet
 	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/outage.py
 	@$(BIN)/python benchmarks/breaker.py
+	@$(BIN)/python benchmarks/fleet.py
 
 clean:  ## take the virtual environment and all caches away
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -91,14 +91,15 @@ async def start(module: str, arguments: Sequence[str], *, log: Path, environment
 
 
 async def _spawn(command: Sequence[str], *, errors: IO[bytes], environment: Mapping[str, str] | None) -> asyncio.subprocess.Process:
-    path = os.pathsep.join(part for part in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if part)
+    given = {**os.environ, **(environment or {})}
+    path = os.pathsep.join(part for part in (str(_ROOT), given.get("PYTHONPATH", "")) if part)
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,  # held open: a child started with --with-parent ends when it closes
         stdout=asyncio.subprocess.PIPE,
         stderr=errors,
         start_new_session=True,
-        env={**os.environ, **(environment or {}), "PYTHONPATH": path},
+        env={**given, "PYTHONPATH": path},
     )
 
 

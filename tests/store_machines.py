@@ -1,0 +1,140 @@
+"""Store servers that can be hurt: killed, frozen, filled up, and started again where they were."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+from postgres_server import PostgresServer, running_postgres
+
+READY_SECONDS = 30
+
+
+class Machine(Protocol):
+    """One server process at one port."""
+
+    port: int
+    url: str
+
+    def kill(self) -> None:
+        """As a power cut does."""
+        ...
+
+    def start(self) -> None:
+        """Again, at the same address, with what is on its disk; returns when it answers."""
+        ...
+
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
+
+class PostgresMachine:
+    """A PostgreSQL server with all its processes."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.port, self.url = server.port, server.url
+        self._server = server
+        self._again: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        for pid in self._pids():
+            with suppress(ProcessLookupError):  # the first process ends the others as soon as one has died
+                os.kill(pid, signal.SIGKILL)
+        if self._again is not None:
+            self._again.wait(READY_SECONDS)
+            return
+        with suppress(ChildProcessError):  # buried, or the next one takes it for alive
+            os.waitpid(self._server.pid, 0)
+
+    def start(self) -> None:
+        data = self._server.data
+        user = pwd.getpwuid(data.stat().st_uid).pw_name if os.getuid() == 0 else None
+        command = [str(self._server.binaries / "postgres"), "-D", str(data), "-p", str(self.port), "-k", str(data.parent)]
+        with (data.parent / "log").open("ab") as log:
+            self._again = subprocess.Popen([*command, "-h", "127.0.0.1"], user=user, stdout=log, stderr=log, cwd=data.parent)
+        self._wait_until_ready()
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def run(self, text: str) -> None:
+        """One statement, as an administrator gives it."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(text.encode())
+
+    def move_log(self, folder: Path) -> None:
+        """Keep the log of changes in another folder from the next start on. While it is down."""
+        log = self._server.data / "pg_wal"
+        owner = self._server.data.stat()
+        shutil.copytree(log, folder / "pg_wal")
+        shutil.rmtree(log)
+        log.symlink_to(folder / "pg_wal")
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+    def stop(self) -> None:
+        """End the process that was started again; the first one belongs to `running_postgres`."""
+        if self._again is not None:
+            self.thaw()
+            self._again.terminate()
+            self._again.wait(READY_SECONDS)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _pids(self) -> list[int]:
+        first = self._server.pid if self._again is None else self._again.pid
+        with suppress(FileNotFoundError):
+            children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
+            return [first, *map(int, children)]
+        return []
+
+    def _wait_until_ready(self) -> None:
+        asked = [str(self._server.binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
+        for _ in range(READY_SECONDS * 10):
+            if subprocess.run(asked, check=False).returncode == 0:
+                return
+            subprocess.run(["sleep", "0.1"], check=True)
+        raise AssertionError("PostgreSQL did not come back")
+
+
+@contextmanager
+def postgres_machine() -> Iterator[PostgresMachine]:
+    with running_postgres() as server:
+        machine = PostgresMachine(server)
+        try:
+            yield machine
+        finally:
+            machine.stop()
+
+
+@contextmanager
+def _sqlite(folder: Path) -> Iterator[str]:
+    yield f"sqlite:///{folder / 'guard.db'}"
+
+
+@contextmanager
+def _postgres(folder: Path) -> Iterator[str]:
+    with running_postgres() as server:
+        yield server.url
+
+
+STORES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgres,
+}
+"""Give a folder, get the store's address while the block runs."""
