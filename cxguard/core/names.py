@@ -95,6 +95,7 @@ def _plain_contact(contact: str) -> str:
 # --- references
 
 
+_REFERENCE = re.compile(rf"[{_CROCKFORD}]{{4}}(?:-[{_CROCKFORD}]{{4}}){{2}}")
 _PAIRS = tuple(one + other for one in _CROCKFORD for other in _CROCKFORD)  # ten bits at a time
 
 
@@ -103,6 +104,16 @@ def reference_of(id: str) -> str:
     bits = int(id[:15], 16)
     a, b, c = bits >> 40, bits >> 20 & 0xFFFFF, bits & 0xFFFFF
     return f"{_PAIRS[a >> 10]}{_PAIRS[a & 1023]}-{_PAIRS[b >> 10]}{_PAIRS[b & 1023]}-{_PAIRS[c >> 10]}{_PAIRS[c & 1023]}"
+
+
+def id_prefix(reference: str) -> str | None:
+    """The first 15 hex digits of the id that *reference* says; None if it says none."""
+    if not _REFERENCE.fullmatch(reference):
+        return None
+    bits = 0
+    for letter in reference.replace("-", ""):
+        bits = bits << 5 | _CROCKFORD.index(letter)
+    return f"{bits:015x}"
 
 
 def normalise_reference(text: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,9 @@ from postgres_server import PostgresServer, running_postgres
 
 from cxguard.cli import main
 from cxguard.stores.postgres import PostgresStore
+from cxguard.stores.postgres.connection import migrated
 from cxguard.stores.postgres.statements import MIGRATIONS
+from cxguard.testing.contract.base import open_leased, sample, token_of
 
 pytestmark = pytest.mark.server
 
@@ -39,14 +42,25 @@ async def test_shop_may_then_run_without_the_right_to_migrate(server: PostgresSe
     await store.stop()
 
 
-async def _migrated(server: PostgresServer, schema: str) -> list[int]:
-    from cxguard.stores.postgres.connection import connect, migrate_schema
+@pytest.mark.asyncio
+async def test_restore_that_is_announced_begins_another_life(server: PostgresServer) -> None:
+    """After `--restored` the store's epoch is another one, and lease tokens have jumped ahead of any that were lost."""
+    store = PostgresStore(server.url, schema="back")
+    await store.start()
+    before, first = store.epoch, await open_leased(store, sample("a"))
+    await store.stop()
+    told = await asyncio.to_thread(CliRunner().invoke, main, ["migrate", server.url, "--schema", "back", "--restored"])
+    assert told.exit_code == 0, told.output
+    await store.start()
+    assert before != store.epoch
+    assert store.epoch in told.output
+    assert token_of(await open_leased(store, sample("b"))) - token_of(first) >= 2**32
+    await store.stop()
 
-    connection = await connect(server.url, schema=schema)
-    try:
-        return await migrate_schema(connection, schema=schema)
-    finally:
-        await connection.close()
+
+async def _migrated(server: PostgresServer, schema: str) -> list[int]:
+    applied, _ = await migrated(server.url, schema=schema, restored=False)
+    return applied
 
 
 def test_other_stores_are_told_that_they_need_none() -> None:

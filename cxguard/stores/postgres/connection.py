@@ -1,8 +1,14 @@
-"""Connections, what they must be like, and the schema."""
+"""Connections: what they must be like, what the server behind them is, and which life of the data it holds.
+
+Nothing that has to be right depends on the session: names are written with their schema, and what a transaction needs is
+set in the transaction. So a pooler may give each transaction another server connection.
+"""
 
 from __future__ import annotations
 
-import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -10,141 +16,170 @@ from psycopg import errors, sql
 
 from cxguard.errors import ConfigurationError, StoreUnavailable, StoreUnfit
 from cxguard.stores.base import Level
-from cxguard.stores.postgres.statements import MIGRATIONS
+from cxguard.stores.postgres.schema import check_schema, migrate_schema
+from cxguard.stores.postgres.statements import statements_of
 
 Connection = psycopg.AsyncConnection[Any]
 
-SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-SCHEMA_NEWEST = max(number for number, _ in MIGRATIONS)
 CONNECT_SECONDS = 2
-LOCK_MILLISECONDS = 3_000  # another process's batch takes milliseconds; whoever waits longer waits for a mistake
-STATEMENT_MILLISECONDS = 4_000  # below the caller's patience, so that an error comes before it ends
-_ADVISORY = 0x6378_6775_6172_6400  # "cxguard": one migration at a time
+PREPARE_AFTER = 2  # runs of a statement; only where nobody stands between us and the server
 
 _WRONG_SETTING = (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName, errors.InsufficientPrivilege)
+# How to plan, never what is done: every statement of ours finds its rows by an index, however small its table was when
+# the plan was made. `force_generic_plan`: plan once a connection.
+_PLANS = (
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; "
+    "SET plan_cache_mode = force_generic_plan"
+)
 
 
-async def connect(url: str, *, schema: str) -> Connection:
-    """A connection with everything that the store relies on.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A connection, and what it was when it was made.
 
-    No prepared statements and no session state beyond start-up options, so that a pooler may stand in between.
+    Attributes:
+        timeline: of the server's log, eight hex digits: another one after each failover.
+        ahead: seconds by which the server's clock is ahead of our monotonic one; at most too small, by the answer's way.
+    """
+
+    connection: Connection
+    sql: Mapping[str, str]
+    level: Level
+    epoch: str
+    timeline: str
+    ahead: float
+
+
+async def connect(url: str) -> Connection:
+    """A connection that commits each statement by itself, unless one begins a transaction.
 
     Raises:
         StoreUnavailable: nobody answers.
         ConfigurationError: it can never work as it is set.
     """
     try:
-        connection = await psycopg.AsyncConnection.connect(
-            url, connect_timeout=CONNECT_SECONDS, prepare_threshold=None, application_name="cxguard", tcp_user_timeout=5_000
+        return await psycopg.AsyncConnection.connect(
+            url,
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            prepare_threshold=None,
+            application_name="cxguard",
+            tcp_user_timeout=5_000,
         )
     except _WRONG_SETTING as error:
-        raise ConfigurationError(f"PostgreSQL refuses us: {_first_line(error)}") from None
+        raise ConfigurationError(f"PostgreSQL refuses us: {first_line(error)}") from None
     except psycopg.Error as error:
         raise told(error) from None
+
+
+async def serving(url: str, *, schema: str, migrate: bool) -> Server:
+    """A connection to a server that is fit, with a schema that we know, in a life that is on record.
+
+    Raises:
+        StoreUnavailable: nobody answers.
+        StoreUnfit: the server may lose what it acknowledged, or takes no writes.
+        ConfigurationError: it can never work as it is set, or the schema is missing.
+    """
+    connection = await connect(url)
     try:
-        await connection.execute(
-            sql.SQL(
-                "SELECT set_config('search_path', {}, false), set_config('synchronous_commit', 'on', false), "
-                "set_config('lock_timeout', {}, false), set_config('statement_timeout', {}, false)"
-            ).format(schema, str(LOCK_MILLISECONDS), str(STATEMENT_MILLISECONDS))
-        )
-        await connection.commit()
+        level = await check_server(connection)
+        await check_schema(connection, schema=schema, migrate=migrate)
+        await _plan(connection)
+        statements = statements_of(schema)
+        epoch, timeline = await _life(connection, statements)
+        asked = await one(connection, statements["now"])
+        return Server(connection, statements, level, epoch, timeline, float(asked[0]) - time.monotonic())
     except psycopg.Error as error:
         await connection.close()
         raise told(error) from None
     except BaseException:
-        connection.pgconn.finish()  # interrupted: an answer may still be under way
+        connection.pgconn.finish()  # refused, or interrupted: an answer may still be under way
         raise
-    return connection
+
+
+async def migrated(url: str, *, schema: str, restored: bool) -> tuple[list[int], str]:
+    """Bring the schema up to date; with *restored*, begin another life of the data. The numbers applied, and the epoch.
+
+    Raises:
+        StoreUnavailable: nobody answers.
+        StoreUnfit: the server may lose what it acknowledged, or takes no writes.
+        ConfigurationError: the role may not.
+    """
+    connection = await connect(url)
+    try:
+        await check_server(connection)
+        applied = await migrate_schema(connection, schema=schema)
+        statements = statements_of(schema)
+        if restored:
+            await begin_life(connection, statements, reason="restored")
+        epoch, _ = await _life(connection, statements)
+        return applied, epoch
+    except psycopg.Error as error:
+        raise told(error) from None
+    finally:
+        await connection.close()
 
 
 def told(error: BaseException) -> StoreUnavailable:
     """What a failed call means to whoever asked: it may have happened or not. The text names no password."""
-    return StoreUnavailable(f"PostgreSQL did not answer ({type(error).__name__}: {_first_line(error)}): look before you act again")
+    return StoreUnavailable(f"PostgreSQL did not answer ({type(error).__name__}: {first_line(error)}): look before you act again")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:200]
 
 
-async def check_server(connection: Connection) -> tuple[Level, str]:
-    """What an acknowledged write has survived, and which life of the data this is.
+async def check_server(connection: Connection) -> Level:
+    """What an acknowledged write has survived.
 
     Raises:
         StoreUnfit: it may lose what it acknowledged, or takes no writes.
     """
-    row = await _one(
+    fsync, full_page_writes, standbys, in_recovery, read_only = await one(
         connection,
         "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_standby_names'), "
         "pg_is_in_recovery(), current_setting('default_transaction_read_only')",
     )
-    fsync, full_page_writes, standbys, in_recovery, read_only = row
     if fsync != "on" or full_page_writes != "on":
         raise StoreUnfit("this PostgreSQL runs with fsync or full_page_writes off, and may lose what it acknowledged: turn both on")
     if in_recovery or read_only == "on":
         raise StoreUnfit("this PostgreSQL takes no writes (a standby, or default_transaction_read_only): give the address of the primary")
-    life = await _one(
-        connection,
-        "SELECT system_identifier, (SELECT timeline_id FROM pg_control_checkpoint()) FROM pg_control_system()",
-    )
-    return (Level.REPLICATED if standbys else Level.FSYNC), f"{life[0]}:{life[1]}"
+    return Level.REPLICATED if standbys else Level.FSYNC
 
 
-async def check_schema(connection: Connection, *, schema: str, migrate: bool) -> None:
-    """Make the schema, or bring it up to date.
+async def _plan(connection: Connection) -> None:
+    """Prepare statements, and say how to plan them, if we talk to the server itself.
 
-    Raises:
-        ConfigurationError: it is out of date and may not be changed here, or a newer cxguard made it.
+    A pooler hands out keys of its own for cancelling, so that the process it names is not the one that answers.
     """
-    have = await schema_version(connection, schema=schema)
-    if have > SCHEMA_NEWEST:
-        raise ConfigurationError(
-            f"schema {schema!r} was made by a newer cxguard (its version is {have}, this one knows {SCHEMA_NEWEST}): update cxguard here"
-        )
-    if have == SCHEMA_NEWEST:
-        return
-    if not migrate:
-        raise ConfigurationError(f"schema {schema!r} is at version {have} of {SCHEMA_NEWEST}: run `cxguard migrate`, as a role that may")
-    await migrate_schema(connection, schema=schema)
+    pid = await one(connection, "SELECT pg_backend_pid()")
+    if pid[0] == connection.info.backend_pid:
+        await connection.execute(_PLANS)
+        connection.prepare_threshold = PREPARE_AFTER
 
 
-async def schema_version(connection: Connection, *, schema: str) -> int:
-    """How far the schema is; 0: there is none."""
-    there = await _one(connection, "SELECT to_regclass({})::text", f"{schema}.migrations")
-    if there[0] is None:
-        return 0
-    found = await _one(connection, "SELECT coalesce(max(number), 0) FROM migrations")
-    return int(found[0])
+async def _life(connection: Connection, statements: Mapping[str, str]) -> tuple[str, str]:
+    """The epoch and the timeline; a life that is not on record yet is put there first."""
+    number, system, timeline, on_record = await one(connection, statements["life"])
+    if not on_record:
+        await begin_life(connection, statements, reason="failover" if number else "first")
+        number, system, timeline, on_record = await one(connection, statements["life"])
+    return f"{system}:{timeline}:{number}", timeline
 
 
-async def migrate_schema(connection: Connection, *, schema: str) -> list[int]:
-    """Apply what is missing, all or nothing, one process at a time. Returns the numbers that were applied.
+async def begin_life(connection: Connection, statements: Mapping[str, str], *, reason: str) -> None:
+    """Put a life on record, one process at a time, and let tokens and revisions jump ahead of any that were lost.
 
-    Raises:
-        ConfigurationError: the role may not create tables.
+    Args:
+        reason: `restored` always begins one; another only if the server's life is not on record yet.
     """
-    applied = []
-    try:
-        await connection.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(_ADVISORY))
-        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-        await connection.execute("CREATE TABLE IF NOT EXISTS migrations (number int PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")
-        have = (await _one(connection, "SELECT coalesce(max(number), 0) FROM migrations"))[0]
-        for number, text in MIGRATIONS:
-            if number > have:
-                await connection.execute(text.encode())
-                await connection.execute("INSERT INTO migrations (number) VALUES (%s)", (number,))
-                applied.append(number)
-        await connection.commit()
-    except errors.InsufficientPrivilege as error:
-        await connection.rollback()
-        raise ConfigurationError(
-            f"this role may not make the schema {schema!r} ({_first_line(error)}): run `cxguard migrate` once, as a role that may"
-        ) from None
-    return applied
+    async with connection.transaction():
+        await connection.execute(statements["settings"])
+        await connection.execute(statements["lock_lives"])
+        await connection.execute(statements["begin_life"], {"reason": reason})
 
 
-async def _one(connection: Connection, text: str, *values: str) -> tuple[Any, ...]:
-    query = sql.SQL(text).format(*values) if values else sql.SQL(text)
-    row = await (await connection.execute(query)).fetchone()
+async def one(connection: Connection, text: str | sql.Composed) -> tuple[Any, ...]:
+    row = await (await connection.execute(text.encode() if isinstance(text, str) else text)).fetchone()
     assert row is not None, "these questions have one answer"
     return tuple(row)

@@ -1,11 +1,16 @@
-"""What callers ask a batch to write: each names the rows that it needs, and works on them once they are locked."""
+"""What callers ask a batch to do.
+
+A `KnownJob` and those beside it need no look before they write: one round trip. The others name the rows that they need,
+and work on them once these are locked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from cxguard.core.operation import Operation
 from cxguard.stores.base import SessionBatch
 from cxguard.stores.verbs import Table
 
@@ -25,6 +30,20 @@ class RecordJob:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownJob:
+    """A verb over one record as we believe it to be: written only if it is so, else missed.
+
+    Attributes:
+        before: the record as this process saw it last; None: there should be none.
+    """
+
+    run: Callable[[Table[Any]], Any]
+    id: str
+    claims: tuple[str, ...] = ()
+    before: Operation | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TakeJob:
     """Lease what is ripe."""
 
@@ -33,6 +52,21 @@ class TakeJob:
     holder: str
     lease_seconds: float
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewJob:
+    """Lengthen leases whose token still is the newest."""
+
+    tokens: Mapping[str, int]
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveJob:
+    """Give back leases (id -> token) on records that turned out to be a newer version's, and look at them later."""
+
+    tokens: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +93,5 @@ class SessionJob:
     batch: SessionBatch
 
 
-Job: TypeAlias = RecordJob | TakeJob | PruneJob | SwapJob | SessionJob
+QuickJob: TypeAlias = KnownJob | TakeJob | RenewJob
+Job: TypeAlias = RecordJob | LeaveJob | PruneJob | SwapJob | SessionJob

@@ -1,4 +1,4 @@
-"""What one event loop has open: a connection that writes batches, and one that reads."""
+"""What one event loop has open: a connection for what takes one round trip, one for what looks before it writes, one that reads."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import psycopg
 from cxguard.clock import Clock
 from cxguard.errors import CxguardError, StoreError, StoreUnavailable
 from cxguard.stores.batch import Batcher
-from cxguard.stores.postgres.connection import Connection, told
-from cxguard.stores.postgres.jobs import Job
-from cxguard.stores.postgres.writing import write_batch
+from cxguard.stores.postgres.connection import Server, told
+from cxguard.stores.postgres.jobs import Job, QuickJob
+from cxguard.stores.postgres.one_trip import ServerClock, write_quick
+from cxguard.stores.postgres.writing import UNWRITABLE, unwritable, write_batch
 
-Read: TypeAlias = Callable[[Connection], Awaitable[Any]]
+Read: TypeAlias = Callable[[Server], Awaitable[Any]]
 
 DOWN_SECONDS = 0.25  # after a failed connection: who asks meanwhile hears it at once, and waits for no time-out
 
-_NOT_REPLICATED = frozenset({"57014", "57P01"})  # as a warning: committed here, the standby's word was not waited for
+# A commit waits for its standby in this function of the server. Whoever cancels that wait, or ends the server, makes it a
+# success with a warning; one of the two has no code of its own, and the text is in the server's language.
+_WAITS_FOR_STANDBY = "SyncRepWaitForLSN"
 
 
 class Link:
@@ -29,14 +32,14 @@ class Link:
         connect: makes a connection that has been checked.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, patience_seconds: float) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Server]], *, patience_seconds: float) -> None:
         self._connect = connect
         self._patience_seconds = patience_seconds
-        self._connection: Connection | None = None
+        self._server: Server | None = None
         self._warned = False
         self._down: tuple[float, StoreError] | None = None  # until when, and why
 
-    async def use(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
+    async def use(self, work: Callable[[Server], Awaitable[Any]]) -> Any:
         """Do *work* with the connection.
 
         Raises:
@@ -45,10 +48,10 @@ class Link:
         """
         try:
             async with asyncio.timeout(self._patience_seconds):
-                connection = await self._open()
+                server = await self._open()
                 self._warned = False
-                result = await work(connection)
-        except CxguardError:
+                result = await work(server)
+        except (CxguardError, ValueError, KeyError):
             raise
         except (psycopg.Error, OSError) as error:
             await self.close()
@@ -66,36 +69,36 @@ class Link:
         return result
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        server, self._server = self._server, None
+        if server is not None:
             try:
-                await connection.close()
+                await server.connection.close()
             except (psycopg.Error, OSError):
                 pass
 
     def finish(self) -> None:
         """Close at once, without a word to the server: from any thread."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.pgconn.finish()
+        server, self._server = self._server, None
+        if server is not None:
+            server.connection.pgconn.finish()
 
-    async def _open(self) -> Connection:
-        if self._connection is not None and not self._connection.closed:
-            return self._connection
+    async def _open(self) -> Server:
+        if self._server is not None and not self._server.connection.closed:
+            return self._server
         now = asyncio.get_running_loop().time()
         if self._down is not None and now < self._down[0]:
             raise type(self._down[1])(*self._down[1].args)
         try:
-            connection = await self._connect()
+            server = await self._connect()
         except StoreError as error:
             self._down = (asyncio.get_running_loop().time() + DOWN_SECONDS, error)
             raise
-        connection.add_notice_handler(self._heard)
-        self._connection, self._down = connection, None
-        return connection
+        server.connection.add_notice_handler(self._heard)
+        self._server, self._down = server, None
+        return server
 
     def _heard(self, notice: psycopg.errors.Diagnostic) -> None:
-        if notice.severity_nonlocalized == "WARNING" and notice.sqlstate in _NOT_REPLICATED:
+        if notice.source_function == _WAITS_FOR_STANDBY:
             self._warned = True
 
 
@@ -103,34 +106,43 @@ class Line:
     """The batches of one event loop."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], *, slot: int, clock: Clock | None, patience_seconds: float
+        self, connect: Callable[[], Awaitable[Server]], *, slot: int, clock: Clock | None, patience_seconds: float
     ) -> None:
-        # its own error comes before the batch's patience ends, so that the connection is free again by then
-        self._writer = Link(connect, patience_seconds=0.9 * patience_seconds)
-        self._reader = Link(connect, patience_seconds=0.9 * patience_seconds)
+        # their own error comes before the batch's patience ends, so that the connection is free again by then
+        links = [Link(connect, patience_seconds=0.9 * patience_seconds) for _ in range(3)]
+        self._links = links
+        self._quick, self._writer, self._reader = links
         self._slot = slot
         self._clock = clock
+        self._server_clock = ServerClock()
+        self.quick: Batcher[QuickJob, Any] = Batcher(self._send_quick, name="PostgreSQL", patience_seconds=patience_seconds)
         self.writes: Batcher[Job, Any] = Batcher(self._send_writes, name="PostgreSQL", patience_seconds=patience_seconds)
         self.reads: Batcher[Read, Any] = Batcher(self._send_reads, name="PostgreSQL", patience_seconds=patience_seconds)
 
     async def drain(self) -> None:
+        await self.quick.drain()
         await self.writes.drain()
         await self.reads.drain()
 
     async def close(self) -> None:
-        await self._writer.close()
-        await self._reader.close()
+        for link in self._links:
+            await link.close()
 
     def finish(self) -> None:
-        self._writer.finish()
-        self._reader.finish()
+        for link in self._links:
+            link.finish()
+
+    def _send_quick(self, jobs: list[QuickJob]) -> asyncio.Future[Sequence[Any]]:
+        async def write(server: Server) -> Sequence[Any]:
+            return await write_quick(server, jobs, slot=self._slot, clock=self._clock, server_clock=self._server_clock)
+
+        return self._flight(self._quick, write)
 
     def _send_writes(self, jobs: list[Job]) -> asyncio.Future[Sequence[Any]]:
-        async def write() -> Sequence[Any]:
-            answers: Sequence[Any] = await self._writer.use(lambda each: write_batch(each, jobs, slot=self._slot, clock=self._clock))
-            return answers
+        async def write(server: Server) -> Sequence[Any]:
+            return await write_batch(server, jobs, slot=self._slot, clock=self._clock)
 
-        return asyncio.get_running_loop().create_task(write())
+        return self._flight(self._writer, write)
 
     def _send_reads(self, reads: list[Read]) -> asyncio.Future[Sequence[Any]]:
         async def read() -> Sequence[Any]:
@@ -138,11 +150,19 @@ class Line:
 
         return asyncio.get_running_loop().create_task(read())
 
+    def _flight(self, link: Link, work: Callable[[Server], Awaitable[Sequence[Any]]]) -> asyncio.Future[Sequence[Any]]:
+        async def use() -> Sequence[Any]:
+            answers: Sequence[Any] = await link.use(work)
+            return answers
+
+        return asyncio.get_running_loop().create_task(use())
+
     async def _answer(self, read: Read) -> Any:
-        async def whole(connection: Connection) -> Any:
-            answer = await read(connection)
-            await connection.rollback()  # a reader keeps no transaction open: it would hold back the cleaning up
-            return answer
+        async def whole(server: Server) -> Any:
+            try:
+                return await read(server)
+            except UNWRITABLE as error:
+                raise unwritable(error) from None
 
         try:
             return await self._reader.use(whole)

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import psycopg
-
 from cxguard.core.money import MoneyState
+from cxguard.core.names import id_prefix
 from cxguard.core.operation import Operation, State
 from cxguard.stores.base import Page, Query, SessionRow, Tally, Versioned
+from cxguard.stores.postgres.connection import Server
 from cxguard.stores.postgres.rows import operation_of
-from cxguard.stores.postgres.statements import STATEMENTS
 from cxguard.stores.record import check_query, cursor_text
 
-Connection = psycopg.AsyncConnection[Any]
-
 _EXACT = {
-    "reference": "o.reference = %(reference)s",
-    "gateway_key": "o.id IN (SELECT g.id FROM gateway_keys g WHERE g.key = %(gateway_key)s)",
-    "claim": "o.id IN (SELECT c.id FROM claims c WHERE c.key = %(claim)s)",
+    "reference": "(o.reference = %(reference)s OR (o.reference IS NULL AND o.id >= %(id_from)s AND o.id < %(id_to)s))",
+    "gateway_key": "o.id IN (SELECT g.id FROM {schema}.gateway_keys g WHERE g.key = %(gateway_key)s)",
+    "claim": "o.id IN (SELECT c.id FROM {schema}.claims c WHERE c.key = %(claim)s)",
     "session": "o.session = %(session)s",
     "contact_hash": "o.contact_hash = %(contact_hash)s",
     "kept_by": r"""o.state = 'queued' AND substring(o.body from '"owner":"([^"\\]*)"') = %(kept_by)s""",
@@ -28,13 +25,14 @@ _EXACT = {
 _LOOK_UPS = _EXACT.keys() - {"rule"}
 
 
-async def get_operation(connection: Connection, id: str) -> Operation | None:
-    row = await _one(connection, "find", id=id)
+async def get_operation(server: Server, id: str) -> Operation | None:
+    row = await _one(server, "find", id=id)
     return operation_of(row) if row is not None else None
 
 
-async def search_operations(connection: Connection, query: Query) -> Page:
-    rows = await _all(connection, *_listing(query))
+async def search_operations(server: Server, query: Query) -> Page:
+    text, values = _listing(query)
+    rows = await _all(server, text.replace("{schema}", server.sql["schema"]).replace("{whole}", server.sql["whole"]), values)
     page = tuple(operation_of(row) for row in rows[: query.limit])
     if len(rows) <= query.limit:
         return Page(page)
@@ -42,9 +40,9 @@ async def search_operations(connection: Connection, query: Query) -> Page:
     return Page(page, cursor_text(last or 0.0, rows[query.limit - 1][0]))
 
 
-async def read_tally(connection: Connection, namespace: str) -> Tally:
-    rows = await _all(connection, STATEMENTS["tally"], {"namespace": namespace})
-    oldest = await _one(connection, "oldest_due", namespace=namespace)
+async def read_tally(server: Server, namespace: str) -> Tally:
+    rows = await _all(server, server.sql["tally"], {"namespace": namespace})
+    oldest = await _one(server, "oldest_due", namespace=namespace)
     return Tally(
         operations={(first, second): value for kind, first, second, value in rows if kind == "operations"},
         unpaid_minor={first: value for kind, first, _, value in rows if kind == "unpaid"},
@@ -52,22 +50,22 @@ async def read_tally(connection: Connection, namespace: str) -> Tally:
     )
 
 
-async def load_value(connection: Connection, key: str) -> Versioned:
-    row = await _one(connection, "load", key=key)
+async def load_value(server: Server, key: str) -> Versioned:
+    row = await _one(server, "load", key=key)
     return Versioned(row[0], bytes(row[1])) if row is not None else Versioned(0, b"")
 
 
-async def read_sessions(connection: Connection, ids: Sequence[str]) -> Mapping[str, SessionRow]:
-    rows = await _all(connection, STATEMENTS["sessions"], {"ids": list(ids)})
+async def read_sessions(server: Server, ids: Sequence[str]) -> Mapping[str, SessionRow]:
+    rows = await _all(server, server.sql["sessions"], {"ids": list(ids)})
     return {row[0]: SessionRow(row[0], row[1], bytes(row[2]), row[3]) for row in rows}
 
 
-async def read_counters(connection: Connection, prefix: str) -> Mapping[str, float]:
-    return dict(await _all(connection, STATEMENTS["counters"], {"prefix": prefix}))
+async def read_counters(server: Server, prefix: str) -> Mapping[str, float]:
+    return dict(await _all(server, server.sql["counters"], {"prefix": prefix}))
 
 
-async def read_clock(connection: Connection) -> float:
-    row = await _one(connection, "now")
+async def read_clock(server: Server) -> float:
+    row = await _one(server, "now")
     assert row is not None, "the server has a clock"
     return float(row[0])
 
@@ -77,6 +75,9 @@ def _listing(query: Query) -> tuple[str, dict[str, Any]]:
     after = check_query(query)
     values = {name: getattr(query, name) for name in ("namespace", *_EXACT) if getattr(query, name) is not None}
     values["limit"] = query.limit + 1
+    if query.reference is not None:
+        prefix = id_prefix(query.reference)
+        values["id_from"], values["id_to"] = (prefix, prefix + "g") if prefix is not None else ("", "")  # "g" follows every hex digit
     if after is not None:
         values["time"], values["number"] = after
     place, order, sign = ("due_at", "o.due_at, o.seq", ">") if query.due else ("created_at", "o.created_at DESC, o.seq DESC", "<")
@@ -89,7 +90,7 @@ def _listing(query: Query) -> tuple[str, dict[str, Any]]:
     lists = [_list(where + group, order) for group in groups]
     union = " UNION ALL ".join(f"({each})" for each in lists)
     chosen = f"o.id IN (SELECT u.id FROM ({union}) u)"
-    return f"SELECT {STATEMENTS['whole']} FROM operations o WHERE {chosen} ORDER BY {order} LIMIT %(limit)s", values
+    return f"SELECT {{whole}} FROM {{schema}}.operations o WHERE {chosen} ORDER BY {order} LIMIT %(limit)s", values
 
 
 def _groups(query: Query, *, looked_up: bool) -> list[list[str]]:
@@ -115,13 +116,13 @@ def _quoted(word: str) -> str:
 
 
 def _list(where: Sequence[str], order: str) -> str:
-    return f"SELECT o.id FROM operations o WHERE {' AND '.join(where)} ORDER BY {order} LIMIT %(limit)s"
+    return f"SELECT o.id FROM {{schema}}.operations o WHERE {' AND '.join(where)} ORDER BY {order} LIMIT %(limit)s"
 
 
-async def _one(connection: Connection, name: str, **values: Any) -> tuple[Any, ...] | None:
-    rows = await _all(connection, STATEMENTS[name], values)
+async def _one(server: Server, name: str, **values: Any) -> tuple[Any, ...] | None:
+    rows = await _all(server, server.sql[name], values)
     return rows[0] if rows else None
 
 
-async def _all(connection: Connection, text: str, values: Mapping[str, Any]) -> list[Any]:
-    return await (await connection.execute(text.encode(), values)).fetchall()
+async def _all(server: Server, text: str, values: Mapping[str, Any]) -> list[Any]:
+    return await (await server.connection.execute(text.encode(), values)).fetchall()

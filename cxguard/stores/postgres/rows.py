@@ -10,7 +10,7 @@ from typing import Any
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Lease, Operation, State
 from cxguard.stores.codec import decode_body, decode_note, encode_body, member
-from cxguard.stores.record import gateway_keys, prune_at, ripe_at
+from cxguard.stores.record import derived_reference, gateway_keys, prune_at, ripe_at, unpaid_minor
 
 Values = tuple[Any, ...]
 
@@ -45,13 +45,18 @@ def stored_row(row: Values) -> StoredRow:
     return StoredRow(operation, row[28], row[29], before=operation, keys=gateway_keys(operation))
 
 
+def is_torn(row: Values) -> bool:
+    """Whether the row is newer than the notes beside it: one that was waited for is the newest, they are of when the statement began."""
+    return bool(len(row[27] or ()) != row[30])
+
+
 def operation_of(row: Values) -> Operation:
     (
         _, id, namespace, rule, state, money, reference, session, contact_hash, created_at, updated_at, due_at,
         keep_until, holder, token, until, attempt, amount_minor, currency, notes_seen, revision, version,
-        claims, request, answer, contact, body, notes, _, _, count,
+        claims, request, answer, contact, body, notes, _, _, _,
     ) = row  # fmt: skip
-    if count != len(notes or ()):  # a row that was waited for is the newest; notes beside it are of when the statement began
+    if is_torn(row):
         raise Moved
     members: dict[str, Any] = {
         "id": id,
@@ -59,7 +64,7 @@ def operation_of(row: Values) -> Operation:
         "rule": rule,
         "state": member(State, state, otherwise=State.HELD),
         "money": member(MoneyState, money, otherwise=MoneyState.UNKNOWN),
-        "reference": reference,
+        "reference": reference if reference is not None else derived_reference(id),
         "session": session,
         "contact_hash": contact_hash,
         "created_at": created_at,
@@ -84,7 +89,7 @@ def operation_of(row: Values) -> Operation:
 def insert_values(operation: Operation, *, attempt: str) -> Values:
     """The values of `insert`."""
     return (
-        operation.id, operation.namespace, operation.rule, operation.state, operation.money, operation.reference,
+        operation.id, operation.namespace, operation.rule, operation.state, operation.money, _reference(operation),
         operation.session, operation.contact_hash, operation.created_at, operation.updated_at, operation.due_at,
         ripe_at(operation), operation.keep_until, prune_at(operation, pruned=False), *_lease(operation.lease), attempt,
         operation.amount_minor, operation.currency, len(operation.notes), operation.notes_seen, operation.revision,
@@ -95,7 +100,7 @@ def insert_values(operation: Operation, *, attempt: str) -> Values:
 def update_values(operation: Operation, *, pruned: bool) -> Values:
     """The values of `update`."""
     return (
-        operation.rule, operation.state, operation.money, operation.reference, operation.session, operation.contact_hash,
+        operation.rule, operation.state, operation.money, _reference(operation), operation.session, operation.contact_hash,
         operation.updated_at, operation.due_at, ripe_at(operation), operation.keep_until, prune_at(operation, pruned=pruned),
         pruned, *_lease(operation.lease), operation.amount_minor, operation.currency, len(operation.notes), operation.notes_seen,
         operation.revision, operation.version, _claims(operation.claims), encode_body(operation), operation.id,
@@ -108,6 +113,91 @@ def lease_values(operation: Operation, *, pruned: bool) -> Values:
         operation.updated_at, operation.due_at, ripe_at(operation), prune_at(operation, pruned=pruned), *_lease(operation.lease),
         len(operation.notes), operation.revision, _claims(operation.claims), operation.id,
     )  # fmt: skip
+
+
+def fresh_row(operation: Operation, *, attempt: str) -> dict[str, Any]:
+    """A record that nobody has opened yet, as `write_known` reads it."""
+    return {
+        **_row(operation),
+        "id": operation.id,
+        "namespace": operation.namespace,
+        "created_at": operation.created_at,
+        "ripe_at": ripe_at(operation),
+        "prune_at": prune_at(operation, pruned=False),
+        "lease_holder": operation.lease.holder if operation.lease is not None else None,
+        "lease_until": operation.lease.until if operation.lease is not None else None,
+        "lease_attempt": operation.lease.attempt if operation.lease is not None else None,
+        "opened_by": attempt,
+        **_sealed(operation),
+        "claimed": list(dict.fromkeys(operation.claims)) or None,
+        "keys": sorted(gateway_keys(operation)) or None,
+        "counts": counts(None, operation),
+    }
+
+
+def saved_row(operation: Operation, *, before: Operation) -> dict[str, Any]:
+    """A record that is replaced if it still is as *before*, as `write_known` reads it."""
+    assert before.lease is not None, "only who holds the lease replaces a record"
+    sealed = sealed_values(operation) != sealed_values(before)
+    return {
+        **_row(operation),
+        "id": operation.id,
+        "namespace": operation.namespace,
+        "prune_at": prune_at(operation, pruned=False),
+        "kept": operation.lease is not None,
+        "sealed": sealed,
+        **(_sealed(operation) if sealed else {}),
+        "seen": before.revision,
+        "token": before.lease.token,
+        "freed": sorted(set(before.claims) - set(operation.claims)) or None,
+        "keys": sorted(gateway_keys(operation) - gateway_keys(before)) or None,
+        "counts": counts(before, operation),
+    }
+
+
+def counts(before: Operation | None, after: Operation | None) -> list[dict[str, Any]]:
+    """What moves from one counter to another."""
+    found: dict[tuple[str, str, str], int] = {}
+    for operation, by in ((before, -1), (after, 1)):
+        if operation is not None:
+            place = ("operations", str(operation.state), str(operation.money))
+            found[place] = found.get(place, 0) + by
+            if operation.currency is not None:
+                place = ("unpaid", operation.currency, "")
+                found[place] = found.get(place, 0) + by * unpaid_minor(operation)
+    return [{"kind": kind, "first": first, "second": second, "by": by} for (kind, first, second), by in found.items() if by]
+
+
+def _row(operation: Operation) -> dict[str, Any]:
+    return {
+        "rule": operation.rule,
+        "state": operation.state,
+        "money": operation.money,
+        "reference": _reference(operation),
+        "session": operation.session,
+        "contact_hash": operation.contact_hash,
+        "updated_at": operation.updated_at,
+        "due_at": operation.due_at,
+        "keep_until": operation.keep_until,
+        "amount_minor": operation.amount_minor,
+        "currency": operation.currency,
+        "notes_seen": operation.notes_seen,
+        "version": operation.version,
+        "claims": _claims(operation.claims),
+        "body": encode_body(operation),
+    }
+
+
+def _sealed(operation: Operation) -> dict[str, str | None]:
+    """As PostgreSQL reads bytes in text."""
+    names = ("request", "answer", "contact")
+    values = zip(names, sealed_values(operation), strict=True)
+    return {name: f"\\x{value.hex()}" if value is not None else None for name, value in values}
+
+
+def _reference(operation: Operation) -> str | None:
+    """None for one that says the id itself, and is found by it."""
+    return operation.reference if operation.reference != derived_reference(operation.id) else None
 
 
 def sealed_values(operation: Operation) -> Values:

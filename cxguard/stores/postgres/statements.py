@@ -1,9 +1,10 @@
-"""Reads `statements.sql`: every statement by its name, with its fragments filled in."""
+"""Reads `statements.sql`: every statement by its name, with its fragments and its schema filled in."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from types import MappingProxyType
 
@@ -11,10 +12,13 @@ _HERE = files("cxguard.stores.postgres")
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def _load() -> Mapping[str, str]:
-    parts = _NAME.split((_HERE / "statements.sql").read_text(encoding="utf-8"))
-    raw = {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-    return MappingProxyType({name: text.replace("{whole}", raw["whole"]) for name, text in raw.items()})
+@lru_cache(maxsize=64)
+def statements_of(schema: str) -> Mapping[str, str]:
+    """The statements for one schema, whose name is a plain one."""
+    filled = dict(_RAW)
+    for fragment in [name for name in _RAW if f"{{{name}}}" in _TEXT]:  # one that holds another comes after it
+        filled = {name: each.replace(f"{{{fragment}}}", filled[fragment]) for name, each in filled.items()}
+    return MappingProxyType({name: each.replace("{schema}", f'"{schema}"') for name, each in filled.items()})
 
 
 def _migrations() -> tuple[tuple[int, str], ...]:
@@ -23,5 +27,7 @@ def _migrations() -> tuple[tuple[int, str], ...]:
     return tuple((int(name.partition("_")[0]), (folder / name).read_text(encoding="utf-8")) for name in found)
 
 
-STATEMENTS = _load()
+_TEXT = (_HERE / "statements.sql").read_text(encoding="utf-8")
+_PARTS = _NAME.split(_TEXT)
+_RAW: Mapping[str, str] = {name: text.strip() for name, text in zip(_PARTS[1::2], _PARTS[2::2], strict=True)}
 MIGRATIONS = _migrations()

@@ -1,7 +1,8 @@
 """The PostgreSQL store: the recommended ledger for a shop on many machines.
 
-A verb becomes a job in the next batch; a batch is one transaction of two round trips (`writing`). Leases and due times run
-on the server's clock. Each event loop has connections of its own; after a fork the child makes new ones.
+A verb becomes a job in the next batch. An order that is new, or whose record this process holds, is written in one round trip
+(`one_trip`); whatever is not as we believed, and all else, in two (`writing`). Leases and due times run on the server's clock.
+Each event loop has connections of its own; after a fork the child makes new ones.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from typing import Any
 
 from cxguard.clock import Clock
 from cxguard.core.money import Note
-from cxguard.core.operation import Operation
+from cxguard.core.operation import RECORD_VERSION, Operation
 from cxguard.errors import ConfigurationError
 from cxguard.stores import verbs
 from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.batch import PATIENCE_SECONDS
 from cxguard.stores.postgres import reads
-from cxguard.stores.postgres.connection import SCHEMA_NAME, Connection, check_schema, check_server, connect
-from cxguard.stores.postgres.jobs import Job, PruneJob, RecordJob, SessionJob, SwapJob, TakeJob
+from cxguard.stores.postgres.connection import Server, serving
+from cxguard.stores.postgres.jobs import Job, KnownJob, LeaveJob, PruneJob, QuickJob, RecordJob, RenewJob, SessionJob, SwapJob, TakeJob
+from cxguard.stores.postgres.known import Known
 from cxguard.stores.postgres.lines import Line, Read
+from cxguard.stores.postgres.one_trip import MISSED, taken
+from cxguard.stores.postgres.schema import SCHEMA_NAME
 from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
 
 SLOTS = 16  # of each counter: more processes than that share them
@@ -58,6 +62,7 @@ class PostgresStore:
         self._patience_seconds = patience_seconds
         self._slot = secrets.randbelow(SLOTS)
         self._level, self._epoch = Level.FSYNC, ""
+        self._known = Known()
         self._lines: dict[asyncio.AbstractEventLoop, Line] | None = None
         self._pid = os.getpid()
         self._of_parent: list[Any] = []  # kept for ever: closing them in a child would end its parent's connections
@@ -75,8 +80,8 @@ class PostgresStore:
     async def start(self) -> None:
         if self._lines is None or self._pid != os.getpid():
             self._leave_parent()
-            connection = await self._connect()
-            await connection.close()
+            server = await self._connect()
+            await server.connection.close()
             self._lines = {}
 
     async def stop(self) -> None:
@@ -104,18 +109,41 @@ class PostgresStore:
             lease_seconds=lease_seconds,
             superseding=superseding,
         )
-        opened: Opened = await self._write(RecordJob(run, ids=(operation.id,), claims=operation.claims))
+        opened: Opened | None = None
+        if self._known.get(operation.id) is None and not superseding:
+            opened = await self._quickly(KnownJob(run, operation.id, claims=operation.claims))
+        if opened is None:
+            opened = await self._write(RecordJob(run, ids=(operation.id,), claims=operation.claims))
+        self._known.see(opened)
         return opened
 
     async def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
         run = partial(verbs.save_operation, operation=operation, token=token, keep_lease=keep_lease, gone=gone)
-        saved: Operation = await self._write(RecordJob(run, ids=(operation.id,)))
+        before = self._known.pop(operation.id)
+        saved: Operation | None = None
+        if before is not None and not gone and before.lease is not None and before.lease.token == token:
+            saved = await self._quickly(KnownJob(run, operation.id, before=before))
+        if saved is None:
+            saved = await self._write(RecordJob(run, ids=(operation.id,)))
+        self._known.keep(saved)
         return saved
 
     async def take(self, *, namespace: str, rules: Sequence[str], holder: str, lease_seconds: float, limit: int) -> tuple[Operation, ...]:
         check_take(rules, lease_seconds=lease_seconds, limit=limit)
-        taken: tuple[Operation, ...] = await self._write(TakeJob(namespace, tuple(rules), holder, lease_seconds, limit))
-        return taken
+        job = TakeJob(namespace, tuple(rules), holder, lease_seconds, limit)
+        rows = None
+        while rows is None:  # missed: somebody else's lock was in the way, and is gone; the store's patience bounds each turn
+            rows = await self._quickly(job)
+        operations = []
+        for id, operation in taken(rows):
+            if operation is not None and operation.version <= RECORD_VERSION:
+                self._known.keep(operation)
+            operations.append(operation or await self.get(id))
+        found = [operation for operation in operations if operation is not None and operation.lease is not None]
+        unreadable = {one.id: one.lease.token for one in found if one.version > RECORD_VERSION and one.lease is not None}
+        if unreadable:
+            await self._write(LeaveJob(unreadable))
+        return tuple(operation for operation in found if operation.id not in unreadable)
 
     async def seize(
         self,
@@ -138,17 +166,20 @@ class PostgresStore:
             superseding=superseding,
         )
         opened: Opened = await self._write(RecordJob(run, ids=(seen.id,), claims=tuple(claims)))
+        self._known.see(opened)
         return opened
 
     async def renew(self, tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
         check_lease_seconds(lease_seconds)
-        run = partial(verbs.renew_leases, tokens=tokens, lease_seconds=lease_seconds)
-        lost: frozenset[str] = await self._write(RecordJob(run, ids=tuple(tokens)))
+        lost: frozenset[str] | None = None
+        while lost is None:
+            lost = await self._quickly(RenewJob(dict(tokens), lease_seconds))
         return lost
 
     async def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:
         run = partial(verbs.note_operation, id=id, note=note, namespace=namespace, stub_due_seconds=stub_due_seconds)
         noted: Operation = await self._write(RecordJob(run, ids=(id,)))
+        self._known.changed(noted)
         return noted
 
     async def put(self, operation: Operation, *, replacing: Seen | None = None, superseding: Sequence[Seen] = ()) -> Opened:
@@ -198,6 +229,11 @@ class PostgresStore:
         now: float = self._clock.now() if self._clock is not None else await self._read(reads.read_clock)
         return now
 
+    async def _quickly(self, job: QuickJob) -> Any:
+        """The answer, or None: the longer way knows."""
+        answer = await (await self._line()).quick.ask(job)
+        return None if answer is MISSED else answer
+
     async def _write(self, job: Job) -> Any:
         return await (await self._line()).writes.ask(job)
 
@@ -219,17 +255,11 @@ class PostgresStore:
             )
         return line
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> Server:
         """A connection to a server that is still fit, with a schema that we know."""
-        connection = await connect(self._url, schema=self._schema)
-        try:
-            self._level, self._epoch = await check_server(connection)
-            await check_schema(connection, schema=self._schema, migrate=self._migrate)
-            await connection.rollback()
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
+        server = await serving(self._url, schema=self._schema, migrate=self._migrate)
+        self._level, self._epoch = server.level, server.epoch
+        return server
 
     def _leave_parent(self) -> None:
         if self._lines is not None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from cxguard.core.operation import Operation, changed
 from cxguard.stores.codec import encode_note
 from cxguard.stores.postgres.rows import (
     StoredRow,
     Values,
+    counts,
     insert_values,
     lease_values,
     sealed_values,
     stored_row,
     update_values,
 )
-from cxguard.stores.record import gateway_keys, unpaid_minor
+from cxguard.stores.record import gateway_keys
 
 Write = tuple[str, Values]  # a statement's name, and its values
 Counter = tuple[str, str, str, str]  # namespace, kind, first, second
@@ -30,7 +31,7 @@ class WorkingSet:
         numbers: as many as the batch can need.
     """
 
-    def __init__(self, *, now: float, numbers: Sequence[int]) -> None:
+    def __init__(self, *, now: float, numbers: Iterable[int]) -> None:
         self.now = now
         self._numbers = iter(numbers)
         self._rows: dict[str, StoredRow] = {}
@@ -40,6 +41,18 @@ class WorkingSet:
     def add(self, row: Values) -> StoredRow:
         """A row that was read and locked; one that is here already stays as it is."""
         return self._rows.setdefault(row[1], stored_row(row))
+
+    def add_known(self, operation: Operation) -> None:
+        """A record as we believe it to be."""
+        self._rows[operation.id] = StoredRow(operation, "", False, before=operation)
+
+    def holds(self, id: str) -> bool:
+        """Whether that record is among those that were read."""
+        return id in self._rows
+
+    def changed_rows(self) -> Iterator[StoredRow]:
+        """The rows that have to be written."""
+        return (row for _, row in sorted(self._rows.items()) if row.gone or row.operation is not row.before)
 
     def add_claim(self, claim: str, id: str) -> None:
         self._claims[claim] = self._claims_before[claim] = id
@@ -82,15 +95,15 @@ class WorkingSet:
         Args:
             slot: which of the counters' slots is ours.
         """
-        counts: defaultdict[Counter, int] = defaultdict(int)
+        tallies: defaultdict[Counter, int] = defaultdict(int)
         yield from self._claim_writes()
-        for _, row in sorted(self._rows.items()):
-            if row.gone or row.operation is not row.before:
-                yield from _row_writes(row)
-                _count(counts, row)
-        for (namespace, kind, first, second), by in sorted(counts.items()):
+        for row in self.changed_rows():
+            yield from _row_writes(row)
+            for each in counts(row.before, None if row.gone else row.operation):
+                tallies[row.operation.namespace, each["kind"], each["first"], each["second"]] += each["by"]
+        for place, by in sorted(tallies.items()):
             if by:
-                yield "add_tally", (namespace, kind, first, second, slot, by)
+                yield "add_tally", (*place, slot, by)
 
     def _claim_writes(self) -> Iterator[Write]:
         # a record's claims that were not asked for by name are known from the record itself
@@ -164,13 +177,3 @@ def _is_light(operation: Operation, before: Operation) -> bool:
         updated_at=before.updated_at,
     )
     return same == before
-
-
-def _count(counts: defaultdict[Counter, int], row: StoredRow) -> None:
-    """Move the record from one counter to another."""
-    for operation, by in ((row.before, -1), (None if row.gone else row.operation, 1)):
-        if operation is None:
-            continue
-        counts[operation.namespace, "operations", operation.state, operation.money] += by
-        if operation.currency is not None:
-            counts[operation.namespace, "unpaid", operation.currency, ""] += by * unpaid_minor(operation)

@@ -2,11 +2,16 @@
 
 Two round trips, however many jobs: the statements of each half travel together (libpq's pipeline mode). A job that is
 refused has changed nothing and is told alone. When another process inserted the same name meanwhile, or the server broke
-a deadlock, nothing was committed, and the whole batch is run again.
+a deadlock, nothing was committed, and the whole batch is run again. A value that the server cannot take (a NUL in a text,
+a number too large) fails only whoever brought it: the others run again, each alone.
+
+Everybody locks records in the order of their ids, and a claim belongs to the record that holds it: whoever moves or frees
+one has locked that record.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -17,25 +22,24 @@ from cxguard.clock import Clock
 from cxguard.core.operation import RECORD_VERSION
 from cxguard.errors import LeaseLost, StoreUnavailable
 from cxguard.stores.base import SessionBatch
-from cxguard.stores.postgres.jobs import Job, PruneJob, RecordJob, SessionJob, SwapJob, TakeJob
+from cxguard.stores.postgres.connection import Connection, Server
+from cxguard.stores.postgres.jobs import Job, LeaveJob, PruneJob, RecordJob, SessionJob, SwapJob
 from cxguard.stores.postgres.rows import Moved, StoredRow
-from cxguard.stores.postgres.statements import STATEMENTS
 from cxguard.stores.postgres.working_set import WorkingSet
 from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS
-from cxguard.stores.verbs import prune_row, take_rows
+from cxguard.stores.verbs import prune_row
 
 RUNS_MAX = 8  # of one batch: each time somebody else came first, and is done now
 PUT_OFF_SECONDS = 300.0  # a record that cannot be read is looked at again after this: it must not stand before others
-NUMBERS_PER_LEASE = 2
+NUMBERS_PER_ROW = 2
 NUMBERS_PER_CLAIM = 2
 
 _REFUSALS = (LeaseLost, StoreUnavailable, KeyError)
-_AGAIN = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure, Moved)
+AGAIN: tuple[type[Exception], ...] = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure, Moved)
+UNWRITABLE: tuple[type[Exception], ...] = (errors.DataError, UnicodeError, OverflowError)
 
-Connection = psycopg.AsyncConnection[Any]
 
-
-async def write_batch(connection: Connection, jobs: Sequence[Job], *, slot: int, clock: Clock | None) -> list[Any]:
+async def write_batch(server: Server, jobs: Sequence[Job], *, slot: int, clock: Clock | None) -> list[Any]:
     """Run *jobs* in one transaction; their answers, in order, an exception for each that was refused.
 
     Raises:
@@ -43,121 +47,124 @@ async def write_batch(connection: Connection, jobs: Sequence[Job], *, slot: int,
     """
     for _ in range(RUNS_MAX):
         try:
-            return await _write_once(connection, jobs, slot=slot, clock=clock)
-        except _AGAIN:
-            await connection.rollback()
+            return await _write_once(server, jobs, slot=slot, clock=clock)
+        except AGAIN:
+            await server.connection.rollback()
+        except UNWRITABLE as error:
+            await server.connection.rollback()
+            if len(jobs) == 1:
+                return [unwritable(error)]
+            return [(await write_batch(server, [job], slot=slot, clock=clock))[0] for job in jobs]
     raise StoreUnavailable("others changed the same records again and again: nothing was written; try again in a moment")
 
 
-async def _write_once(connection: Connection, jobs: Sequence[Job], *, slot: int, clock: Clock | None) -> list[Any]:
-    batch = _Batch(connection, jobs, clock=clock)
-    async with connection.pipeline():
+def unwritable(error: Exception) -> ValueError:
+    """What a caller hears whose record the server cannot take. The text names no value: it may be a shopper's."""
+    return ValueError(f"PostgreSQL cannot keep this ({type(error).__name__}): a text with a NUL or half a character, or a number too large")
+
+
+async def _write_once(server: Server, jobs: Sequence[Job], *, slot: int, clock: Clock | None) -> list[Any]:
+    batch = _Batch(server, jobs, clock=clock)
+    async with server.connection.pipeline():
         await batch.load()
         answers = batch.run()
         await batch.write(slot=slot)
-        await connection.commit()
+        await server.connection.execute("COMMIT")
     return answers
 
 
 class _Batch:
-    def __init__(self, connection: Connection, jobs: Sequence[Job], *, clock: Clock | None) -> None:
-        self._connection = connection
+    def __init__(self, server: Server, jobs: Sequence[Job], *, clock: Clock | None) -> None:
+        self._connection: Connection = server.connection
+        self._sql = server.sql
+        self._timeline = server.timeline
         self._jobs = jobs
         self._clock = clock
         self._table = WorkingSet(now=0.0, numbers=())
-        self._claims_asked: set[str] = set()
         self._found: dict[int, list[StoredRow]] = {}
         self._swapped: dict[int, bool] = {}
         self._sessions: dict[str, int] = {}
+        self._first_sessions: set[str] = set()
         self._known_batches: set[str] = set()
         self._accepted: list[SessionBatch] = []
-        self._put_off: dict[str, list[str]] = {}
+        self._put_off: list[str] = []
 
     async def load(self) -> None:
         """Ask for all at once, then read the answers."""
-        now = await self._connection.execute(STATEMENTS["now"])
-        numbers = await self._connection.execute(STATEMENTS["numbers"], (sum(map(_numbers, self._jobs)),))
+        await self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        await self._connection.execute(self._sql["settings"])
+        now = await self._connection.execute(self._sql["now"])
+        numbers = await self._connection.execute(self._sql["numbers"], (sum(map(_numbers, self._jobs)),))
         rows, claims = await self._ask_for_records()
-        found = {number: await self._ask_for(job) for number, job in enumerate(self._jobs) if isinstance(job, TakeJob | PruneJob)}
-        swaps = {number: await self._ask_to_swap(job) for number, job in enumerate(self._jobs) if isinstance(job, SwapJob)}
+        found = {number: await self._ask_for(job) for number, job in enumerate(self._jobs) if isinstance(job, PruneJob)}
+        swapping = [(job.key, number, job) for number, job in enumerate(self._jobs) if isinstance(job, SwapJob)]
+        swaps = {number: await self._ask_to_swap(job) for _, number, job in sorted(swapping, key=lambda each: each[:2])}
         sessions = await self._ask_for_sessions()
         self._table = WorkingSet(now=await self._now(now), numbers=[row[0] for row in await numbers.fetchall()])
-        for claim, id in await claims.fetchall() if claims is not None else ():
-            self._table.add_claim(claim, id)
         for row in await rows.fetchall() if rows is not None else ():
-            self._add(row)
+            self._table.add(row)
+        for claim, id in await claims.fetchall() if claims is not None else ():
+            if not self._table.holds(id):
+                raise Moved
+            self._table.add_claim(claim, id)
         for number, cursor in found.items():
-            self._found[number] = await self._rows([row[0] for row in await cursor.fetchall()])
+            self._found[number] = [self._table.add(row) for row in await cursor.fetchall()]
         self._swapped = {number: await cursor.fetchone() is not None for number, cursor in swaps.items()}
         if sessions is not None:
             self._sessions = dict(await sessions[0].fetchall())
             self._known_batches = {row[0] for row in await sessions[1].fetchall()}
-
-    def _add(self, row: tuple[Any, ...]) -> StoredRow:
-        """Each statement sees what was committed before it: a claim that only the later one saw would be taken unasked."""
-        added = self._table.add(row)
-        for claim in added.operation.claims:
-            if claim in self._claims_asked and self._table.claim_holder(claim) != added.operation.id:
-                raise Moved
-        return added
-
-    async def _rows(self, ids: list[str]) -> list[StoredRow]:
-        """By a statement of its own: the one that locked them saw them as they were before somebody else's last change."""
-        if not ids:
-            return []
-        cursor = await self._connection.execute(STATEMENTS["lock_ids"], {"ids": ids})
-        found = {row[1]: self._add(row) for row in await cursor.fetchall()}
-        return [found[id] for id in ids]
 
     def run(self) -> list[Any]:
         return [self._answer(number, job) for number, job in enumerate(self._jobs)]
 
     async def write(self, *, slot: int) -> None:
         for name, values in self._table.writes(slot=slot):
-            await self._connection.execute(STATEMENTS[name], values)
-        for name, ids in self._put_off.items():
-            await self._connection.execute(STATEMENTS[name], (self._table.now + PUT_OFF_SECONDS, ids))
-        for batch in self._accepted:
-            await self._write_sessions(batch)
+            await self._connection.execute(self._sql[name], values)
+        for job in self._jobs:
+            if isinstance(job, LeaveJob):
+                left = {"ids": list(job.tokens), "tokens": list(job.tokens.values()), "until": self._table.now + PUT_OFF_SECONDS}
+                await self._connection.execute(self._sql["leave"], left)
+        if self._put_off:
+            await self._connection.execute(self._sql["put_off_pruning"], (self._table.now + PUT_OFF_SECONDS, self._put_off))
+        await self._write_sessions()
 
     async def _now(self, cursor: psycopg.AsyncCursor[Any]) -> float:
         row = await cursor.fetchone()
         assert row is not None, "the server has a clock"
+        if row[1] != self._timeline:
+            raise errors.ConnectionException("the server behind this connection has changed")
         return self._clock.now() if self._clock is not None else float(row[0])
 
     async def _ask_for_records(self) -> tuple[psycopg.AsyncCursor[Any] | None, psycopg.AsyncCursor[Any] | None]:
         records = [job for job in self._jobs if isinstance(job, RecordJob)]
         ids = sorted({id for job in records for id in job.ids})
-        self._claims_asked = {claim for job in records for claim in job.claims}
-        claims = sorted(self._claims_asked)
+        claims = sorted({claim for job in records for claim in job.claims})
         if not records:
             return None, None
         if not claims:
-            return await self._connection.execute(STATEMENTS["lock_ids"], {"ids": ids}), None
-        held = await self._connection.execute(STATEMENTS["lock_claims"], (claims,))
-        return await self._connection.execute(STATEMENTS["lock"], {"ids": ids, "claims": claims}), held
+            return await self._connection.execute(self._sql["lock_ids"], {"ids": ids}), None
+        rows = await self._connection.execute(self._sql["lock"], {"ids": ids, "claims": claims})
+        return rows, await self._connection.execute(self._sql["held_claims"], (claims,))
 
-    async def _ask_for(self, job: TakeJob | PruneJob) -> psycopg.AsyncCursor[Any]:
+    async def _ask_for(self, job: PruneJob) -> psycopg.AsyncCursor[Any]:
         now = self._clock.now() if self._clock is not None else None
         # our own locks do not hide a row from another job of this batch: so many are asked for that each finds its own
-        limit = sum(each.limit for each in self._jobs if type(each) is type(job))
+        limit = sum(each.limit for each in self._jobs if isinstance(each, PruneJob))
         values = {"namespace": job.namespace, "version": RECORD_VERSION, "limit": limit, "now": now}
-        if isinstance(job, TakeJob):
-            return await self._connection.execute(_timed("take", now), {**values, "rules": list(job.rules)})
-        return await self._connection.execute(_timed("prunable", now), values)
+        return await self._connection.execute(self._sql["prunable"], values)
 
     async def _ask_to_swap(self, job: SwapJob) -> psycopg.AsyncCursor[Any]:
         if job.revision == 0:
-            return await self._connection.execute(STATEMENTS["first_swap"], (job.key, job.value))
-        return await self._connection.execute(STATEMENTS["swap"], (job.value, job.key, job.revision))
+            return await self._connection.execute(self._sql["first_swap"], (job.key, job.value))
+        return await self._connection.execute(self._sql["swap"], (job.value, job.key, job.revision))
 
     async def _ask_for_sessions(self) -> tuple[psycopg.AsyncCursor[Any], psycopg.AsyncCursor[Any]] | None:
         batches = [job.batch for job in self._jobs if isinstance(job, SessionJob)]
         if not batches:
             return None
         ids = sorted({row.id for batch in batches for row in batch.rows})
-        rows = await self._connection.execute(STATEMENTS["lock_sessions"], (ids,))
-        return rows, await self._connection.execute(STATEMENTS["known_batches"], ([batch.id for batch in batches],))
+        rows = await self._connection.execute(self._sql["lock_sessions"], (ids,))
+        return rows, await self._connection.execute(self._sql["known_batches"], ([batch.id for batch in batches],))
 
     def _answer(self, number: int, job: Job) -> Any:
         match job:
@@ -166,14 +173,13 @@ class _Batch:
                     return job.run(self._table)
                 except _REFUSALS as error:
                     return error
-            case TakeJob():
-                rows = self._readable(number, "put_off")[: job.limit]
-                return take_rows(self._table, rows, holder=job.holder, lease_seconds=job.lease_seconds)
             case PruneJob():
-                rows = self._readable(number, "put_off_pruning")[: job.limit]
+                rows = self._readable(number)[: job.limit]
                 for row in rows:
                     prune_row(self._table, row)
                 return len(rows) + self._unreadable(number)
+            case LeaveJob():
+                return None
             case SwapJob():
                 return self._swapped[number]
             case SessionJob():
@@ -181,12 +187,10 @@ class _Batch:
             case _:
                 assert_never(job)
 
-    def _readable(self, number: int, put_off: str) -> list[StoredRow]:
-        """The rows found, without those whose body a newer version wrote; and none that another job of the batch leased."""
+    def _readable(self, number: int) -> list[StoredRow]:
+        """The rows found, without those whose body a newer version wrote; and none that another job of the batch changed."""
         rows = self._found[number]
-        if self._unreadable(number):
-            ids = [row.operation.id for row in rows if row.operation.version > RECORD_VERSION]
-            self._put_off.setdefault(put_off, []).extend(ids)
+        self._put_off.extend(row.operation.id for row in rows if row.operation.version > RECORD_VERSION)
         return [row for row in rows if row.operation.version <= RECORD_VERSION and row.operation is row.before and not row.gone]
 
     def _unreadable(self, number: int) -> int:
@@ -196,37 +200,42 @@ class _Batch:
         """Whether every session still is as the recorder knew it; the next job of this batch finds it changed."""
         if any(self._sessions.get(row.id, 0) != row.revision for row in batch.rows):
             return False
+        self._first_sessions.update(row.id for row in batch.rows if row.revision == 0)
         self._sessions.update({row.id: row.revision + 1 for row in batch.rows})
         self._known_batches.add(batch.id)
         self._accepted.append(batch)
         return True
 
-    async def _write_sessions(self, batch: SessionBatch) -> None:
-        execute = self._connection.execute
-        for row in sorted(batch.rows, key=lambda row: row.id):
-            if row.revision == 0:
-                await execute(STATEMENTS["add_session"], (row.id, 1, row.body, row.updated_at))
+    async def _write_sessions(self) -> None:
+        """All that was accepted, each kind in the order of its names: other processes write the same counters."""
+        execute, sql = self._connection.execute, self._sql
+        rows = {row.id: row for batch in self._accepted for row in batch.rows}  # of two in one batch, the later one holds both
+        for id, row in sorted(rows.items()):
+            values = (row.revision + 1, row.body, row.updated_at)
+            if id in self._first_sessions:
+                await execute(sql["add_session"], (id, *values))
             else:
-                await execute(STATEMENTS["put_session"], (row.revision + 1, row.body, row.updated_at, row.id))
-        for name, amount in sorted(batch.counters.items()):
-            await execute(STATEMENTS["add_counter"], (name, amount))
-        await execute(STATEMENTS["forget_batches"], (self._table.now - BATCH_IDS_KEPT_SECONDS,))
-        await execute(STATEMENTS["remember_batch"], (batch.id, self._table.now))
+                await execute(sql["put_session"], (*values, id))
+        sums: defaultdict[str, float] = defaultdict(float)
+        for batch in self._accepted:
+            for name, amount in batch.counters.items():
+                sums[name] += amount
+        for name, total in sorted(sums.items()):
+            await execute(sql["add_counter"], (name, total))
+        if self._accepted:
+            await execute(sql["forget_batches"], (self._table.now - BATCH_IDS_KEPT_SECONDS,))
+        for batch in self._accepted:
+            await execute(sql["remember_batch"], (batch.id, self._table.now))
 
 
 def _numbers(job: Job) -> int:
     match job:
         case RecordJob():
             return job.numbers + NUMBERS_PER_CLAIM * len(job.claims)
-        case TakeJob() | PruneJob():
-            return NUMBERS_PER_LEASE * job.limit
-        case SwapJob() | SessionJob():
+        case PruneJob():
+            return NUMBERS_PER_ROW * job.limit
+        case LeaveJob() | SwapJob() | SessionJob():
             return 0
         case _:
             assert_never(job)
 
-
-def _timed(name: str, now: float | None) -> str:
-    """The statement on the server's own clock, unless a test brings one along."""
-    server = "extract(epoch FROM clock_timestamp())::float8"
-    return STATEMENTS[name] if now is not None else STATEMENTS[name].replace("%(now)s", server)

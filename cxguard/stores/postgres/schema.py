@@ -1,0 +1,86 @@
+"""The schema: which migrations it has, and how it gets the others."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from cxguard.errors import ConfigurationError
+from cxguard.stores.postgres.statements import MIGRATIONS
+
+Connection = psycopg.AsyncConnection[Any]
+
+SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+SCHEMA_NEWEST = max(number for number, _ in MIGRATIONS)
+_ADVISORY = 0x6378_6775_6172_6400  # "cxguard": one migration at a time
+
+
+async def check_schema(connection: Connection, *, schema: str, migrate: bool) -> None:
+    """Make the schema, or bring it up to date.
+
+    Raises:
+        ConfigurationError: it is out of date and may not be changed here, or a newer cxguard made it.
+    """
+    have = await schema_version(connection, schema=schema)
+    if have > SCHEMA_NEWEST:
+        raise ConfigurationError(
+            f"schema {schema!r} was made by a newer cxguard (its version is {have}, this one knows {SCHEMA_NEWEST}): update cxguard here"
+        )
+    if have == SCHEMA_NEWEST:
+        return
+    if not migrate:
+        raise ConfigurationError(f"schema {schema!r} is at version {have} of {SCHEMA_NEWEST}: run `cxguard migrate`, as a role that may")
+    await migrate_schema(connection, schema=schema)
+
+
+async def schema_version(connection: Connection, *, schema: str) -> int:
+    """How far the schema is; 0: there is none.
+
+    Raises:
+        ConfigurationError: it is there, and this role may not read it.
+    """
+    there = await connection.execute("SELECT to_regclass(%s)::text", (f"{schema}.migrations",))
+    if (await there.fetchone() or (None,))[0] is None:
+        return 0
+    try:
+        found = await connection.execute(sql.SQL("SELECT coalesce(max(number), 0) FROM {}").format(sql.Identifier(schema, "migrations")))
+        return int((await found.fetchone() or (0,))[0])
+    except errors.InsufficientPrivilege as error:
+        raise _refused(schema, error) from None
+
+
+async def migrate_schema(connection: Connection, *, schema: str) -> list[int]:
+    """Apply what is missing, all or nothing, one process at a time. Returns the numbers that were applied.
+
+    Raises:
+        ConfigurationError: the role may not create tables.
+    """
+    try:
+        async with connection.transaction():
+            return await _migrate(connection, schema=schema)
+    except errors.InsufficientPrivilege as error:
+        raise _refused(schema, error) from None
+
+
+async def _migrate(connection: Connection, *, schema: str) -> list[int]:
+    await connection.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(_ADVISORY))
+    await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    await connection.execute("SELECT set_config('search_path', %s, true), set_config('synchronous_commit', 'on', true)", (schema,))
+    await connection.execute("CREATE TABLE IF NOT EXISTS migrations (number int PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")
+    have = int((await (await connection.execute("SELECT coalesce(max(number), 0) FROM migrations")).fetchone() or (0,))[0])
+    missing = [(number, text) for number, text in MIGRATIONS if number > have]
+    for number, text in missing:
+        await connection.execute(text.encode())
+        await connection.execute("INSERT INTO migrations (number) VALUES (%s)", (number,))
+    return [number for number, _ in missing]
+
+
+def _refused(schema: str, error: errors.InsufficientPrivilege) -> ConfigurationError:
+    what = str(error).strip().partition("\n")[0][:200]
+    return ConfigurationError(
+        f"this role may not make or read the schema {schema!r} ({what}): run `cxguard migrate` once, as a role that may, "
+        "and grant this one what the README lists"
+    )
