@@ -243,14 +243,26 @@ async def twice(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def _same_work(there: Operation, written: Operation) -> bool:
-    """Whether *there* is what we wrote: only our own lost write can have left exactly this."""
-    return (there.state, there.generation, there.answer, there.sends, there.updated_at) == (
+    """Whether *there* is what we wrote: only our own lost write can have left exactly this.
+
+    The store stamps the time itself; our last line in the timeline has our name and our moment.
+    """
+    if _last(there) != _last(written):
+        return False
+    return (there.state, there.generation, there.answer, there.sends, there.steps) == (
         written.state,
         written.generation,
         written.answer,
         written.sends,
-        written.updated_at,
+        written.steps,
     )
+
+
+def _last(operation: Operation) -> tuple[float, str, str] | None:
+    if not operation.history:
+        return None
+    entry = operation.history[-1]
+    return entry.at, entry.event, entry.by
 
 
 def ended(operation: Operation) -> bool:

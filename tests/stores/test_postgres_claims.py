@@ -50,7 +50,7 @@ async def test_claim_that_appears_between_two_statements_is_not_taken(
         await psycopg.AsyncConnection.connect(server.url) as holding,
         await psycopg.AsyncConnection.connect(server.url, autocommit=True) as looking,
     ):
-        await holding.execute(f"SELECT 1 FROM {SCHEMA}.claims WHERE key = 'first' FOR UPDATE".encode())
+        await holding.execute(f"SELECT 1 FROM {SCHEMA}.operations WHERE id = '{ended.id}' FOR UPDATE".encode())
         wish = sample("late", claims=("first", "second"))
         opening = asyncio.ensure_future(
             ours.open(wish, holder="us", attempt="late", lease_seconds=LEASE_SECONDS, superseding=[seen(ended)])
