@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 from cxguard.clock import Clock
+from cxguard.core.currency import amount_fault
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Outcome
 from cxguard.engine.bridge import Bridge
@@ -62,10 +63,17 @@ class Library(ABC):
             purpose: what it does; part of its name, so that "pay order" and "refund order" never meet.
             key: names the thing that must happen once, an order number for instance.
             owner: whose it is.
+            amount_minor, currency: what `op.charge` may take, and nothing else; both or neither.
 
         Raises (on entering):
             OperationInFlight, OperationHeld, StoreUnavailable.
+
+        Raises:
+            ConfigurationError: no amount, or no currency.
         """
+        fault = amount_fault(amount_minor, currency, least=0) if amount_minor is not None or currency is not None else ""
+        if fault:
+            raise ConfigurationError(f"{fault}; nothing was opened")
         kept = self.purposes.setdefault(purpose, Purpose(purpose))  # known to the queue from now on: an unknown is resolved by itself
         return OperationScope(
             self, kept, key=key, owner=owner, amount_minor=amount_minor, currency=currency, deadline_seconds=deadline_seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +54,10 @@ class Till:
 
 
 @asynccontextmanager
-async def till(**options: Any) -> AsyncIterator[Till]:
-    gateway, clock = FakeGateway(**options), ManualClock()
+async def till(*, gateway: FakeGateway | None = None, guarded: Mapping[str, Any] | None = None, **options: Any) -> AsyncIterator[Till]:
+    """Args: guarded: options of the guard; the others are the gateway's."""
+    gateway, clock = gateway or FakeGateway(**options), ManualClock()
     store = MemoryStore(clock=clock)
-    async with Guard(store, shop=SHOP, gateways=[gateway], secret=SECRET, keys=KEYS, duties=False, clock=clock) as guard:
+    settings: dict[str, Any] = {"shop": SHOP, "secret": SECRET, "keys": KEYS, "duties": False, "clock": clock, **(guarded or {})}
+    async with Guard(store, gateways=[gateway], **settings) as guard:
         yield Till(guard, gateway, clock)

@@ -19,6 +19,17 @@ _CODES = {
 }
 DECIMALS = {code: places for places, codes in _CODES.items() for code in codes.split()}
 
+AMOUNT_MINOR_MAX = 10**15 - 1  # far above any basket, in any currency, and exact in JSON
+
+
+def amount_fault(amount_minor: object, currency: object, *, least: int = 1) -> str:
+    """What is wrong with an amount in a shop's own code; empty: nothing."""
+    if type(amount_minor) is not int or not least <= amount_minor <= AMOUNT_MINOR_MAX:
+        return f"{str(amount_minor)[:24]!r} is no amount: give a whole number of minor units, {least} to {AMOUNT_MINOR_MAX}"
+    if not isinstance(currency, str) or currency not in DECIMALS:
+        return f"{str(currency)[:8]!r} is no currency: give its code of ISO 4217 in capital letters, for instance EUR"
+    return ""
+
 
 def decimals(currency: str) -> int:
     """How many decimals the currency has: 2 for one that is not in the list."""

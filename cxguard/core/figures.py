@@ -59,6 +59,11 @@ def figures_of(sends: Sequence[Send], notes: Iterable[Note], key: str) -> Charge
     )
 
 
+def made_refunds(sends: Sequence[Send], notes: Iterable[Note], key: str) -> tuple[str, ...]:
+    """The gateway keys of refunds and voids of the charge under *key* that were made, oldest first."""
+    return tuple(each.name for each in by_key(sends, notes) if each.kind in GIVING_BACK and each.of == key and each.refunded is not None)
+
+
 def failed_refunds(sends: Sequence[Send], notes: Iterable[Note], key: str | None = None) -> frozenset[str]:
     """The gateway keys of refunds and voids (of the charge under *key*) that were told of as made, and then as failed."""
     return frozenset(each.name for each in by_key(sends, notes) if each.failed_minor and key in (None, each.of))

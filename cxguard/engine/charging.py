@@ -15,7 +15,7 @@ from cxguard.core.money import NO_ANSWER, Send, SendKind
 from cxguard.core.operation import Operation, changed, money_of, remember
 from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
-from cxguard.core.told import outcome_told
+from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.cold import seal_charge
 from cxguard.engine.engine import Engine
@@ -189,13 +189,7 @@ async def write_send(engine: Engine, work: Work, send: Send) -> None:
 
 async def _call(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str) -> Outcome:
     seconds = min(engine.timeouts.attempt_seconds, max(work.remaining(engine), LEAST_SECONDS))
-    try:
-        async with asyncio.timeout(seconds):
-            outcome = outcome_told(await gateway.charge(charge, key=key, timeout_seconds=seconds))
-    except TimeoutError:
-        return Unknown(why="no answer in time")
-    except Exception as error:  # noqa: BLE001 - an adapter that raises has told us nothing about the money
-        return Unknown(why=f"the gateway adapter raised {type(error).__name__}")
+    outcome = await bounded(lambda: gateway.charge(charge, key=key, timeout_seconds=seconds), seconds, doing="charging")
     return checked_amount(outcome, amount_minor=charge.amount_minor, currency=charge.currency)
 
 

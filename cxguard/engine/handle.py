@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
 from cxguard.core.consent import late_refusal
+from cxguard.core.currency import amount_fault
 from cxguard.core.money import Money, Send, SendKind
 from cxguard.core.operation import Operation, State, money_of, remember
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
@@ -203,8 +204,9 @@ class OperationHandle:
         return inside[1] if inside is not None and inside[0] is self else self._turn
 
     def _check_charge(self, charge: Charge, step: str) -> None:
-        if type(charge.amount_minor) is not int or charge.amount_minor < 1:
-            raise StepMismatch(f"a charge of {charge.amount_minor!r}: give a whole number of minor units, 1 or more")
+        fault = amount_fault(charge.amount_minor, charge.currency)
+        if fault:
+            raise StepMismatch(f"{fault}; nothing was sent")
         operation = self._work.operation
         accepted = (operation.amount_minor, operation.currency)
         asked = (charge.amount_minor, charge.currency)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import Charged, Outcome, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT
-from cxguard.core.told import outcome_told
+from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected
 from cxguard.engine.charging import LEAST_SECONDS, Work, checked_amount
 from cxguard.engine.engine import Engine
@@ -31,7 +30,7 @@ async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel
             if not free:
                 ticket.abandon()
                 return Unknown(why="gateway_busy")
-            outcome = await bounded(lambda: call(key, timeout_seconds=seconds), seconds)
+            outcome = await bounded(lambda: call(key, timeout_seconds=seconds), seconds, doing="asking")
         # "not found" is an answer: only silence speaks against the gateway
         ticket.settle(outcome, engine.clock.monotonic() - started)
     except BaseException:
@@ -43,18 +42,7 @@ async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel
 async def ask_shop(engine: Engine, work: Work, ask: Callable[[], Awaitable[Outcome]], *, key: str) -> Outcome:
     """Ask the rule's `resolve` hook what became of a charge that the shop's own code made."""
     seconds = max(min(engine.timeouts.attempt_seconds, work.remaining(engine)), LEAST_SECONDS)
-    return await keep_fact(engine, work, await bounded(ask, seconds), key=key, source="resolve")
-
-
-async def bounded(call: Callable[[], Awaitable[Outcome]], seconds: float) -> Outcome:
-    """The outcome of *call*; silence and exceptions are `Unknown`, because they tell nothing about the money."""
-    try:
-        async with asyncio.timeout(seconds):
-            return outcome_told(await call())
-    except TimeoutError:
-        return Unknown(why="no answer in time")
-    except Exception as error:  # noqa: BLE001 - an adapter or hook that raises has told us nothing
-        return Unknown(why=f"{type(error).__name__} while asking")
+    return await keep_fact(engine, work, await bounded(ask, seconds, doing="asking"), key=key, source="resolve")
 
 
 SILENCE_EVENT = "payment.look_unanswered"  # not a look: while a gateway is away, no order goes to a person for it

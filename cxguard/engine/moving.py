@@ -14,10 +14,10 @@ from cxguard.core.money import NO_ANSWER, Send, SendKind
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
+from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected
 from cxguard.engine.charging import GATEWAY_DOWN, LEAST_SECONDS, Work, answered, checked_amount, write_send
 from cxguard.engine.engine import Engine
-from cxguard.engine.looking import bounded
 from cxguard.errors import ConfigurationError, PaymentDeferred, PaymentRefused, StepMismatch
 from cxguard.gateways.base import Gateway
 
@@ -209,7 +209,9 @@ async def _call(engine: Engine, work: Work, gateway: Gateway, *, charged: Charge
     amount_minor, currency = send.amount_minor or 0, send.currency or ""
     call = gateway.capture if send.kind is SendKind.CAPTURE else gateway.refund
     outcome = await bounded(
-        lambda: call(charged.payment_id, key=send.key, amount_minor=amount_minor, currency=currency, timeout_seconds=seconds), seconds
+        lambda: call(charged.payment_id, key=send.key, amount_minor=amount_minor, currency=currency, timeout_seconds=seconds),
+        seconds,
+        doing=f"asking for a {send.kind}",
     )
     return _fitting(checked_amount(outcome, amount_minor=amount_minor, currency=currency), send.kind)
 

@@ -12,6 +12,7 @@ from cxguard.core.operation import Move, State, changed, money_of, move
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot
+from cxguard.engine.bounds import is_cancelled
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import KeptResult, StoredAnswer, replayable, result_bytes
 from cxguard.engine.ending import end_run
@@ -98,10 +99,17 @@ class Placing:
             _log.error("order.later_raised", reference=operation.reference, **where_raised(error))
             handle.deferral = Deferral(why="step_mismatch", hold=True)
             return Reading.FAILED, None
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            return self._failed(handle, error)  # of a task of the shop's own that it waited for
         except Exception as error:  # noqa: BLE001 - the shop's own function may raise anything; it is tried again
-            _log.warning("order.later_raised", reference=operation.reference, **where_raised(error))
-            handle.deferral = handle.deferral if handle.deferral.hold else Deferral(why="later_failed", outage=True)
-            return Reading.FAILED, None
+            return self._failed(handle, error)
+
+    def _failed(self, handle: OperationHandle, error: BaseException) -> tuple[Reading, None]:
+        _log.warning("order.later_raised", reference=handle.reference, **where_raised(error))
+        handle.deferral = handle.deferral if handle.deferral.hold else Deferral(why="later_failed", outage=True)
+        return Reading.FAILED, None
 
     def _kept(self, handle: OperationHandle, result: Any) -> tuple[Reading, StoredAnswer | None]:
         """What `later` returned. Placed is placed: one whose result cannot be kept is looked at, and not run again."""

@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from cxguard.core.figures import made_refunds
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, NotCharged, Refunded
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Refunded
 from cxguard.core.reconcile import Break, BreakKind, Entry, compare, missing, more_went_back, twice_under_one_key
+from cxguard.engine.bounds import bounded
 from cxguard.engine.engine import Engine
-from cxguard.engine.looking import bounded
 from cxguard.engine.noting import note_outcome
 from cxguard.gateways.base import Gateway, ListsPayments
 from cxguard.stores.base import PAGE_MAX, Query
@@ -101,10 +102,8 @@ async def _record_of(engine: Engine, entry: Entry) -> Operation | None:
 
 async def _ask_about_refunds(engine: Engine, gateway: Gateway, operation: Operation, entry: Entry) -> None:
     """Less went back than we were told: a bank may return a refund days later. The gateway says of each what became of it."""
-    seconds = engine.timeouts.find_seconds
-    keys = {send.key for send in operation.sends if send.of == entry.gateway_key and isinstance(send.outcome, Refunded)}
-    for key in sorted(keys):
-        outcome = await bounded(functools.partial(gateway.find, key, timeout_seconds=seconds), seconds)
+    for key in made_refunds(operation.sends, operation.notes, entry.gateway_key):
+        outcome = await _found(engine, gateway, key)
         if isinstance(outcome, NotCharged):
             await note_outcome(engine, outcome, event_id=f"list:{key}:failed", gateway_key=key, source=SOURCE)
 
@@ -127,8 +126,12 @@ async def _look_for_missing(engine: Engine, gateway: Gateway, seen: Reconciled, 
 
 async def _is_there(engine: Engine, gateway: Gateway, key: str) -> bool:
     """Whether the gateway has it all the same: sent in the window and made a moment after it, or under the same key on another day."""
+    return isinstance(await _found(engine, gateway, key), Charged | Refunded)
+
+
+async def _found(engine: Engine, gateway: Gateway, key: str) -> Outcome:
     seconds = engine.timeouts.find_seconds
-    return isinstance(await bounded(functools.partial(gateway.find, key, timeout_seconds=seconds), seconds), Charged | Refunded)
+    return await bounded(functools.partial(gateway.find, key, timeout_seconds=seconds), seconds, doing="asking")
 
 
 async def _record(engine: Engine, seen: Reconciled, found: Break, operation: Operation | None) -> None:

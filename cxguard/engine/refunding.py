@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from cxguard.core.money import Send, SendKind
 from cxguard.core.operation import remember
-from cxguard.core.outcomes import Charged, Refunded
+from cxguard.core.outcomes import Charged, NotCharged, Refunded
 from cxguard.core.resolve import LOOK_EVENT, Refund
-from cxguard.engine.charging import Work
+from cxguard.engine.charging import NOT_SENT, Work
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
+from cxguard.engine.looking import SILENCE_EVENT
 from cxguard.engine.moving import send_move
 from cxguard.gateways.base import Gateway
 
@@ -40,4 +41,5 @@ async def send_again(engine: Engine, work: Work, line: Send, *, gateway: Gateway
     """One try of a refund, void or capture by the queue. What did not work is remembered, so that tries come to an end."""
     outcome = await send_move(engine, work, line, gateway=gateway, why=why, queued=True)
     if not isinstance(outcome, Charged | Refunded):
-        work.operation = remember(work.operation, engine.operations.entry(LOOK_EVENT, why=f"{line.kind}_not_done"))
+        event = SILENCE_EVENT if isinstance(outcome, NotCharged) and outcome.why in NOT_SENT else LOOK_EVENT  # nobody was asked
+        work.operation = remember(work.operation, engine.operations.entry(event, why=f"{line.kind}_not_done"))

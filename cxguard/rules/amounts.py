@@ -10,11 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cxguard.core.currency import DECIMALS
+from cxguard.core.currency import AMOUNT_MINOR_MAX, DECIMALS
 from cxguard.errors import BadAmount
 from cxguard.rules.sources import AnySource, Arrival, InThread, Source, read_now, resolve_source
-
-AMOUNT_MINOR_MAX = 10**15 - 1  # far above any basket, in any currency, and exact in JSON
 
 _WHOLE = re.compile(r"[0-9]{1,16}")
 _MAJOR = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,8}))?")

@@ -1,0 +1,122 @@
+"""Adapters, hooks and callers at their worst: what they do ends in an outcome or a refusal, and stops nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tillworld import TAKE, till
+
+from cxguard.core.breaker import BreakerPolicy
+from cxguard.core.money import MoneyState, Note, NoteKind
+from cxguard.core.operation import State
+from cxguard.core.outcomes import NotCharged, Outcome
+from cxguard.engine.library import Purpose
+from cxguard.errors import ConfigurationError, PaymentDeferred, StepMismatch
+from cxguard.gateways.base import Charge
+from cxguard.testing.fake_gateway import Does, FakeGateway
+
+pytestmark = pytest.mark.asyncio
+
+
+class Cancels(FakeGateway):
+    """An adapter that waits for a task which somebody cancels: the error comes out of it, and is not meant for us."""
+
+    async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
+        await super().charge(charge, key=key, timeout_seconds=timeout_seconds)
+        raise asyncio.CancelledError
+
+    async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
+        if self.count("find") == 0:
+            await super().find(key, timeout_seconds=timeout_seconds)
+            raise asyncio.CancelledError
+        return await super().find(key, timeout_seconds=timeout_seconds)
+
+
+async def test_a_cancellation_inside_an_adapter_is_silence() -> None:
+    """The charge is unknown, and is found out: the shop's own task has not been cancelled."""
+    async with till(gateway=Cancels()) as shop:
+        with pytest.raises(PaymentDeferred, match="charge_unknown"):
+            await shop.run(lambda op: op.charge(TAKE))
+        await shop.settle()
+        assert (await shop.money()).state is MoneyState.CHARGED
+
+
+async def test_a_cancellation_inside_later_is_a_failure_of_later() -> None:
+    """The order is tried again, and the queue goes on with it and with all others."""
+    tries = []
+
+    async def later(op: Any) -> str:
+        tries.append(op.reference)
+        if len(tries) == 1:
+            raise asyncio.CancelledError
+        payment = await op.charge(TAKE)
+        return str(payment.payment_id)
+
+    async with till(guarded={"purposes": [Purpose("order", later=later)]}) as shop:
+
+        async def die(op: Any) -> None:
+            await op.charge(TAKE)
+            raise RuntimeError("the shop fails here")
+
+        with pytest.raises(RuntimeError):
+            await shop.run(die)
+        for _ in range(3):
+            await shop.settle()
+        assert ((await shop.record()).state, len(tries)) == (State.FINISHED, 2)
+
+
+async def test_a_worker_that_is_cancelled_still_is() -> None:
+    """What is meant for us is not swallowed."""
+    async with till(gateway=FakeGateway(Does.UNKNOWN, Does.HANG)) as shop:
+        with pytest.raises(PaymentDeferred):
+            await shop.run(lambda op: op.charge(TAKE))
+        shop.clock.advance(60.0)
+        waiting = asyncio.create_task(shop.guard.queue().run_once())
+        await shop.gateway.until_hanging()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_a_long_outage_of_refunds_sends_no_order_to_a_person() -> None:
+    """The gateway was never asked: when it is back, the cancelled order's money goes back by itself."""
+    policy = BreakerPolicy(consecutive_failures=1, open_seconds=7_200.0, open_seconds_max=7_200.0)
+    async with till(guarded={"breakers": policy}) as shop:
+        await shop.paid(TAKE)
+        record = await shop.record()
+        wish = Note("wish", NoteKind.CANCEL, record.answered_at or 0.0, generation=record.generation)
+        shop.gateway.will_say("refund", [NotCharged("not sent", retryable=True)])
+        await shop.guard.engine.operations.note(record.id, wish)
+        for _ in range(20):
+            await shop.settle()
+        assert ((await shop.money()).state, shop.gateway.count("refund")) == (MoneyState.REFUNDED, 2)
+
+
+@pytest.mark.parametrize("amount_minor", [0, -1, 5.0, True, float("nan"), 10**15, "5", None])
+async def test_a_charge_of_no_amount_is_not_sent(amount_minor: Any) -> None:
+    """A slip in the shop's code is refused with what to write."""
+    async with till() as shop:
+        with pytest.raises(StepMismatch, match="whole number of minor units"):
+            await shop.run(lambda op: op.charge(Charge(amount_minor, "EUR", source="tok_ok")))
+        assert shop.gateway.calls == []
+
+
+@pytest.mark.parametrize("currency", ["eur", "EURO", "", None, "ZZZ", 5])
+async def test_a_charge_in_no_currency_is_not_sent(currency: Any) -> None:
+    """Told by the gateway in its own way of writing, it would stay unknown for ever."""
+    async with till() as shop:
+        with pytest.raises(StepMismatch, match="ISO 4217"):
+            await shop.run(lambda op: op.charge(Charge(5000, currency, source="tok_ok")))
+        assert shop.gateway.calls == []
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "currency"), [(49.99, "EUR"), (-1, "EUR"), (True, "EUR"), ("5", "EUR"), (500, "eur"), (500, None), (None, "EUR")]
+)
+async def test_an_operation_of_no_amount_is_not_opened(amount_minor: Any, currency: Any) -> None:
+    """Else each charge would be refused as another one than accepted, or the store would have to say why."""
+    async with till() as shop:
+        with pytest.raises(ConfigurationError, match="nothing was opened"):
+            shop.guard.operation(purpose="order", key="o1", owner="ann", amount_minor=amount_minor, currency=currency)
