@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded, Unknown
-from cxguard.gateways.base import Charge
+from cxguard.gateways.base import Charge, ListedPayment
 from cxguard.stores.memory import MemoryStore
 
 AMOUNT = 5000
@@ -44,7 +45,8 @@ class Books:
     keyed: bool
     calm: bool = False
     lines: list[Line] = field(default_factory=list)
-    moved: dict[str, tuple[str, int]] = field(default_factory=dict)
+    moved: dict[str, tuple[str, int, Line]] = field(default_factory=dict)
+    returned: set[str] = field(default_factory=set)  # keys of refunds that the bank sent back
     late: list[tuple[str, Charge]] = field(default_factory=list)
 
     def of(self, key: str) -> Line | None:
@@ -64,6 +66,18 @@ class Books:
         if self.late:
             self.enter(*self.late.pop(self.dice.randrange(len(self.late))))
             HAPPENED["landed late"] += 1
+
+    def give_back_fails(self) -> str | None:
+        """The bank returns a refund. Its key, or None: there is none to return."""
+        paid = [key for key, (kind, _, line) in self.moved.items() if kind == "refund" and line.captured and key not in self.returned]
+        if not paid:
+            return None
+        key = self.dice.choice(paid)
+        _, amount_minor, line = self.moved[key]
+        line.refunded -= amount_minor
+        self.returned.add(key)
+        HAPPENED["returned"] += 1
+        return key
 
     def fate(self) -> str:
         if self.calm or self.dice.random() > OFTEN:
@@ -107,8 +121,21 @@ class Adapter:
         await self._process.alive()
         if self._books.fate() != "well":
             return Unknown("could not ask")
+        if key in self._books.moved:
+            return self._moved(key)
         line = self._books.of(key)
         return Unknown("not_found") if line is None else told(line)
+
+    def _moved(self, key: str) -> Outcome:
+        kind, amount_minor, _ = self._books.moved[key]
+        if key in self._books.returned:
+            return NotCharged("refund failed")
+        return Charged(amount_minor, "EUR") if kind == "capture" else Refunded(amount_minor, "EUR")
+
+    async def list_payments(self, *, since: float, until: float) -> AsyncIterator[ListedPayment]:
+        await self._process.alive()
+        for line in tuple(self._books.lines):
+            yield ListedPayment(line.id, line.key, "", told(line), line.refunded, since)
 
     async def cancel(self, key: str, *, timeout_seconds: float) -> Outcome:
         return await self.find(key, timeout_seconds=timeout_seconds)
@@ -128,14 +155,16 @@ class Adapter:
             return Unknown("no answer in time")
         line = next(each for each in books.lines if each.id == payment_id)
         if not (books.keyed and key in books.moved):
+            released = not line.captured and line.refunded  # nothing is left to be taken
             room = AMOUNT - line.captured if kind == "capture" else (line.captured or AMOUNT) - line.refunded
+            room = 0 if kind == "capture" and released else room
             if amount_minor > room:
                 return NotCharged("not available")
             if kind == "capture":
                 line.captured += amount_minor
             else:
                 line.refunded += amount_minor
-            books.moved[key] = (kind, amount_minor)
+            books.moved[key] = (kind, amount_minor, line)
         if fate in ("unheard", "raises"):
             return Unknown("no answer in time")
         return Charged(amount_minor, "EUR", payment_id) if kind == "capture" else Refunded(amount_minor, "EUR")

@@ -11,15 +11,16 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from payment_books import AMOUNT, FATES, HAPPENED, Adapter, Books, Line, Process, ProcessStore, told
+from payment_books import AMOUNT, FATES, HAPPENED, OFTEN, Adapter, Books, Line, Process, ProcessStore, told
 from shopworld import KEYS, SECRET, SHOP
 
 from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import Operation, State, WaitingFor
-from cxguard.core.outcomes import Charged
+from cxguard.core.operation import Operation, State, WaitingFor, money_of
+from cxguard.core.outcomes import Charged, NotCharged
 from cxguard.engine.engine import Timeouts
 from cxguard.engine.library import Purpose
+from cxguard.engine.reconciling import reconcile
 from cxguard.errors import CxguardError, PaymentDeclined
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
@@ -29,8 +30,10 @@ from cxguard.testing import ManualClock
 
 STEPS = (8, 20)
 REST_ROUNDS_MAX = 80
-RARELY = 0.15
+RARELY = 0.25
+PARCEL = 2000
 MUST_HAPPEN = (*FATES, "landed late", "crash", "webhook", "refunded", "second gateway", "paid", "declined", "held", "finished")
+MUST_HAPPEN += ("returned", "parcel", "released", "break")
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Run:
         self.orders = [f"o{n}" for n in range(self.dice.randint(1, 2))]
         self.cards = {order: self.dice.choice(["tok_good", "tok_good", "tok_good", "tok_bad"]) for order in self.orders}
         self.reserved = {order: self.dice.random() < RARELY for order in self.orders}
+        self.parcels = {order: self.dice.random() < OFTEN for order in self.orders}
         self.refunds: dict[str, int] = {}
         self.said: list[Said] = []
         self.events = 0
@@ -68,7 +72,7 @@ class Run:
         """Run the story, let everything come to rest, and judge. Returns what is wrong."""
         process, guard = await self._program()
         for _ in range(self.dice.randint(*STEPS)):
-            act = self.dice.choice(["pay", "pay", "work", "webhook", "land", "refund", "time", "crash"])
+            act = self.dice.choice(["pay", "pay", "work", "webhook", "land", "refund", "move", "returned", "look", "time", "crash"])
             self.trail.append(act)
             if act == "crash":
                 await self._crash(process, guard)
@@ -107,7 +111,9 @@ class Run:
 
     async def _work_of(self, op: Any, order: str) -> str:
         payment: Charged = await op.charge(self._charge(order))
-        if self.reserved[order]:
+        if self.reserved[order] and self.parcels[order]:
+            await op.capture(PARCEL, step="first parcel")
+        elif self.reserved[order]:
             await op.capture()
         return payment.payment_id
 
@@ -162,9 +168,42 @@ class Run:
         except CxguardError:
             return
 
+    async def _move(self, guard: Guard) -> None:
+        """Days later: the second parcel, or the rest is let go, or a spoon was missing."""
+        order = self.dice.choice(self.orders)
+        record = await self._record(order)
+        if record is None or record.state is not State.FINISHED or record.money is not MoneyState.CHARGED or not self.reserved[order]:
+            return
+        try:
+            async with guard.resume(reference=record.reference) as op:
+                match self.dice.choice(["parcel", "released", "spoon"]):
+                    case "parcel":
+                        await op.capture(step="second parcel")
+                        HAPPENED["parcel"] += 1
+                    case "released":
+                        await op.void()
+                        HAPPENED["released"] += 1
+                    case _:
+                        await op.refund(500, step="a spoon")
+        except CxguardError:
+            return
+
+    async def _returned(self, guard: Guard) -> None:
+        """The bank sends a refund back; the webhook comes, or only the books know."""
+        key = self.dice.choice(self.books).give_back_fails()
+        if key is not None and self.dice.random() < 0.5:
+            await guard.note(NotCharged("refund failed"), event_id=f"evt_returned_{key}", gateway_key=key)
+
+    async def _look(self, guard: Guard) -> None:
+        """The books of one gateway against the store."""
+        gateway: Any = self.dice.choice([*guard.gateways.values()])
+        now = self.clock.now()
+        seen = await reconcile(guard.engine, gateway, since=now - 86_400.0, until=now)
+        HAPPENED["break"] += len(seen.breaks)
+
     async def _crash(self, process: Process, guard: Guard) -> None:
         """The program dies in the middle of something, at whichever of its waits."""
-        doing = self.dice.choice([self._pay, self._work, self._refund])
+        doing = self.dice.choice([self._pay, self._work, self._refund, self._move, self._look])
         task = asyncio.create_task(doing(guard))
         self.tasks.append(task)
         for _ in range(self.dice.randint(0, 60)):
@@ -180,6 +219,12 @@ class Run:
             books.calm = True
             while books.late:
                 books.land()
+        await self._work_off(guard)
+        for gateway in guard.gateways.values():
+            await reconcile(guard.engine, gateway, since=self.clock.now() - 86_400.0, until=self.clock.now())
+        await self._work_off(guard)
+
+    async def _work_off(self, guard: Guard) -> None:
         for _ in range(REST_ROUNDS_MAX):
             self.clock.advance(400.0)
             await guard.queue().run_once()
@@ -209,9 +254,11 @@ class Run:
         for order in self.orders:
             lines = self._of(order)
             standing = [line for line in lines if line.stands]
-            if len(standing) > 1:
+            returned = any(line.key in self._returned_lines() for line in lines)
+            if len(standing) > 1 and not returned:
                 wrong.append(f"{order} has {len(standing)} standing charges: {[line.key[-6:] for line in standing]}")
-            if not self.reserved[order] and any(line.refunded not in (0, self.refunds.get(order, 0), AMOUNT) for line in lines):
+            asked = (0, self.refunds.get(order, 0), AMOUNT)
+            if not self.reserved[order] and not returned and any(line.refunded not in asked for line in lines):
                 wrong.append(f"{order}: refunded {[line.refunded for line in lines]}, asked for {self.refunds.get(order, 0)}")
             if any(line.captured > AMOUNT for line in lines):
                 wrong.append(f"{order}: more was captured than reserved")
@@ -221,6 +268,9 @@ class Run:
             HAPPENED[record.state if record is not None else "released"] += 1
             wrong += await self._ownerless(order, standing)
         return wrong
+
+    def _returned_lines(self) -> set[str]:
+        return {books.moved[key][2].key for books in self.books for key in books.returned}
 
     async def _ownerless(self, order: str, standing: list[Line]) -> list[str]:
         record = await self._record(order)
@@ -236,7 +286,15 @@ class Run:
             return [f"{order}: a charge stands, and its record says {record.money}"]
         if not standing and record.money is MoneyState.CHARGED:
             return [f"{order}: nothing stands, and its record says charged"]
-        return []
+        return self._figures(order, record, standing) if self.keyed else []
+
+    def _figures(self, order: str, record: Operation, standing: list[Line]) -> list[str]:
+        """Of one charge that stands: what was taken and what went back."""
+        money = money_of(record)
+        if len(self._of(order)) != 1 or not standing or money.capture_pending or money.refund_pending:
+            return []
+        theirs, ours = (standing[0].captured, standing[0].refunded), (money.captured_minor, money.refunded_minor)
+        return [f"{order}: the books say {theirs} taken and back, the record {ours}"] if theirs != ours else []
 
 
 def _true(said: Said) -> bool:
