@@ -51,6 +51,7 @@ EVENTS: Mapping[str, EventKind] = {
         "a kept order costs less now, and that is what will be charged", "accepted_minor", "amount_minor", "currency"
     ),
     "order.placed": _kind("a kept order was placed and paid", "amount_minor", "currency", "attempts", "waited_seconds"),
+    "order.resumed": _kind("its shopper goes on with an order that waited for them", "why", "generation"),
     "order.cancelled": _kind("an order ended without a charge", "why", "by", "told", "attempts"),
     "order.held": _kind("an order waits for a person, the shopper or proof", "why", "waiting_for", "money", "attempts"),
     "order.requeued": _kind("somebody put a held order back into the queue", "by", "why", "due_at"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from cxguard.asgi.bodies import ClientGone, Replayed, read_body
 from cxguard.asgi.capture import Capture, Phase, send_answer
-from cxguard.asgi.identify import Identity, identify, submission_of, telling_of
+from cxguard.asgi.identify import Identity, identify, resumed_by, submission_of, telling_of
 from cxguard.asgi.telling import FINISHED_IN_SCOPE, Teller
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.core.answer import Situation, Telling
@@ -110,7 +110,11 @@ class Exchange:
 
     async def _enter(self, identity: Identity) -> None:
         try:
-            submission = submission_of(self._guard, identity)
+            resumed = await resumed_by(self._guard, identity)
+            if identity.resume_token and resumed is None:  # over, or not ours: nothing is opened in its place
+                await self._say(self._teller.situation(Situation.NO_SUCH_ORDER, identity.telling, identity.snapshot))
+                return
+            submission = submission_of(self._guard, identity, resumed=resumed)
             begun = await begin_or_wait(self._guard.engine, submission, wait_seconds=identity.rule.wait_seconds)
         except StoreError as error:
             self._guard.emit("store.unavailable", verb="open", why=str(error)[:200])
@@ -271,7 +275,7 @@ class _Running:
         """Our own answer in the place of the handler's."""
         identity, url = self._identity, self._handle.deferral.resume_url or None
         say, operation = told.conclusion.say, told.operation
-        return self._exchange._teller.concluded(say, operation, identity.telling, identity.snapshot, resume_url=url)
+        return self._exchange._teller.concluded(say, operation, identity.telling, identity.snapshot, at_bank=url)
 
     async def _not_written(self, error: Exception, reading: Reading, answer: HandlerAnswer | None) -> None:
         """The end could not be written. What we know of the money becomes a note; what we say stays within what we know."""

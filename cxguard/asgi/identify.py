@@ -21,11 +21,33 @@ from cxguard.engine.ending import Tenor
 from cxguard.engine.engine import Engine
 from cxguard.engine.entering import Submission, shop_line
 from cxguard.engine.operations import Terms
+from cxguard.engine.resume_links import read_resume_token
 from cxguard.guard import Guard
-from cxguard.rules import Arrival, Asked, Rule, read_asked
+from cxguard.rules import Arrival, Asked, Rule, read_asked, resolve_source
 
 CONFIRM_HEADER = "cxguard-confirm-duplicate"
 CONFIRM_FIELD = "cxguard_confirm_duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The order that a shopper goes on with, by a link that was made for one *generation* of it."""
+
+    operation: Operation
+    generation: int
+
+
+async def resumed_by(guard: Guard, identity: Identity) -> Resumed | None:
+    """The order that the request's token names; None: none is named, or none that is there. See `Identity.resume_token`.
+
+    Raises:
+        StoreUnavailable: it is not known.
+    """
+    named = read_resume_token(guard.engine, identity.resume_token) if identity.resume_token else None
+    operation = await guard.store.get(named[0]) if named is not None else None
+    if named is None or operation is None or (operation.namespace, operation.rule) != (guard.namespace, identity.rule.name):
+        return None
+    return Resumed(operation, named[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +59,7 @@ class Identity:
     asked: Asked
     telling: Telling
     confirmed: str | None = None
+    resume_token: str | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -60,7 +83,9 @@ async def identify(rule: Rule, arrival: Arrival) -> Identity | None:
     asked = await read_asked(rule, arrival)
     if asked is None:
         return None
-    return Identity(rule, arrival, asked, telling_of(rule, arrival.snapshot), _confirmed(arrival.snapshot))
+    resumes = await resolve_source(rule.resume_token, arrival) if rule.resume_token is not None else None
+    telling, confirmed = telling_of(rule, arrival.snapshot), _confirmed(arrival.snapshot)
+    return Identity(rule, arrival, asked, telling, confirmed, resumes.value if resumes is not None and resumes.value else None)
 
 
 def _confirmed(snapshot: Snapshot) -> str | None:
@@ -71,11 +96,15 @@ def _confirmed(snapshot: Snapshot) -> str | None:
     return names.normalise_reference(told) if told else None
 
 
-def submission_of(guard: Guard, identity: Identity) -> Submission:
-    """Everything that entering needs."""
+def submission_of(guard: Guard, identity: Identity, *, resumed: Resumed | None = None) -> Submission:
+    """Everything that entering needs.
+
+    Args:
+        resumed: the order that the shopper goes on with; None: an order of its own.
+    """
     engine, rule = guard.engine, identity.rule
     key = identity.asked.key.value or secrets.token_hex(16)  # a purchase without a key is found again by its claim
-    fresh = _record(guard, engine, identity, key)
+    fresh = _record(guard, engine, identity, key, of=resumed.operation if resumed else None)
     why_not = _why_not_keep(identity)
 
     def submit_of(there: Operation) -> Submit:
@@ -88,6 +117,7 @@ def submission_of(guard: Guard, identity: Identity) -> Submission:
             confirmed=identity.confirmed,
             basket=fresh.basket,
             may_keep=not why_not,
+            resumes=resumed.generation if resumed else None,
         )
 
     return Submission(
@@ -141,11 +171,11 @@ def _holds_nothing_forbidden(rule: Rule, snapshot: Snapshot) -> bool:
     return rule.later is not None and carries_card(snapshot) is None
 
 
-def _record(guard: Guard, engine: Engine, identity: Identity, key: str) -> Operation:
-    """The record that this request would open under *key*, its contents sealed for it."""
+def _record(guard: Guard, engine: Engine, identity: Identity, key: str, *, of: Operation | None = None) -> Operation:
+    """The record that this request would open under *key* (or in the name of the order *of*), its contents sealed for it."""
     rule, asked, snapshot, now = identity.rule, identity.asked, identity.snapshot, guard.clock.now()
-    owner = guard.owner_name(asked.owner)
-    id = names.operation_id(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner, key=key)
+    owner = of.owner if of else guard.owner_name(asked.owner)
+    id = of.id if of else names.operation_id(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner, key=key)
     keepable = _holds_nothing_forbidden(rule, snapshot)
     record = Operation(
         id=id,
@@ -157,7 +187,7 @@ def _record(guard: Guard, engine: Engine, identity: Identity, key: str) -> Opera
         state=State.RUNNING,
         created_at=now,
         updated_at=now,
-        claims=_claims(guard, identity, owner),
+        claims=_claims(guard, identity, owner) if of is None else (),
         basket=_basket(guard, identity, owner),
         client_key=asked.key.chosen_by_client,
         charged_by=rule.charged_by,

@@ -34,6 +34,7 @@ CAUSES: Mapping[Situation, Cause | None] = {
     Situation.PAID_UNFINISHED: _O,
     Situation.RESERVED_UNFINISHED: _O,
     Situation.NEEDS_SHOPPER: None,  # a step of paying, not an error
+    Situation.SHOPPER_ASKED: None,  # a question
     Situation.KEPT: _O,
     Situation.REPLACED: None,
     Situation.SPOOLED: _O,

@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 
 from cxguard.asgi.bodies import ClientGone, read_body
 from cxguard.asgi.capture import send_answer
-from cxguard.asgi.telling import STATUS_PURPOSE, accept_language, as_answer, next_update_at
+from cxguard.asgi.telling import STATUS_PURPOSE, accept_language, as_answer, bank_url, next_update_at
 from cxguard.asgi.types import Receive, Scope, Send
 from cxguard.core.answer import CANCELLABLE, Medium, Situation, Telling, answer_for, situation_of_operation
 from cxguard.core.cards import redact
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, money_of
-from cxguard.core.outcomes import NeedsShopper
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot, Wants, full_path
 from cxguard.engine.cold import open_answer
+from cxguard.engine.resume_links import resume_url
 from cxguard.errors import BadRequest, OwnerMissing, SealError, StoreError
 from cxguard.guard import Guard
 from cxguard.logs import get_logger, where_raised
@@ -113,11 +113,12 @@ class StatusPages:
         return operation if operation is not None and operation.namespace == self._guard.namespace else None
 
     async def _page(self, scope: Scope, snapshot: Snapshot, operation: Operation, here: str) -> Rendered:
-        asked = snapshot.query.split("&")
+        asked, at_bank = snapshot.query.split("&"), bank_url(operation)
         extras = Extras(
             at_work=await self._at_work(operation),
             next_update_at=next_update_at(operation),
-            resume_url=_resume_url(operation),
+            resume_url=at_bank or resume_url(self._guard.engine, self._guard.matcher.by_name(operation.rule), operation),
+            at_bank=at_bank is not None,
             order_url=await self._order_url(scope, snapshot, operation, here),
             again="again" in asked,
             saying="say" in asked,
@@ -208,12 +209,6 @@ class StatusPages:
 
 def _medium(snapshot: Snapshot) -> Medium:
     return Medium.HTML if snapshot.wants() is Wants.HTML else Medium.JSON
-
-
-def _resume_url(operation: Operation) -> str | None:
-    told = [send.outcome for send in operation.sends] + [note.outcome for note in operation.notes]
-    waiting = [outcome for outcome in told if isinstance(outcome, NeedsShopper)]
-    return waiting[-1].resume_url or None if waiting else None
 
 
 def _local(location: str | None) -> str | None:

@@ -15,17 +15,19 @@ from cxguard.core.answer import (
     money_told,
     situation_of_operation,
 )
+from cxguard.core.asks import asked_words
 from cxguard.core.cards import carries_card
 from cxguard.core.conclude import Say
 from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, money_of
-from cxguard.core.outcomes import Declined
+from cxguard.core.outcomes import Declined, NeedsShopper
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.refusal import answer_for_refusal
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import open_answer
 from cxguard.engine.entering import Begun
+from cxguard.engine.resume_links import resume_url
 from cxguard.errors import BadRequest, HiddenMutation, SealError
 from cxguard.guard import Guard
 from cxguard.render.html import Confirm, confirm_form
@@ -83,7 +85,7 @@ class Teller:
                 return self.record(operation, telling, snapshot)
 
     def concluded(
-        self, say: Say, operation: Operation, telling: Telling, snapshot: Snapshot, *, resume_url: str | None = None
+        self, say: Say, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_bank: str | None = None
     ) -> HandlerAnswer:
         """Our own answer in the place of the handler's, after a run."""
         match say:
@@ -92,14 +94,14 @@ class Teller:
             case Say.DECLINED:
                 return self.situation(Situation.DECLINED, telling, snapshot, operation)
             case _:
-                return self.record(operation, telling, snapshot, resume_url=resume_url)
+                return self.record(operation, telling, snapshot, at_bank=at_bank)
 
     def record(
-        self, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_work: bool = False, resume_url: str | None = None
+        self, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_work: bool = False, at_bank: str | None = None
     ) -> HandlerAnswer:
         """What the record says of itself."""
         situation = situation_of_operation(operation, at_work=at_work)
-        about = replace(self.about(operation), resume_url=resume_url)
+        about = replace(self.about(operation), resume_url=at_bank or self._resume_url(operation))
         recorded = money_told(operation.state, money_of(operation).state)
         return self._say(answer_for(situation, about, recorded=recorded, specs=self._guard.specs), telling, snapshot)
 
@@ -140,8 +142,12 @@ class Teller:
             ends_at=operation.give_up_at,
             amount_minor=operation.amount_minor,
             currency=operation.currency,
-            reason=decline_reason(operation),
+            reason=asked_words(operation) or decline_reason(operation),
         )
+
+    def _resume_url(self, operation: Operation) -> str | None:
+        """Where the shopper goes on with an order that waits for them."""
+        return bank_url(operation) or resume_url(self._guard.engine, self._guard.matcher.by_name(operation.rule), operation)
 
     def status_url(self, operation: Operation) -> str:
         """The order's status page: a path with an unguessable signed token."""
@@ -178,6 +184,15 @@ def _confirm(answer: Answer, snapshot: Snapshot) -> Confirm | None:
         return None
     action = quote("/" + snapshot.path.lstrip("/\\")) + (f"?{snapshot.query}" if snapshot.query else "")  # of this site, whatever the path
     return confirm_form(action, snapshot.form().fields, reference=answer.about.reference)
+
+
+def bank_url(operation: Operation) -> str | None:
+    """The one more step at the bank, while the payment that waits for it is alive."""
+    alive = money_of(operation).unknown_keys
+    told = [send.outcome for send in operation.sends if send.key in alive]
+    told += [note.outcome for note in operation.notes if note.outcome is not None and note.gateway_key in alive]
+    waiting = [outcome for outcome in told if isinstance(outcome, NeedsShopper)]
+    return waiting[-1].resume_url or None if waiting else None
 
 
 def decline_reason(operation: Operation) -> str:

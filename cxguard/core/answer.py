@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cxguard.core.asks import ASKS
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
 
@@ -38,6 +39,7 @@ class Situation(StrEnum):
     PAID_UNFINISHED = "paid_unfinished"
     RESERVED_UNFINISHED = "reserved_unfinished"
     NEEDS_SHOPPER = "needs_shopper"
+    SHOPPER_ASKED = "shopper_asked"
     KEPT = "kept"
     REPLACED = "replaced"
     SPOOLED = "spooled"
@@ -186,6 +188,7 @@ SPECS: Mapping[Situation, AnswerSpec] = dict(
         _row(_S.PAID_UNFINISHED, 202, _M.CHARGED, saved=True),
         _row(_S.RESERVED_UNFINISHED, 202, _M.CHARGED, saved=True),
         _row(_S.NEEDS_SHOPPER, 202, None, saved=True),
+        _row(_S.SHOPPER_ASKED, 202, _M.NOT_CHARGED, saved=True),
         _row(_S.KEPT, 202, _M.NOT_CHARGED, saved=True),
         _row(_S.REPLACED, 202, _M.NOT_CHARGED, saved=True),
         _row(_S.SPOOLED, 202, _M.UNKNOWN, saved=True),  # this submission charged nothing; an earlier one may have
@@ -215,7 +218,7 @@ PAID = frozenset({_S.PLACED, _S.PLACED_RESERVED, _S.PAID_UNFINISHED, _S.RESERVED
 FINAL = frozenset({_S.PLACED, _S.PLACED_RESERVED, _S.ANSWERED, _S.DECLINED, _S.CANCELLED, _S.GAVE_UP, _S.REFUNDED, _S.NOT_KEPT})
 """Nothing more will change by itself: a status page stops looking."""
 
-CANCELLABLE = frozenset({_S.KEPT, _S.REPLACED, _S.SPOOLED, _S.UNKNOWN, _S.NEEDS_SHOPPER, _S.HELD, _S.IN_FLIGHT})
+CANCELLABLE = frozenset({_S.KEPT, _S.REPLACED, _S.SPOOLED, _S.UNKNOWN, _S.NEEDS_SHOPPER, _S.SHOPPER_ASKED, _S.HELD, _S.IN_FLIGHT})
 """A wish to cancel still finds something to stop, or is resolved first."""
 
 _OF_RECORD: Mapping[tuple[State, MoneyState], Situation] = {
@@ -279,12 +282,12 @@ def situation_of(
     """
     if cancel_asked and (asked := _after_cancel(state, money)):
         return asked
-    situation = _OF_RECORD[state, money]
     if state is State.RUNNING and at_work and money in _AT_WORK:
         return _S.IN_FLIGHT
+    situation = _OF_RECORD[state, money]
     match situation:
         case Situation.HELD:
-            return _held(money, waiting_for)
+            return _held(money, waiting_for, why=why)
         case Situation.KEPT:
             return _queued(why, kept=kept)
         case Situation.CANCELLED if why == WHY_GAVE_UP:
@@ -327,9 +330,7 @@ def answer_for(
     """
     spec = specs[situation]
     known = about or About()
-    money = spec.money
-    if money is None and situation is not _S.NO_SUCH_ORDER:
-        money = recorded or _M.UNKNOWN
+    money = spec.money or (None if situation is _S.NO_SUCH_ORDER else recorded or _M.UNKNOWN)
     return Answer(
         situation=situation,
         status=spec.status,
@@ -375,16 +376,13 @@ def _after_cancel(state: State, money: MoneyState) -> Situation | None:
         return _S.CANCEL_ASKED if money in (MoneyState.CHARGED, MoneyState.UNKNOWN) else None
     if state is State.CANCELLED:
         return None
-    match money:
-        case MoneyState.CHARGED:
-            return _S.REFUND_DUE
-        case MoneyState.REFUNDED:
-            return _S.REFUNDED
-    return _S.CANCEL_ASKED
+    return {MoneyState.CHARGED: _S.REFUND_DUE, MoneyState.REFUNDED: _S.REFUNDED}.get(money, _S.CANCEL_ASKED)
 
 
-def _held(money: MoneyState, waiting_for: WaitingFor | None) -> Situation:
+def _held(money: MoneyState, waiting_for: WaitingFor | None, *, why: str) -> Situation:
     if waiting_for is WaitingFor.SHOPPER:
+        if why in ASKS and money is not MoneyState.UNKNOWN:
+            return _S.SHOPPER_ASKED
         return _S.DECLINED if money is MoneyState.DECLINED else _S.NEEDS_SHOPPER
     if waiting_for is WaitingFor.GATEWAY and money is MoneyState.UNKNOWN:
         return _S.UNKNOWN

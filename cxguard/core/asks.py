@@ -6,13 +6,17 @@ Nothing is charged, and nothing is looked up, until the shopper says so; after `
 from __future__ import annotations
 
 from cxguard.core.consent import CONSENT_ENDED, NO_CONSENT, OVER_CONSENT
-from cxguard.core.operation import Operation, State
+from cxguard.core.operation import Operation, State, WaitingFor
 
 ASK_SECONDS = 86_400.0  # a day: a shopper who has not come back by then has bought elsewhere
 PRICE_UP = "price_up"
 ORDER_CHANGED = "order_changed"
 QUOTE_ENDED = "quote_ended"
-ASKS = frozenset({NO_CONSENT, CONSENT_ENDED, OVER_CONSENT, PRICE_UP, ORDER_CHANGED, QUOTE_ENDED})
+CARD_DECLINED = "card_declined"  # of a late charge: its shopper was not there to hear it, and may pay otherwise
+NEEDS_SHOPPER = "needs_shopper"  # one more step at the bank: not ours to ask, but the shopper may pay otherwise
+ASKS = frozenset({NO_CONSENT, CONSENT_ENDED, OVER_CONSENT, PRICE_UP, ORDER_CHANGED, QUOTE_ENDED, CARD_DECLINED})
+_WORDS = {CARD_DECLINED: "card"} | dict.fromkeys((PRICE_UP, ORDER_CHANGED, QUOTE_ENDED), "price")
+WORDS = frozenset(_WORDS.values())
 SHOPPER_LOOK_SECONDS = 60.0  # how often an order that waits for its shopper is looked up: the step at the bank takes minutes
 
 
@@ -26,3 +30,15 @@ def shopper_ends(operation: Operation, why: str, *, now: float, queue_seconds: f
         end = over or now + ASK_SECONDS
         return {"due_at": end, "give_up_at": end}
     return {"due_at": now + SHOPPER_LOOK_SECONDS, "give_up_at": operation.give_up_at or now + queue_seconds}
+
+
+def asked_words(operation: Operation) -> str:
+    """Which wording says what the shopper is asked: `price`, `card`, or nothing in particular."""
+    return _WORDS.get(operation.why, "") if operation.state is State.HELD else ""
+
+
+def may_resume(operation: Operation, *, now: float) -> bool:
+    """Whether its shopper can go on with the order: with another card, at the new price, or with their word given anew."""
+    over = operation.give_up_at is not None and now >= operation.give_up_at
+    waits = operation.state is State.HELD and operation.waiting_for is WaitingFor.SHOPPER
+    return waits and not over and not operation.cancel_asked and (operation.why in ASKS or operation.why == NEEDS_SHOPPER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cxguard.core.asks import CARD_DECLINED
 from cxguard.core.money import Money, MoneyState
 from cxguard.core.reading import Reading
 
@@ -56,6 +57,7 @@ class Run:
         deferred: why `op.charge` could not charge although nothing was sent (`gateway_down`, ...), or "".
         needs_shopper: the last word of the gateway was "one more step at the bank".
         asks: what is to be charged is not covered by what the shopper agreed to, so the shopper is asked.
+        may_ask: it was accepted, its shopper is away, and has a page to go on with it.
         may_keep: the rule has `later`, the shopper can be told, and the request may be kept.
         has_later: the rule has `later`: an order that is paid can be completed without the shopper.
         can_resolve: somebody can be asked what became of an unknown.
@@ -71,6 +73,7 @@ class Run:
     deferred: str = ""
     needs_shopper: bool = False
     asks: bool = False
+    may_ask: bool = False
     may_keep: bool = False
     has_later: bool = False
     can_resolve: bool = False
@@ -119,6 +122,8 @@ def _charged(run: Run) -> Conclusion:
 
 def _declined(run: Run) -> Conclusion:
     """A handler that answers a decline with success is corrected: to a front end that would be "paid"."""
+    if run.may_ask and not run.cancel_asked:
+        return Conclusion(Ending.HOLD, Say.DECLINED, CARD_DECLINED, waiting_for_shopper=True)
     if run.reading in (Reading.DECLINED, Reading.REJECTED) and not run.raised_after:
         return Conclusion(Ending.FINISH, Say.HANDLER, "declined")
     return Conclusion(Ending.FINISH, Say.DECLINED, "declined")

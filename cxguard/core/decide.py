@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cxguard.core.asks import may_resume
 from cxguard.core.money import Money, MoneyState, NoteKind
 from cxguard.core.operation import Operation, State, money_of
 
@@ -49,6 +50,7 @@ class Submit:
         same_request: its fingerprint is that of the record found.
         basket: keyed hash of what is bought, when the rule names it.
         confirmed: the reference that the shopper confirmed to buy again, if any.
+        resumes: the generation that the shopper's link to go on was made for; None: the request carries no such link.
         may_keep: this request may be kept for later: its client can be told, and it holds no card.
     """
 
@@ -60,6 +62,7 @@ class Submit:
     confirmed: str | None = None
     basket: str = ""
     may_keep: bool = True
+    resumes: int | None = None
 
 
 class Do(StrEnum):
@@ -76,6 +79,7 @@ class Do(StrEnum):
     RESOLVE = "resolve"  # seize, ask the gateway once, then tell
     RERUN = "rerun"  # seize a queued one that is not kept and try again
     REOPEN = "reopen"  # seize: the next generation
+    RESUME = "resume"  # seize: its shopper goes on with it; the old payment can never complete before a new one begins
     REPLACE = "replace"  # seize: the kept request gives way to this one
     SUPERSEDE = "supersede"  # open again, over the record that holds the claim
     AGAIN = "again"  # a confirmed second purchase: open under the id that names what it repeats
@@ -101,6 +105,8 @@ def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool
         return Do.TELL  # a fact came before its record, or after it was lost: the name alone says that it is this one's
     if operation.owner != submit.owner:
         return Do.FOREIGN
+    if submit.resumes is not None:
+        return _resumed(operation, submit.resumes, money=money, leased=leased, now=now)
     if claim and policy.current_seconds is not None and _is_over(operation, submit, money=money, seconds=policy.current_seconds, now=now):
         return Do.SUPERSEDE
     if claim and policy.current_seconds is None:
@@ -117,6 +123,13 @@ def _at_work(operation: Operation, money: Money) -> Do:
     if operation.state is not State.RUNNING:
         return Do.TELL
     return Do.REPLAY if operation.answer is not None and money.state is MoneyState.CHARGED else Do.WAIT
+
+
+def _resumed(operation: Operation, generation: int, *, money: Money, leased: bool, now: float) -> Do:
+    """A link is for one try: whoever sends it again hears what has become of the order."""
+    if leased:
+        return _at_work(operation, money)
+    return Do.RESUME if operation.generation == generation and may_resume(operation, now=now) else Do.TELL
 
 
 def _is_over(operation: Operation, submit: Submit, *, money: Money, seconds: float, now: float) -> bool:

@@ -6,6 +6,7 @@
                           +->queued <----------+
     queued, running, held --cancel--> cancelled            only while the money is surely not with us
     finished, cancelled --reopen--> running or queued      the next generation, only without a standing charge
+    held --reopen--> running                               its shopper goes on with it: the same, with another card, say
 
 Every legal move is in `MOVES`, every demand on the money in `MONEY_FOR`; `move` is the only way from state to state.
 A lapsed lease is no state: the next `take` or `seize` gives the record a new lease token, and the old one's writes
@@ -70,6 +71,7 @@ MOVES: Mapping[tuple[State, Move], State] = {
     (State.QUEUED, Move.FINISH): State.FINISHED,
     (State.QUEUED, Move.CANCEL): State.CANCELLED,
     (State.HELD, Move.START): State.RUNNING,
+    (State.HELD, Move.REOPEN): State.RUNNING,
     (State.HELD, Move.HOLD): State.HELD,
     (State.HELD, Move.REQUEUE): State.QUEUED,
     (State.HELD, Move.FINISH): State.FINISHED,

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from cxguard.core.asks import CARD_DECLINED
 from cxguard.core.decide import NOT_KEPT, RELEASED
 from cxguard.core.figures import failed_refunds, figures_of, standing_minor
 from cxguard.core.money import (
@@ -51,6 +52,7 @@ class Ways:
         key_lifetime_seconds: how long the gateway remembers a key, from its first send.
         settle_seconds: after this time an unanswered send can no longer appear at the gateway.
         later: the rule says how an order is placed without the shopper.
+        ask: the shopper can be sent back to the checkout, to go on with the order.
         looks_max: after so many looks at an unknown a person takes over.
     """
 
@@ -60,6 +62,7 @@ class Ways:
     key_lifetime_seconds: float = 86_400.0
     settle_seconds: float = 0.0
     looks_max: int = LOOKS_MAX
+    ask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def next_duty(operation: Operation, ways: Ways, *, looked: frozenset[str], now: 
     if money.state is MoneyState.REFUNDED:
         return Cancel("refunded") if operation.state is not State.FINISHED else Finish("refunded")
     if money.state is MoneyState.DECLINED:
-        return Finish("declined")
+        return _declined(operation, ways, now=now)
     return _none(operation, ways, now=now)
 
 
@@ -300,6 +303,21 @@ def _move_pending(operation: Operation, key: str, ways: Ways, *, why: str, looke
     if not again and not ways.find:
         return Hold(why, WaitingFor.AGENT)
     return _wait_or_hold(operation, (key,), ways, hold=why, wait=why, now=now)
+
+
+# --- declined
+
+
+def _declined(operation: Operation, ways: Ways, *, now: float) -> Duty:
+    """The end, told where it was said; an order that was accepted, and whose shopper is away, waits for another card."""
+    asked = operation.state is State.HELD and operation.why == CARD_DECLINED
+    if asked and operation.cancel_asked:
+        return Cancel("cancel_asked")
+    if asked and _gave_up(operation, now):
+        return Cancel("gave_up")
+    if asked or (ways.ask and operation.kept and operation.state not in _ENDED and not _is_unwanted(operation, money_of(operation), now)):
+        return Hold(CARD_DECLINED, WaitingFor.SHOPPER)
+    return Finish("declined")
 
 
 # --- surely not charged

@@ -37,6 +37,7 @@ _WHY: Mapping[str, str] = {
     "attempts_over": "tried too often",
     "cancel_asked": "cancelling was asked for",
     "cancelled_by_hand": "cancelled at the desk",
+    "card_declined": "declined while the shopper was away: another card is asked for",
     "cannot_replay": "the kept request cannot be run again here",
     "consent_ended": "what the shopper agreed to has ended",
     "charge_unknown": "the charge has no answer",

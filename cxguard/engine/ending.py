@@ -49,6 +49,7 @@ class Tenor:
     keep_seconds: float
     why_not: str = ""
     keeping: Keeping | None = None
+    may_ask: bool = False  # the shopper can be sent back to the checkout, to go on with the order
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ async def end_run(
             hold=handle.deferral.why if handle.deferral.hold else "",
             needs_shopper=handle.deferral.needs_shopper,
             asks=handle.deferral.asks,
+            may_ask=tenor.may_ask and work.needs_consent and work.operation.kept,
             may_keep=tenor.may_keep and handle.deferral.outage,
             has_later=tenor.has_later,
             can_resolve=can_resolve(engine, work.operation, tenor),

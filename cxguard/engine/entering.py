@@ -20,6 +20,7 @@ from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, loo
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import Deferral, OperationHandle
 from cxguard.engine.keeping import Promise, promise_for, tell_not_kept
+from cxguard.engine.looking import look
 from cxguard.engine.operations import SEIZING, Entered, Terms
 from cxguard.errors import LeaseLost
 
@@ -146,6 +147,8 @@ async def _take_up(engine: Engine, submission: Submission, entered: Entered, han
             return await _run_again(engine, submission, handle, Move.REOPEN)
         case Do.REPLACE:
             return await _replace_kept(engine, submission, work)
+        case Do.RESUME:
+            return await _resume(engine, submission, handle)
         case Do.RERUN:
             return await _run_again(engine, submission, handle, Move.START)
         case _:
@@ -174,6 +177,23 @@ async def _resolve_first(engine: Engine, submission: Submission, entered: Entere
     tenor = replace(submission.tenor, may_keep=submission.tenor.may_keep or money is MoneyState.NONE)
     told = await end_run(engine, handle, tenor, reading=None, answer=None)
     return Begun(Do.TELL, told.operation)
+
+
+async def _resume(engine: Engine, submission: Submission, handle: OperationHandle) -> Begun:
+    """Its shopper goes on with it. Never two payments alive: what may still complete is cancelled at the gateway first.
+
+    If that cannot be made sure, or the old payment has gone through meanwhile, nothing is run, and the record says so.
+    """
+    work = handle.work
+    for key in money_of(work.operation).unknown_keys:
+        gateway = engine.gateway(next((send.gateway for send in work.operation.sends if send.key == key), ""))
+        if gateway is not None:
+            await look(engine, work, gateway=gateway, key=key, cancel=True)
+    if money_of(work.operation).state not in (MoneyState.NONE, MoneyState.DECLINED):
+        due_now = changed(work.operation, due_at=engine.clock.now())
+        return Begun(Do.TELL, await engine.operations.end(due_now, work.lease))
+    engine.operations.emit("order.resumed", work.operation, why=work.operation.why, generation=work.operation.generation + 1)
+    return await _run_again(engine, submission, handle, Move.REOPEN)
 
 
 async def ask_everyone(engine: Engine, handle: OperationHandle, ask: Ask | None) -> None:

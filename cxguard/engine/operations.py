@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 1.0  # whoever presses again sooner hears the same: a gateway's books do not change that fast
 ENTER_TURNS_MAX = 12  # looks at one record before we say "in flight": each turn means that somebody else moved it
-SEIZING = frozenset({Do.RESCUE, Do.RESOLVE, Do.RERUN, Do.REOPEN, Do.REPLACE})
+SEIZING = frozenset({Do.RESCUE, Do.RESOLVE, Do.RERUN, Do.REOPEN, Do.RESUME, Do.REPLACE})
 
 
 @dataclass(frozen=True, slots=True)

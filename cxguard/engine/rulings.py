@@ -36,6 +36,7 @@ class Rulings:
             find=gateway is not None or self.ask_of(operation) is not None,
             resend=gateway is not None and gateway.keyed,
             later=self._may_place(operation),
+            ask=operation.rule in self.rules and bool(self.rules[operation.rule].resume_at),
             key_lifetime_seconds=gateway.key_lifetime_seconds if gateway else 0.0,
             settle_seconds=gateway.settle_seconds if gateway else 0.0,
         )
@@ -77,7 +78,8 @@ class Rulings:
         rule = self.rules.get(operation.rule)
         if rule is not None:
             ask, later = self.ask_of(operation), rule.later is not None
-            return Tenor(True, later, ask, queue_seconds=rule.give_up_seconds, keep_seconds=rule.keep_seconds)
+            seconds, ask_at = (rule.give_up_seconds, rule.keep_seconds), bool(rule.resume_at)
+            return Tenor(True, later, ask, queue_seconds=seconds[0], keep_seconds=seconds[1], may_ask=ask_at)
         purpose = self.purposes[operation.rule]
         return Tenor(True, purpose.later is not None, None, queue_seconds=purpose.queue_seconds, keep_seconds=purpose.keep_seconds)
 

@@ -22,6 +22,7 @@ from cxguard.core.answer import (
     money_told,
     situation_of_operation,
 )
+from cxguard.core.asks import asked_words
 from cxguard.core.money import Money, MoneyState
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.render.figures import format_amount
@@ -59,7 +60,8 @@ class Extras:
     Attributes:
         at_work: somebody holds a live lease on it.
         next_update_at: until when the shopper hears from us.
-        resume_url: the one more step at the bank.
+        resume_url: where the shopper goes on: at the bank, or at the shop's own checkout.
+        at_bank: it leads to the bank.
         order_url: the shop's own answer, for the owner.
         again: the shopper sent this order once more, and was led here.
         saying: show the question; the page does not reload itself then.
@@ -69,6 +71,7 @@ class Extras:
     at_work: bool = False
     next_update_at: float | None = None
     resume_url: str | None = None
+    at_bank: bool = True
     order_url: str | None = None
     again: bool = False
     saying: bool = False
@@ -150,6 +153,7 @@ def _answer(operation: Operation, extras: Extras, *, status_url: str, now: float
         ends_at=_ahead(operation.give_up_at, now),
         amount_minor=money.refunded_minor if refunded else operation.amount_minor,
         currency=money.currency if refunded else operation.currency,
+        reason=asked_words(operation),
     )
     return answer_for(situation, about, recorded=money_told(operation.state, money.state), specs=specs)
 
@@ -194,6 +198,7 @@ _MARKS: Mapping[Situation, tuple[Mark, str, Mark]] = {
     _S.PAID_UNFINISHED: (Mark.DONE, "step_order", Mark.NOW),
     _S.RESERVED_UNFINISHED: (Mark.DONE, "step_order", Mark.NOW),
     _S.NEEDS_SHOPPER: (Mark.NOW, "step_order", Mark.COMING),
+    _S.SHOPPER_ASKED: (Mark.NOW, "step_order", Mark.COMING),
     _S.KEPT: (Mark.COMING, "step_order", Mark.COMING),
     _S.REPLACED: (Mark.COMING, "step_order", Mark.COMING),
     _S.SPOOLED: (Mark.COMING, "step_order", Mark.COMING),
@@ -210,6 +215,6 @@ _MARKS: Mapping[Situation, tuple[Mark, str, Mark]] = {
 _TONES: Mapping[Situation, Tone] = {
     **dict.fromkeys((_S.PLACED, _S.PLACED_RESERVED, _S.PAID_UNFINISHED, _S.RESERVED_UNFINISHED, _S.DUPLICATE), Tone.GOOD),
     **dict.fromkeys((_S.KEPT, _S.REPLACED, _S.SPOOLED, _S.IN_FLIGHT, _S.DUPLICATE_RUNNING, _S.BASKET_BEING_PAID), Tone.WAIT),
-    **dict.fromkeys((_S.UNKNOWN, _S.HELD, _S.NEEDS_SHOPPER, _S.CANCEL_ASKED, _S.MISMATCH), Tone.CARE),
+    **dict.fromkeys((_S.UNKNOWN, _S.HELD, _S.NEEDS_SHOPPER, _S.SHOPPER_ASKED, _S.CANCEL_ASKED, _S.MISMATCH), Tone.CARE),
     **dict.fromkeys((_S.CANCELLED, _S.GAVE_UP, _S.REFUNDED, _S.REFUND_DUE, _S.ANSWERED), Tone.PLAIN),
 }

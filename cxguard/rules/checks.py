@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NAME_CHARACTERS_MAX = 120
 _OWNER = 'owner=signed_session("visitor_id", secret=SECRET_KEY)'
 _READS = 'reads={Reading.SUCCEEDED: redirects_to("/thank-you*")}'
+_RESUME = 'resume_at="https://shop.example/checkout?resume={token}", resume_token=form_field("resume")'
 _UNPROVEN = frozenset({"json_field", "form_field", "path_field"})
 _GRAPHQL_NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]*")
 
@@ -47,6 +48,7 @@ def _sources(rule: Rule) -> _Wrong:
     named = {
         **{"owner": rule.owner, "key": rule.key, "contact": rule.contact},
         **{"amount_minor": rule.amount_minor, "consent": rule.consent, "quote_until": rule.quote_until},
+        **{"resume_token": rule.resume_token},
     }
     given = [(name, value) for name, value in named.items() if value is not None]
     for name, value in [*given, *(("purchase", part) for part in rule.purchase)]:
@@ -127,6 +129,12 @@ def _careful(rule: Rule) -> _Wrong:
     for name in ("revalidate", "quote_until"):
         if getattr(rule, name) is not None and rule.later is None:
             yield f"{name}= is about a later charge, and nothing is kept without later=", "later=place_order, terms=TERMS_VERSION"
+    if bool(rule.resume_at) is not (rule.resume_token is not None):
+        yield "resume_at and resume_token belong together: the page that a shopper is sent to, and what its submit carries", _RESUME
+    elif rule.resume_at and not (rule.resume_at.startswith(("https://", "http://", "/")) and rule.resume_at.count("{token}") == 1):
+        yield f"resume_at={rule.resume_at!r} is no address with {{token}} in it", _RESUME
+    elif rule.resume_at and rule.later is None:
+        yield "resume_at= is about orders that are kept, and nothing is kept without later=", "later=place_order, terms=TERMS_VERSION"
     if rule.caps is not None and not isinstance(rule.caps, Caps):
         yield f"caps={rule.caps!r} is no Caps", "caps=Caps(order_minor=50_000)"
 

@@ -59,6 +59,8 @@ class Rule:
             `GoOnLower(amount_minor)`, `AskShopper()` or `Stop("out_of_stock")`. Default: what was accepted is charged while
             its quote holds; after that, the shopper is asked.
         quote_until: where the request says how long its price holds: seconds since the epoch, or ISO 8601 with a zone.
+        resume_at, resume_token: where a shopper goes on with an order that waits for them: a page of the shop's own checkout
+            (`https://shop.example/checkout?resume={token}`), and where its submit carries that token.
         can_wait: False for goods that nobody buys for tomorrow (downloads, gift cards, age checks), or a function of the
             request that says so. They are never kept. Asked only in an outage; True alone lets an order wait.
         caps: the most that is kept for later; see `Caps`. Default: the guard's.
@@ -90,6 +92,8 @@ class Rule:
     consent: AnySource | None = field(default=None, kw_only=True)
     revalidate: Revalidate | None = field(default=None, kw_only=True)
     quote_until: AnySource | None = field(default=None, kw_only=True)
+    resume_at: str = field(default="", kw_only=True)
+    resume_token: AnySource | None = field(default=None, kw_only=True)
     can_wait: CanWait = field(default=True, kw_only=True)
     caps: Caps | None = field(default=None, kw_only=True)
     reads: Reads = field(default=(), kw_only=True)

@@ -121,7 +121,7 @@ async def test_after_the_end_of_the_consent_nothing_is_sent_and_the_shopper_is_a
     assert (order.state, order.waiting_for, order.why) == (State.HELD, WaitingFor.SHOPPER, "consent_ended")
     assert shop.gateway.count("charge") == charges
     told = (await shop.client.get(kept.json()["status_url"], headers={"accept": "application/json"})).json()
-    assert (told["situation"], told["money"]) == ("needs_shopper", "not_charged")
+    assert (told["situation"], told["money"]) == ("shopper_asked", "not_charged")
 
 
 async def test_an_order_whose_shopper_does_not_come_back_ends_uncharged(world: Worlds) -> None:

@@ -116,7 +116,7 @@ async def test_a_higher_price_or_a_changed_order_asks_the_shopper_first(world: W
     order = await recovered(shop)
     assert (order.state, order.waiting_for, order.why) == (State.HELD, WaitingFor.SHOPPER, why)
     assert shop.gateway.count("charge") == sent
-    assert await told(shop, kept) == ("needs_shopper", "not_charged")
+    assert await told(shop, kept) == ("shopper_asked", "not_charged")
 
 
 async def test_what_is_out_of_stock_ends_uncharged_and_is_told(world: Worlds) -> None:

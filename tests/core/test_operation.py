@@ -39,7 +39,9 @@ OUTCOME_OF: dict[MoneyState, Outcome] = {
 LEGAL = {
     "running": {"finish": "finished", "defer": "queued", "hold": "held", "cancel": "cancelled"},
     "queued": {"start": "running", "defer": "queued", "hold": "held", "finish": "finished", "cancel": "cancelled"},
-    "held": {"start": "running", "hold": "held", "requeue": "queued", "finish": "finished", "cancel": "cancelled"},
+    "held": {
+        **{"start": "running", "reopen": "running", "hold": "held", "requeue": "queued", "finish": "finished", "cancel": "cancelled"},
+    },
     "finished": {"hold": "held", "reopen": "running", "reopen_queued": "queued"},
     "cancelled": {"hold": "held", "reopen": "running", "reopen_queued": "queued"},
 }

@@ -26,6 +26,7 @@ MEANS = {
     Situation.PAID_UNFINISHED: Word.PAID,
     Situation.RESERVED_UNFINISHED: Word.PAID,
     Situation.NEEDS_SHOPPER: Word.CHECKING,
+    Situation.SHOPPER_ASKED: Word.KEPT,
     Situation.KEPT: Word.KEPT,
     Situation.REPLACED: Word.KEPT,
     Situation.SPOOLED: Word.CHECKING,

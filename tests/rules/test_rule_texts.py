@@ -15,6 +15,7 @@ from cxguard.rules import Rule, cookie, fixed, form_field, header, json_field, m
 OWNER = cookie("visitor")
 READS = {Reading.SUCCEEDED: redirects_to("/thank-you*")}
 SIGNED = 'owner=signed_session("visitor_id", secret=SECRET_KEY)'
+RESUME = 'resume_at="https://shop.example/checkout?resume={token}", resume_token=form_field("resume")'
 SAYS_SUCCESS = 'reads={Reading.SUCCEEDED: redirects_to("/thank-you*")}'
 
 
@@ -54,6 +55,26 @@ TEXTS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"revalidate": place},
         "revalidate= is about a later charge, and nothing is kept without later=",
+        "later=place_order, terms=TERMS_VERSION",
+    ),
+    (
+        {"resume_at": "https://shop.example/checkout?resume={token}", "later": place, "terms": "1"},
+        "resume_at and resume_token belong together: the page that a shopper is sent to, and what its submit carries",
+        RESUME,
+    ),
+    (
+        {"resume_at": "https://shop.example/checkout", "resume_token": json_field("resume"), "later": place, "terms": "1"},
+        "resume_at='https://shop.example/checkout' is no address with {token} in it",
+        RESUME,
+    ),
+    (
+        {"resume_at": "javascript:{token}", "resume_token": json_field("resume"), "later": place, "terms": "1"},
+        "resume_at='javascript:{token}' is no address with {token} in it",
+        RESUME,
+    ),
+    (
+        {"resume_at": "/checkout?resume={token}", "resume_token": json_field("resume")},
+        "resume_at= is about orders that are kept, and nothing is kept without later=",
         "later=place_order, terms=TERMS_VERSION",
     ),
     ({"caps": 500}, "caps=500 is no Caps", "caps=Caps(order_minor=50_000)"),

@@ -30,6 +30,7 @@ _PHRASES: tuple[tuple[str, Word], ...] = (
     ("still being worked on", Word.CHECKING),
     ("already on its way", Word.CHECKING),
     ("one more step", Word.CHECKING),
+    ("waits for your word", Word.KEPT),
     ("this basket is being paid", Word.CHECKING),
     ("was already sent with other content", Word.CHECKING),
     ("is placed", Word.PAID),

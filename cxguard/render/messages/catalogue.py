@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cxguard.core.answer import SPECS, AnswerSpec, MoneyTold, Situation
+from cxguard.core.asks import WORDS
 from cxguard.core.honesty import check_words
 from cxguard.core.outcomes import DeclineReason
 from cxguard.errors import ConfigurationError
@@ -23,7 +24,7 @@ FALLBACK = "en"
 SHIPPED = ("en", "de", "fr")
 PLACEHOLDERS = frozenset({"shop", "reference", "amount", "minutes", "time", "until"})
 TEXT_CHARS_MAX = 2_000  # a message is read by somebody who worries; more than a page is not
-_VARIANTS = frozenset(MoneyTold) | frozenset(DeclineReason)
+_VARIANTS = frozenset(MoneyTold) | frozenset(DeclineReason) | WORDS
 _OF_AN_ORDER = frozenset({situation for situation, spec in SPECS.items() if spec.order_saved}) | {
     Situation.CANCELLED,
     Situation.GAVE_UP,

@@ -1,0 +1,302 @@
+"""A shopper goes on with the same order, by a link for one try: another card, the new price, their word given anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from shopworld import World, Worlds, rule
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cxguard import AskShopper
+from cxguard.core.operation import Operation, State, WaitingFor
+from cxguard.core.outcomes import NeedsShopper, Outcome, Unknown
+from cxguard.engine.handle import current_operation
+from cxguard.errors import PaymentDeclined
+from cxguard.gateways.base import Charge
+from cxguard.rules import Rule, json_field
+from cxguard.stores.base import Query
+from cxguard.testing.fake_gateway import Does, FakeGateway
+
+pytestmark = pytest.mark.asyncio
+ASYNC = {"prefer": "respond-async"}
+JSON = {"accept": "application/json"}
+PAGE = "https://shop.example/checkout?resume={token}"
+
+
+class NoStepAtBank(FakeGateway):
+    """A bank that wants the shopper, and names no page of its own for them."""
+
+    async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
+        return self._bare(await super().charge(charge, key=key, timeout_seconds=timeout_seconds))
+
+    async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
+        return self._bare(await super().find(key, timeout_seconds=timeout_seconds))
+
+    def _bare(self, outcome: Outcome) -> Outcome:
+        return replace(outcome, resume_url="") if isinstance(outcome, NeedsShopper) else outcome
+
+
+async def place(op: Any) -> dict[str, str]:
+    payment = await op.charge(Charge(op.amount_minor, op.currency, source=op.request.json()["card"]))
+    return {"paid": payment.payment_id}
+
+
+async def pay(request: Request) -> Response:
+    body = await request.json()
+    try:
+        payment = await current_operation().charge(Charge(body["amount"], body["currency"], source=body["card"]))
+    except PaymentDeclined:
+        return JSONResponse({"declined": True}, status_code=402)
+    return JSONResponse({"paid": payment.payment_id}, status_code=201)
+
+
+def keeping(**changes: Any) -> Rule:
+    asked = {"resume_at": PAGE, "resume_token": json_field("resume"), "later": place, "terms": "2026-11"}
+    return rule(**{**asked, "key": json_field("cart"), **changes})
+
+
+async def outage(world: Worlds, *, gateway: FakeGateway | None = None, heard: list[Any] | None = None, **changes: Any) -> World:
+    """A shop whose gateway takes no connection."""
+    gateway = gateway or FakeGateway()
+    gateway.otherwise = Does.NOT_CHARGED
+    return await world(pay, keeping(**changes), gateway=gateway, listeners=[heard.append] if heard is not None else [])
+
+
+async def submit(shop: World, *, owner: str = "ann", **more: Any) -> httpx.Response:
+    body = {"amount": 1000, "currency": "EUR", "cart": "c1", "card": "tok_ok", **more}
+    return await shop.client.post("/pay", json=body, headers={"x-user": owner, **ASYNC})
+
+
+async def only(shop: World) -> Operation:
+    (operation,) = (await shop.store.search(Query(namespace="shop"))).operations
+    return operation
+
+
+async def recovered(shop: World, *, after_seconds: float = 60.0) -> Operation:
+    shop.gateway.otherwise = Does.CHARGE
+    shop.clock.advance(after_seconds)
+    await shop.rest()
+    return await only(shop)
+
+
+async def status(shop: World, kept: httpx.Response) -> Any:
+    return (await shop.client.get(kept.json()["status_url"], headers=JSON)).json()
+
+
+async def late_decline(shop: World) -> tuple[httpx.Response, Operation]:
+    """An order that was kept, and whose card the bank turned down when its turn came."""
+    kept = await submit(shop)
+    shop.gateway.will(Does.DECLINE)
+    return kept, await recovered(shop)
+
+
+async def token_of(shop: World, kept: httpx.Response) -> str:
+    url = (await status(shop, kept))["resume_url"]
+    assert url.startswith("https://shop.example/checkout?resume=")
+    return parse_qs(urlsplit(url).query)["resume"][0]
+
+
+def charged(shop: World) -> list[tuple[int, str]]:
+    return [(payment.charge.amount_minor, payment.charge.source) for payment in shop.gateway.standing]
+
+
+async def test_a_higher_price_is_paid_by_going_on_with_the_same_order(world: Worlds) -> None:
+    """One order from the first press to the end: same reference, one charge, at the price that was agreed to."""
+    heard: list[Any] = []
+    shop = await outage(world, heard=heard, revalidate=lambda op: AskShopper(1200))
+    kept = await submit(shop)
+    held = await recovered(shop)
+    token = await token_of(shop, kept)
+    paid = await submit(shop, amount=1200, resume=token)
+    assert paid.status_code == 201
+    order = await only(shop)
+    assert (order.reference, order.state, order.amount_minor) == (held.reference, State.FINISHED, 1200)
+    assert charged(shop) == [(1200, "tok_ok")]
+    assert [event.detail for event in heard if event.name == "order.resumed"] == [{"why": "price_up", "generation": 2}]
+    assert (await status(shop, kept))["situation"] == "placed"
+
+
+async def test_a_late_decline_waits_for_another_card_of_the_same_order(world: Worlds) -> None:
+    """The shopper was away when the bank said no: told, with a way on; the new card is the only charge."""
+    shop = await outage(world)
+    kept, held = await late_decline(shop)
+    assert (held.state, held.waiting_for, held.why) == (State.HELD, WaitingFor.SHOPPER, "card_declined")
+    told = await status(shop, kept)
+    assert (told["situation"], told["money"], told["final"]) == ("shopper_asked", "not_charged", False)
+    paid = await submit(shop, resume=await token_of(shop, kept))
+    assert (paid.status_code, charged(shop)) == (201, [(1000, "tok_ok")])
+
+
+async def test_without_a_page_to_go_on_a_late_decline_is_the_end(world: Worlds) -> None:
+    """Told as what it is."""
+    shop = await outage(world, resume_at="", resume_token=None)
+    kept, ended = await late_decline(shop)
+    assert ended.state is State.FINISHED
+    assert (await status(shop, kept))["situation"] == "declined"
+
+
+async def test_the_old_payment_is_cancelled_before_a_new_one_begins(world: Worlds) -> None:
+    """Authentication was asked for and nobody did it: never two payments alive."""
+    shop = await outage(world, gateway=NoStepAtBank())
+    kept = await submit(shop, card="tok_old")
+    shop.gateway.will(Does.NEEDS_SHOPPER)
+    held = await recovered(shop)
+    assert (held.state, held.why) == (State.HELD, "needs_shopper")
+    paid = await submit(shop, card="tok_new", resume=await token_of(shop, kept))
+    assert (paid.status_code, charged(shop)) == (201, [(1000, "tok_new")])
+    verbs = [call.verb for call in shop.gateway.calls]
+    assert verbs.index("cancel") < len(verbs) - 1 - verbs[::-1].index("charge")
+    old, new = (await only(shop)).sends[-2:]
+    assert old.key != new.key
+    shop.clock.advance(3_600.0)
+    await shop.rest()
+    assert charged(shop) == [(1000, "tok_new")]
+
+
+async def test_an_old_payment_that_cannot_be_stopped_for_sure_stops_the_new_one(world: Worlds) -> None:
+    """The gateway is silent: nothing is charged, and the link works again when it answers."""
+    shop = await outage(world, gateway=NoStepAtBank())
+    kept = await submit(shop)
+    shop.gateway.will(Does.NEEDS_SHOPPER)
+    await recovered(shop)
+    token = await token_of(shop, kept)
+    shop.gateway.will_say("cancel", [Unknown("no answer in time")])
+    refused = await submit(shop, card="tok_new", resume=token)
+    assert (refused.json()["situation"], charged(shop)) == ("needs_shopper", [])
+    paid = await submit(shop, card="tok_new", resume=token)
+    assert (paid.status_code, charged(shop)) == (201, [(1000, "tok_new")])
+
+
+async def test_an_old_payment_that_has_gone_through_meanwhile_is_the_payment(world: Worlds) -> None:
+    """The shopper did the step after all: no second charge, and the order is completed."""
+    shop = await outage(world, gateway=NoStepAtBank())
+    kept = await submit(shop, card="tok_old")
+    shop.gateway.will(Does.NEEDS_SHOPPER)
+    held = await recovered(shop)
+    token = await token_of(shop, kept)
+    shop.gateway.confirm(held.sends[-1].key)
+    told = await submit(shop, card="tok_new", resume=token)
+    assert (told.status_code, told.json()["money"]) == (202, "charged")
+    assert (await recovered(shop)).state is State.FINISHED
+    assert charged(shop) == [(1000, "tok_old")]
+
+
+async def test_a_link_is_for_one_try(world: Worlds) -> None:
+    """Sent again, on another device too, it tells what has become of the order, and charges nothing."""
+    shop = await outage(world, revalidate=lambda op: AskShopper(1200))
+    kept = await submit(shop)
+    await recovered(shop)
+    token = await token_of(shop, kept)
+    await submit(shop, amount=1200, resume=token)
+    for owner in ("ann", "somebody else"):
+        again = await submit(shop, owner=owner, amount=1200, card="tok_other", resume=token)
+        assert (again.status_code, again.json()["situation"]) == (200, "placed")
+    assert charged(shop) == [(1200, "tok_ok")]
+
+
+async def test_ten_submits_of_one_link_at_once_are_one_charge(world: Worlds) -> None:
+    """One of them wins the lease."""
+    import asyncio
+
+    shop = await outage(world, revalidate=lambda op: AskShopper(1200), wait_seconds=5.0)
+    kept = await submit(shop)
+    await recovered(shop)
+    token = await token_of(shop, kept)
+    answers = await asyncio.gather(*(submit(shop, amount=1200, resume=token) for _ in range(10)))
+    assert len(shop.gateway.standing) == 1
+    assert {answer.json().get("money", "charged") for answer in answers} == {"charged"}
+
+
+async def test_a_link_works_on_another_device(world: Worlds) -> None:
+    """It came by mail: whoever holds it goes on with the order, under a visit of their own."""
+    shop = await outage(world, revalidate=lambda op: AskShopper(1200))
+    kept = await submit(shop)
+    await recovered(shop)
+    paid = await submit(shop, owner="ann's phone", amount=1200, resume=await token_of(shop, kept))
+    assert (paid.status_code, len(shop.gateway.standing)) == (201, 1)
+
+
+async def test_a_link_is_over_after_a_day_and_the_order_with_it(world: Worlds) -> None:
+    """Ended uncharged, and told so; the link opens nothing in its place."""
+    shop = await outage(world, revalidate=lambda op: AskShopper(1200))
+    kept = await submit(shop)
+    await recovered(shop)
+    token = await token_of(shop, kept)
+    await recovered(shop, after_seconds=86_401.0)
+    assert (await status(shop, kept))["situation"] == "gave_up"
+    late = await submit(shop, amount=1200, resume=token)
+    assert (late.status_code, late.json()["situation"], charged(shop)) == (404, "no_such_order", [])
+
+
+@pytest.mark.parametrize("token", ["forged", "a" * 90, "status"])
+async def test_a_token_that_is_none_opens_nothing(world: Worlds, token: str) -> None:
+    """Forged, or a status link's: the same answer as for an unknown one."""
+    shop = await outage(world, revalidate=lambda op: AskShopper(1200))
+    kept = await submit(shop)
+    await recovered(shop)
+    sent = kept.json()["status_url"].rpartition("/")[2] if token == "status" else token
+    answer = await submit(shop, amount=1200, resume=sent)
+    assert (answer.status_code, answer.json()["situation"], charged(shop)) == (404, "no_such_order", [])
+
+
+async def test_after_another_decline_on_the_way_the_shopper_hears_it_at_once(world: Worlds) -> None:
+    """The shopper is there, so it is told by the shop's own page, like any decline."""
+    shop = await outage(world)
+    kept, _ = await late_decline(shop)
+    declined = await submit(shop, card="tok_declined_2", resume=await token_of(shop, kept))
+    assert (declined.status_code, declined.json()) == (402, {"declined": True})
+    assert charged(shop) == []
+    assert (await submit(shop, card="tok_ok")).status_code == 201
+    assert charged(shop) == [(1000, "tok_ok")]
+
+
+async def test_an_order_that_was_gone_on_with_may_be_kept_again(world: Worlds) -> None:
+    """The gateway is down again: a consent of its own, at the new price, and one charge in the end."""
+    shop = await outage(world, consent_seconds=600.0)
+    kept = await submit(shop)
+    await recovered(shop, after_seconds=601.0)
+    shop.gateway.otherwise = Does.NOT_CHARGED
+    again = await submit(shop, amount=900, resume=await token_of(shop, kept))
+    assert again.json()["situation"] == "kept"
+    consent = (await only(shop)).consent
+    assert consent is not None and (consent.ceiling_minor, consent.at) == (900, shop.clock.now())
+    await recovered(shop)
+    assert charged(shop) == [(900, "tok_ok")]
+
+
+async def test_a_cancelled_order_is_not_gone_on_with(world: Worlds) -> None:
+    """Cancelled while it waited: the link tells so."""
+    shop = await outage(world, revalidate=lambda op: AskShopper(1200))
+    kept = await submit(shop)
+    await recovered(shop)
+    token = await token_of(shop, kept)
+    await shop.client.post(f"{kept.json()['status_url']}/cancel", headers=JSON)
+    told = await submit(shop, amount=1200, resume=token)
+    assert (told.json()["situation"], charged(shop)) == ("cancelled", [])
+
+
+async def test_a_late_decline_can_be_cancelled_and_ends_by_itself(world: Worlds) -> None:
+    """Either way uncharged, and told as what it was."""
+    for cancels, situation in ((True, "cancelled"), (False, "gave_up")):
+        shop = await outage(world)
+        kept, _ = await late_decline(shop)
+        if cancels:
+            await shop.client.post(f"{kept.json()['status_url']}/cancel", headers=JSON)
+        await recovered(shop, after_seconds=86_401.0)
+        assert ((await status(shop, kept))["situation"], charged(shop)) == (situation, [])
+
+
+async def test_the_page_shows_the_way_on_in_the_shoppers_words(world: Worlds) -> None:
+    """A link with a label of its own: it does not lead to the bank."""
+    shop = await outage(world)
+    kept, _ = await late_decline(shop)
+    labels = {"en": "Go on with this order", "de": "Mit dieser Bestellung weitermachen", "fr": "Continuer avec cette commande"}
+    for language, label in labels.items():
+        page = await shop.client.get(kept.json()["status_url"], headers={"accept": "text/html", "accept-language": language})
+        assert label in page.text
+        assert "https://shop.example/checkout?resume=" in page.text

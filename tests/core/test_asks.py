@@ -1,0 +1,109 @@
+"""Which orders wait for their shopper's word, for how long, and what a link to go on leads to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from resolve_orders import ALL, CHARGED, NOW, duty, order, send, wish
+
+from cxguard.core.asks import ASK_SECONDS, ASKS, CARD_DECLINED, asked_words, may_resume, shopper_ends
+from cxguard.core.decide import Do, Policy, Submit, decide
+from cxguard.core.operation import State, WaitingFor
+from cxguard.core.outcomes import Declined, Unknown
+from cxguard.core.resolve import Cancel, Finish, Hold
+
+SHOPPER = WaitingFor.SHOPPER
+POLICY = Policy(double_click_seconds=10.0, duplicate_window_seconds=900.0, can_resolve=True)
+ASKING = replace(ALL, ask=True)
+
+
+@pytest.mark.parametrize("why", sorted(ASKS))
+def test_a_question_is_open_for_a_day_and_asked_once(why: str) -> None:
+    """From the moment it is asked; being looked at again does not lengthen it."""
+    asked = order(State.QUEUED, give_up_at=NOW + 60)
+    assert shopper_ends(asked, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + ASK_SECONDS, "give_up_at": NOW + ASK_SECONDS}
+    held = order(State.HELD, why=why, waiting_for=SHOPPER, give_up_at=NOW + 60)
+    assert shopper_ends(held, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + 60, "give_up_at": NOW + 60}
+
+
+@pytest.mark.parametrize(
+    ("changes", "may"),
+    [
+        ({"why": "price_up"}, True),
+        ({"why": "consent_ended"}, True),
+        ({"why": "card_declined"}, True),
+        ({"why": "needs_shopper"}, True),
+        ({"why": "order_missing"}, False),
+        ({"why": "price_up", "waiting_for": WaitingFor.AGENT}, False),
+        ({"why": "price_up", "state": State.QUEUED}, False),
+        ({"why": "price_up", "state": State.FINISHED}, False),
+        ({"why": "price_up", "give_up_at": NOW}, False),
+        ({"why": "price_up", "notes": (wish(),)}, False),
+    ],
+)
+def test_only_an_order_that_waits_for_its_shopper_can_be_gone_on_with(changes: dict[str, Any], may: bool) -> None:
+    """Not when its time is over, not when it was cancelled, and not while somebody else has the next word."""
+    assert may_resume(replace(order(State.HELD, waiting_for=SHOPPER), **changes), now=NOW) is may
+
+
+@pytest.mark.parametrize(
+    ("changes", "leased", "resumes", "do"),
+    [
+        ({}, False, 1, Do.RESUME),
+        ({}, False, 2, Do.TELL),
+        ({}, True, 1, Do.TELL),
+        ({"generation": 2}, False, 1, Do.TELL),
+        ({"state": State.RUNNING}, True, 1, Do.WAIT),
+        ({"state": State.RUNNING, "generation": 2}, True, 1, Do.WAIT),
+        ({"state": State.RUNNING, "generation": 2}, False, 1, Do.TELL),
+        ({"state": State.QUEUED}, False, 1, Do.TELL),
+        ({"state": State.FINISHED, "generation": 2, "answer": b"x"}, False, 1, Do.TELL),
+        ({"state": State.CANCELLED}, False, 1, Do.TELL),
+        ({"owner": "another"}, False, 1, Do.FOREIGN),
+    ],
+)
+def test_a_link_is_for_one_try_of_one_generation(changes: dict[str, Any], leased: bool, resumes: int, do: Do) -> None:
+    """Whatever else the request holds: another payload is no mismatch, and nothing is reopened by an old link."""
+    held = replace(order(State.HELD, waiting_for=SHOPPER, why="price_up"), **changes)
+    submit = Submit(owner="owner", client_key=True, same_request=False, resumes=resumes)
+    assert decide(held, submit, POLICY, leased=leased, claim=False, now=NOW) is do
+
+
+DECLINED = send(Declined())
+
+
+@pytest.mark.parametrize(
+    ("operation", "ways", "expected"),
+    [
+        (order(State.QUEUED, DECLINED), ASKING, Hold(CARD_DECLINED, SHOPPER)),
+        (order(State.RUNNING, DECLINED), ASKING, Hold(CARD_DECLINED, SHOPPER)),
+        (order(State.HELD, DECLINED, why="needs_shopper", waiting_for=SHOPPER), ASKING, Hold(CARD_DECLINED, SHOPPER)),
+        (order(State.QUEUED, DECLINED), ALL, Finish("declined")),
+        (order(State.QUEUED, DECLINED, kept=False), ASKING, Finish("declined")),
+        (order(State.QUEUED, DECLINED, notes=(wish(),)), ASKING, Finish("declined")),
+        (order(State.QUEUED, DECLINED, give_up_at=NOW - 1), ASKING, Finish("declined")),
+        (order(State.FINISHED, DECLINED), ASKING, Finish("declined")),
+        (order(State.HELD, DECLINED, why=CARD_DECLINED, waiting_for=SHOPPER), ALL, Hold(CARD_DECLINED, SHOPPER)),
+        (order(State.HELD, DECLINED, why=CARD_DECLINED, give_up_at=NOW - 1), ASKING, Cancel("gave_up")),
+        (order(State.HELD, DECLINED, why=CARD_DECLINED, notes=(wish(),)), ASKING, Cancel("cancel_asked")),
+    ],
+)
+def test_a_late_decline_waits_for_another_card_where_there_is_a_way_to_give_one(operation: Any, ways: Any, expected: Any) -> None:
+    """Otherwise, and where the shopper wants out or the time is over, it is the end."""
+    assert duty(operation, ways) == expected
+
+
+def test_what_is_asked_has_words_of_its_own_while_it_is_asked() -> None:
+    """`price` and `card`; nothing in particular for the rest, and nothing once it is over."""
+    assert asked_words(order(State.HELD, why="price_up")) == "price"
+    assert asked_words(order(State.HELD, why="card_declined")) == "card"
+    assert asked_words(order(State.HELD, why="consent_ended")) == ""
+    assert asked_words(order(State.CANCELLED, why="price_up")) == ""
+
+
+def test_the_money_goes_before_the_question() -> None:
+    """Over a charge, or one that is unknown, nobody is asked for another card."""
+    assert not isinstance(duty(order(State.QUEUED, send(CHARGED)), ASKING), Hold)
+    assert duty(order(State.QUEUED, send(Unknown("no answer"))), ASKING) != Hold(CARD_DECLINED, SHOPPER)
