@@ -1,4 +1,8 @@
-"""The breakers that `breaker.py` looks at, each set up as its own documentation says, behind the same three questions."""
+"""The breakers that `breaker.py` looks at, each set up and called as its own documentation says, behind the same questions.
+
+A decorator where there is one for async code, so that what is measured is what a shop would call, with nothing of ours
+around it; what it raises when it lets nothing through is named in `refusals`, and never translated.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ import pybreaker
 from cxguard.clock import SystemClock
 from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.outcomes import Charged, Declined, Unknown
-from cxguard.engine.breakers import Breakers, Rejected, Ticket
+from cxguard.engine.breakers import Breakers, Rejected
 
 FAILURES = 5
 RESET_SECONDS = 0.2
@@ -39,8 +43,10 @@ class Peer:
     """One library, behind the same three questions."""
 
     name = ""
+    refusals: tuple[type[Exception], ...] = ()
 
-    async def call(self, fn: Fn) -> None:
+    def guard(self, fn: Fn) -> Fn:
+        """*fn* as a shop would call it; it raises one of `refusals` when the breaker lets nothing through."""
         raise NotImplementedError
 
     def is_open(self) -> bool:
@@ -53,6 +59,7 @@ class Peer:
 
 class Ours(Peer):
     name = "cxguard"
+    refusals = (Refused,)
 
     def __init__(self, reset_seconds: float = 60.0) -> None:
         policy = BreakerPolicy(
@@ -72,25 +79,29 @@ class Ours(Peer):
     def note_open(self) -> None:
         self._count += 1
 
-    async def call(self, fn: Fn) -> None:
-        ticket = self._breakers.admit("gateway", "find")
-        if isinstance(ticket, Rejected):
-            raise Refused
-        await self._go(ticket, fn)
+    def guard(self, fn: Fn) -> Fn:
+        """As `engine/charging.py` does it, the watch for slow answers included."""
+        breakers, ok, monotonic = self._breakers, self._ok, SystemClock().monotonic
 
-    async def _go(self, ticket: Ticket, fn: Fn) -> None:
-        try:
-            await fn()
-        except IssuerDeclined:
-            ticket.settle(Declined(), 0.0)
-            raise
-        except GatewayAway:
-            ticket.settle(Unknown("away"), 0.0)
-            raise
-        except BaseException:
-            ticket.abandon()
-            raise
-        ticket.settle(self._ok, 0.0)
+        async def call() -> None:
+            ticket = breakers.admit("gateway", "find")
+            if isinstance(ticket, Rejected):
+                raise Refused
+            began = monotonic()
+            try:
+                await fn()
+            except IssuerDeclined:
+                ticket.settle(Declined(), monotonic() - began)
+                raise
+            except GatewayAway:
+                ticket.settle(Unknown("away"), monotonic() - began)
+                raise
+            except BaseException:
+                ticket.abandon()
+                raise
+            ticket.settle(ok, monotonic() - began)
+
+        return call
 
     def is_open(self) -> bool:
         return any(view.label is Label.OPEN for view in self._breakers.states())
@@ -109,7 +120,8 @@ class _Listener(pybreaker.CircuitBreakerListener):
 
 
 class PyBreaker(Peer):
-    name = "pybreaker calling()"
+    name = "pybreaker calling()"  # its decorator never trips on async code
+    refusals = (pybreaker.CircuitBreakerError,)
 
     def __init__(self, reset_seconds: float = 60.0) -> None:
         self._count = 0
@@ -120,12 +132,14 @@ class PyBreaker(Peer):
     def note_open(self) -> None:
         self._count += 1
 
-    async def call(self, fn: Fn) -> None:
-        try:
-            with self._breaker.calling():
+    def guard(self, fn: Fn) -> Fn:
+        breaker = self._breaker
+
+        async def call() -> None:
+            with breaker.calling():
                 await fn()
-        except pybreaker.CircuitBreakerError as error:
-            raise Refused from error
+
+        return call
 
     def is_open(self) -> bool:
         return bool(self._breaker.current_state == "open")
@@ -136,17 +150,16 @@ class PyBreaker(Peer):
 
 class CircuitBreakerLib(Peer):
     name = "circuitbreaker"
+    refusals = (circuitbreaker.CircuitBreakerError,)
 
     def __init__(self, reset_seconds: float = 60.0) -> None:
         self._breaker = circuitbreaker.CircuitBreaker(
             failure_threshold=FAILURES, recovery_timeout=reset_seconds, expected_exception=GatewayAway
         )
 
-    async def call(self, fn: Fn) -> None:
-        try:
-            await self._breaker.call_async(fn)
-        except circuitbreaker.CircuitBreakerError as error:
-            raise Refused from error
+    def guard(self, fn: Fn) -> Fn:
+        guarded: Fn = self._breaker(fn)
+        return guarded
 
     def is_open(self) -> bool:
         return bool(self._breaker.state == circuitbreaker.STATE_OPEN)
@@ -154,6 +167,7 @@ class CircuitBreakerLib(Peer):
 
 class AioBreaker(Peer):
     name = "aiobreaker"
+    refusals = (aiobreaker.CircuitBreakerError,)
 
     def __init__(self, reset_seconds: float = 60.0) -> None:
         self._count = 0
@@ -167,11 +181,9 @@ class AioBreaker(Peer):
             fail_max=FAILURES, timeout_duration=timedelta(seconds=reset_seconds), exclude=[IssuerDeclined], listeners=[Listener()]
         )
 
-    async def call(self, fn: Fn) -> None:
-        try:
-            await self._breaker.call_async(fn)
-        except aiobreaker.CircuitBreakerError as error:
-            raise Refused from error
+    def guard(self, fn: Fn) -> Fn:
+        guarded: Fn = self._breaker(fn)
+        return guarded
 
     def is_open(self) -> bool:
         return bool(self._breaker.current_state == aiobreaker.CircuitBreakerState.OPEN)
@@ -182,6 +194,7 @@ class AioBreaker(Peer):
 
 class Purgatory(Peer):
     name = "purgatory"
+    refusals = (purgatory.domain.model.OpenedState,)
 
     def __init__(self, reset_seconds: float = 60.0) -> None:
         self._factory = purgatory.AsyncCircuitBreakerFactory(
@@ -189,13 +202,15 @@ class Purgatory(Peer):
         )
         self._breaker: Any = None
 
-    async def call(self, fn: Fn) -> None:
-        try:
-            async with await self._factory.get_breaker("gateway") as breaker:
+    def guard(self, fn: Fn) -> Fn:
+        factory = self._factory
+
+        async def call() -> None:
+            async with await factory.get_breaker("gateway") as breaker:
                 self._breaker = breaker
                 await fn()
-        except purgatory.domain.model.OpenedState as error:
-            raise Refused from error
+
+        return call
 
     def is_open(self) -> bool:
         return self._breaker is not None and self._breaker.context.state == "opened"
@@ -203,6 +218,7 @@ class Purgatory(Peer):
 
 class Interlock(Peer):
     name = "interlock-cb"
+    refusals = (interlock.CircuitOpenError,)
 
     def __init__(self, reset_seconds: float = 60.0) -> None:
         class Classifier:
@@ -214,11 +230,9 @@ class Interlock(Peer):
         )
         self._breaker = interlock.CircuitBreaker(name="gateway", config=config, classifier=Classifier())
 
-    async def call(self, fn: Fn) -> None:
-        try:
-            await self._breaker.call_async(fn)
-        except interlock.CircuitOpenError as error:
-            raise Refused from error
+    def guard(self, fn: Fn) -> Fn:
+        guarded: Fn = self._breaker(fn)
+        return guarded
 
     def is_open(self) -> bool:
         return bool(self._breaker.state is interlock.State.OPEN)

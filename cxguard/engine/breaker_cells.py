@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pybreaker
 
 from cxguard.core.breaker import BreakerState, Forced, Label, forced_now, label_now
 from cxguard.core.schedule import Ramp, is_over
+from cxguard.engine.breaker_tickets import OVER, Calm
 
 _log = logging.getLogger("cxguard.breakers")
 
@@ -22,12 +23,14 @@ CHANGES: dict[Label, Callable[[pybreaker.CircuitBreaker], object]] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Cell:
     """The state that counts, the label that was told, and the ramp.
 
     Attributes:
-        well: good answers that were counted in passing since `state` was last looked at.
+        era: counts the revisions that this process has seen: a ticket of an older one changes nothing.
+        calm: while all is well, see there; None when a call has to be looked at.
+        silent_until: monotonic; until then every call is turned away without a further look.
         recovering: the ramp follows an outage, so that live checkouts go by it, too.
         would_reject: calls that a breaker in shadow let through, and would have turned away.
     """
@@ -39,9 +42,22 @@ class Cell:
     state: BreakerState = BreakerState()  # noqa: RUF009 - frozen
     label: Label = Label.CLOSED
     ramp: Ramp | None = None
+    era: int = 1
+    calm: Calm | None = None
+    silent_until: float = 0.0
     recovering: bool = False
-    well: int = 0
     would_reject: int = 0
+
+    def end_calm(self) -> int:
+        """Count what went well in passing. Returns how many that were."""
+        calm, self.calm = self.calm, None
+        if calm is None:
+            return 0
+        calm.ends, well = OVER, calm.well
+        if well:
+            counts = replace(self.state.now_counts, calls=self.state.now_counts.calls + well)
+            self.state = replace(self.state, now_counts=counts)
+        return well
 
 
 def new_cell(

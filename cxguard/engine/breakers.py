@@ -22,7 +22,6 @@ import random
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import assert_never
 
 import pybreaker
@@ -42,10 +41,11 @@ from cxguard.core.breaker import (
     record,
     silence,
 )
-from cxguard.core.outcomes import Charged, NotCharged, Outcome
 from cxguard.core.schedule import RAMP_CALM_SECONDS, allow, begin_ramp, is_over, room, went_badly, went_well
 from cxguard.engine.breaker_cells import CHANGES, EVENTS, BreakerView, Cell, QuietListener, change_told, new_cell, view_of
-from cxguard.engine.hearing import heard_from
+from cxguard.engine.breaker_tickets import OVER, Calm, CountedTicket, Ended
+from cxguard.engine.breaker_tickets import Rejected as Rejected  # part of what is asked for here
+from cxguard.engine.breaker_tickets import Ticket as Ticket
 from cxguard.events import Bus, Event
 
 RAMPED_KIND = "charge"  # what a recovering gateway is spared; asking and giving back are rare
@@ -53,57 +53,8 @@ RAMP_ASK_AGAIN_SECONDS = 0.25  # for whoever was turned away by the ramp: a shop
 ROOM_MAX = 1_000  # what `room` says when nothing limits: more than any worker takes at once
 METHODS_MAX = 16  # of one gateway and kind, with breakers of their own: the names come from callers
 METHOD_CHARS_MAX = 40
-_ANY_REVISION = 0  # none has it: what is heard of a call that would have been rejected counts for nothing
-
-
-@dataclass(slots=True)  # not frozen: that costs as much as all the rest of a rejection
-class Rejected:
-    """The call must not be made. Nothing was sent.
-
-    Attributes:
-        by_ramp: the gateway works, and is only given its calls back gently: the next turn is a moment away.
-    """
-
-    retry_after_seconds: float
-    by_ramp: bool = False
-
-
-class Ticket:
-    """The right to make one call. Hand it back once: by `settle`, or by `abandon` when nothing was learnt."""
-
-    __slots__ = ("_breakers", "_cell", "_open", "_probe_id", "_ramped", "_revision")
-
-    def __init__(self, breakers: Breakers, cell: Cell, revision: int, probe_id: str = "", *, ramped: bool = False) -> None:
-        self._breakers = breakers
-        self._cell = cell
-        self._revision = revision
-        self._probe_id = probe_id
-        self._ramped = ramped
-        self._open = True
-
-    @property
-    def is_probe(self) -> bool:
-        """Whether this call finds out if the gateway works again."""
-        return bool(self._probe_id)
-
-    def settle(self, outcome: Outcome, duration_seconds: float) -> None:
-        """Tell how the call ended. A second word changes nothing."""
-        plain = type(outcome) is Charged and self._open and not self._probe_id and not self._ramped
-        if plain and duration_seconds < self._breakers.policy.slow_call_seconds and self._breakers._went_well(self._cell, self._revision):
-            self._open = False
-            return
-        late = duration_seconds >= self._breakers.policy.slow_call_seconds
-        heard = heard_from(outcome, late=late, probe=self.is_probe)
-        self._end(heard, outcome.retry_after_seconds if isinstance(outcome, NotCharged) else None)
-
-    def abandon(self) -> None:
-        """The call was cancelled, or never made: it says nothing about the gateway."""
-        self._end(None, None)
-
-    def _end(self, heard: Heard | None, retry_after_seconds: float | None) -> None:
-        if self._open:
-            self._open = False
-            self._breakers._ended(self._cell, self._revision, self._probe_id, heard, retry_after_seconds, ramped=self._ramped)
+_bare = object.__new__
+_NO_ERA = 0  # none has it: what is heard of a call that would have been rejected counts for nothing
 
 
 class Breakers:
@@ -111,8 +62,8 @@ class Breakers:
 
     def __init__(self, policy: BreakerPolicy, clock: Clock, *, bus: Bus | None = None, jitter: Callable[[], float] = random.random) -> None:
         self.policy = policy
-        self._half_window = policy.window_seconds / 2
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._bus = bus
         self._jitter = jitter
         self._cells: dict[tuple[str, str, str], Cell] = {}
@@ -130,14 +81,18 @@ class Breakers:
             operation_id: which order it is for, so that one that fails by itself does not probe again and again.
         """
         cell = self._cells.get((gateway, kind, method)) or self._cell(gateway, kind, method)
-        state = cell.state
-        if state.label is Label.CLOSED and cell.ramp is None and not queued and state.forced is None and not state.throttled_until:
-            return Ticket(self, cell, state.revision)
-        silent_seconds = silence(state, self.policy, self._clock.now())
+        calm = cell.calm
+        if calm is not None and not queued:
+            ticket = _bare(Ticket)  # and not Ticket(calm): a call of a class costs as much as all the rest of this
+            ticket._calm = calm
+            return ticket
+        silent_seconds = cell.silent_until - self._monotonic()
         if silent_seconds > 0:
-            return Rejected(silent_seconds) if not self.policy.shadow else self._refused(cell, silent_seconds)
+            return Rejected(silent_seconds)
         with self._lock:
-            return self._admit(cell, queued=queued, operation_id=operation_id)
+            answer = self._admit(cell, queued=queued, operation_id=operation_id)
+            self._look_ahead(cell)
+            return answer
 
     def room(self, gateway: str, kind: str = RAMPED_KIND) -> int:
         """How many queued orders might start a call now: what a worker should take at most. Books nothing."""
@@ -170,6 +125,7 @@ class Breakers:
             for cell in [own] if method is not None else self._family(gateway, kind):
                 state = lift(cell.state) if label is None else force(cell.state, label, now, reason=reason, seconds=seconds)
                 self._swap(cell, state, now)
+                self._look_ahead(cell)
 
     def states(self) -> tuple[BreakerView, ...]:
         """Every breaker that was ever asked, by gateway, kind and method."""
@@ -196,6 +152,7 @@ class Breakers:
                 return self._cell(gateway, kind, "")
             word = next((cell.state.forced for cell in family if not cell.method), None)
             cell = new_cell((gateway, kind, method), shadow=self.policy.shadow, forced=word, listeners=self._listeners)
+            self._look_ahead(cell)
             return self._cells.setdefault((gateway, kind, method), cell)
 
     def _family(self, gateway: str, kind: str) -> list[Cell]:
@@ -210,7 +167,10 @@ class Breakers:
         if not self.policy.shadow or forced_now(cell.state, self._clock.now()) is not None:
             return Rejected(seconds)
         cell.would_reject += 1
-        return Ticket(self, cell, _ANY_REVISION)
+        return self._ticket(cell, _NO_ERA)
+
+    def _ticket(self, cell: Cell, era: int, *, probe_id: str = "", ramped: bool = False) -> Ticket:
+        return CountedTicket(cell, era, self.policy.slow_call_seconds, self._ended, probe_id=probe_id, ramped=ramped)
 
     def _admit(self, cell: Cell, *, queued: bool, operation_id: str) -> Ticket | Rejected:
         now = self._clock.now()
@@ -221,7 +181,7 @@ class Breakers:
             case Verdict.REJECTED:
                 return self._refused(cell, admission.retry_after_seconds)
             case Verdict.PROBE:
-                return Ticket(self, cell, state.revision, probe_id)
+                return self._ticket(cell, cell.era, probe_id=probe_id)
             case Verdict.ADMITTED:
                 return self._ramp(cell, now, queued=queued)
             case _:
@@ -234,48 +194,51 @@ class Breakers:
         if cell.ramp is None and queued and cell.kind == RAMPED_KIND:
             cell.ramp = begin_ramp(now)
         if cell.ramp is None or not (queued or cell.recovering):
-            return Ticket(self, cell, cell.state.revision)
+            return self._ticket(cell, cell.era)
         cell.ramp, allowed = allow(cell.ramp, now, queued=queued)
-        return Ticket(self, cell, cell.state.revision, ramped=True) if allowed else Rejected(RAMP_ASK_AGAIN_SECONDS, by_ramp=True)
+        return self._ticket(cell, cell.era, ramped=True) if allowed else Rejected(RAMP_ASK_AGAIN_SECONDS, by_ramp=True)
 
-    def _went_well(self, cell: Cell, revision: int) -> bool:
-        """Count a good answer of a closed breaker in passing, as almost every one is. False: it has to be looked at."""
-        state = cell.state
-        if state.label is not Label.CLOSED or state.failures or state.revision != revision or state.forced or cell.ramp:
-            return False
-        if not 0 <= self._clock.now() - state.now_counts.since < self._half_window:
-            return False
-        cell.well += 1  # two threads may lose one of the other's: a rate is none the worse for it
-        return True
-
-    def _ended(
-        self, cell: Cell, revision: int, probe_id: str, heard: Heard | None, retry_after_seconds: float | None, *, ramped: bool
-    ) -> None:
+    def _ended(self, ended: Ended) -> None:
         with self._lock:
-            now = self._clock.now()
-            if cell.well:
-                counts, cell.well = replace(cell.state.now_counts, calls=cell.state.now_counts.calls + cell.well), 0
-                cell.state = replace(cell.state, now_counts=counts)
-            if ramped and cell.ramp is not None and heard is not None:
-                failed = heard in (Heard.FAILURE, Heard.THROTTLED)
+            cell, now = ended.cell, self._clock.now()
+            cell.end_calm()
+            if ended.ramped and cell.ramp is not None and ended.heard is not None:
+                failed = ended.heard in (Heard.FAILURE, Heard.THROTTLED)
                 cell.ramp = went_badly(cell.ramp, now) if failed else went_well(cell.ramp, now)
-            state = record(
-                cell.state,
-                self.policy,
-                now,
-                revision=revision,
-                probe_id=probe_id,
-                heard=heard or Heard.NEUTRAL,
-                retry_after_seconds=retry_after_seconds,
-                jitter=self._jitter(),
-                beside=heard is not None and self._beside(cell),
-            )
-            self._swap(cell, state, now)
+            if ended.era == cell.era:
+                self._swap(cell, self._recorded(ended, now), now)
+            self._look_ahead(cell)
+
+    def _recorded(self, ended: Ended, now: float) -> BreakerState:
+        state = ended.cell.state
+        return record(
+            state,
+            self.policy,
+            now,
+            revision=state.revision,
+            probe_id=ended.probe_id,
+            heard=ended.heard or Heard.NEUTRAL,
+            retry_after_seconds=ended.retry_after_seconds,
+            jitter=self._jitter(),
+            beside=ended.heard is not None and self._beside(ended.cell),
+        )
+
+    def _look_ahead(self, cell: Cell) -> None:
+        """Find out how the next calls can be answered without a look: let through while calm, turned away while silent."""
+        cell.end_calm()
+        state, now, monotonic = cell.state, self._clock.now(), self._monotonic()
+        cell.silent_until = monotonic + silence(state, self.policy, now) if not self.policy.shadow else OVER
+        if state.label is not Label.CLOSED or cell.ramp or state.forced or state.throttled_until or state.failures:
+            return
+        age = now - state.now_counts.since
+        left = self.policy.window_seconds / 2 - age if age >= 0 else OVER
+        cell.calm = Calm(cell, cell.era, monotonic + left, self.policy.slow_call_seconds, self._monotonic, self._ended)
 
     def _swap(self, cell: Cell, state: BreakerState, now: float) -> None:
         """Keep the new state; when its label is another, tell pybreaker, and by it every listener."""
         if state is cell.state:
             return
+        cell.era += state.revision != cell.state.revision
         cell.state = state
         before, label = cell.label, label_now(state, now)
         if label is before:

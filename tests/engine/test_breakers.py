@@ -363,22 +363,3 @@ def test_room_follows_the_label() -> None:
         shop.call(CHARGED, queued=True, operation_id=f"probe-{number}")
         shop.clock.advance(1.01)
     assert shop.breakers.room(GATEWAY) == 1
-
-
-def test_good_answers_in_passing_count_in_the_rate() -> None:
-    """The quick way of the usual case forgets none: nine good calls of twenty keep a rate below one half from opening it."""
-    breakers = Breakers(BreakerPolicy(consecutive_failures=100, calls_min=20, failure_rate=0.5), ManualClock())
-
-    def call(outcome: Outcome) -> None:
-        ticket = breakers.admit("gw", "find")
-        assert isinstance(ticket, Ticket)
-        ticket.settle(outcome, 0.1)
-
-    for _ in range(11):
-        call(Charged(1, "EUR"))
-    for _ in range(9):
-        call(Unknown("no answer"))
-    assert breakers.states()[0].label is Label.CLOSED
-    for _ in range(2):
-        call(Unknown("no answer"))
-    assert breakers.states()[0].label is Label.OPEN
