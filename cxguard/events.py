@@ -77,12 +77,12 @@ EVENTS: Mapping[str, EventKind] = {
     "lease.rescued": _kind("an operation was taken over from a holder that went silent", "holder", "state", "money"),
     "breaker.opened": _kind(
         "a gateway failed too often: no more calls",
-        *("gateway", "kind", "method", "why", "revision", "open_seconds", "forced", "shadow", "would_reject"),
+        *("gateway", "kind", "method", "why", "revision", "open_seconds", "forced", "by", "shadow", "would_reject"),
     ),
     "breaker.half_opened": _kind(
         "a gateway is being tried with a few calls", "gateway", "kind", "method", "revision", "shadow", "would_reject"
     ),
-    "breaker.closed": _kind("a gateway works again", "gateway", "kind", "method", "revision", "forced", "shadow", "would_reject"),
+    "breaker.closed": _kind("a gateway works again", "gateway", "kind", "method", "revision", "forced", "by", "shadow", "would_reject"),
     "store.unavailable": _kind("the store did not answer", "verb", "why"),
     "store.recovered": _kind("the store answers again", "away_seconds"),
     "loop.stalled": _kind("the event loop stood still, and every request with it", "seconds"),

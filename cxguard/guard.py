@@ -18,6 +18,7 @@ from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.caps import Caps
 from cxguard.core.honesty import check_honesty
 from cxguard.core.operation import Operation
+from cxguard.engine.breaker_sharing import Sharing
 from cxguard.engine.breakers import Breakers
 from cxguard.engine.bridge import Bridge
 from cxguard.engine.duties import Duties
@@ -135,6 +136,7 @@ class Guard(Library):
         self._breaker_policy = breakers or BreakerPolicy()
         self._duties_wanted = duties if duties is not None else self._embedded()
         self._duties: Duties | None = None
+        self._sharing: Sharing | None = None
         self._engine: Engine | None = None
         self._starting: asyncio.Lock | None = None
         self._rerun: Rerun | None = None
@@ -184,6 +186,7 @@ class Guard(Library):
                 )
                 self._loop = asyncio.get_running_loop()
                 self._engine.operations.leases.start()
+                self._start_sharing(self._engine)
                 if duties and self._duties_wanted and self.mode is Mode.GUARD:
                     self.start_duties()
                 self.recorder.start()
@@ -198,6 +201,7 @@ class Guard(Library):
         await self.stop_duties()
         await self._stalls.stop()
         await self.recorder.stop()
+        await self.breakers.stop()
         self._engine.operations.leases.stop()
         for gateway in self.gateways.values():
             if isinstance(gateway, Closes):
@@ -224,7 +228,7 @@ class Guard(Library):
         """After a fork: the parent's loop, heartbeat and unwritten facts are the parent's."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._engine = self._loop = self._starting = self._duties = None
+            self._engine = self._loop = self._starting = self._duties = self._sharing = None
             self.runs = set()
             self._stalls = StallWatch(self._stalled)
             self.recorder = Recorder(self.store, self.clock, namespace=self.namespace, bus=self.bus)
@@ -234,6 +238,22 @@ class Guard(Library):
         pending = {run for run in self.runs if not run.done()}
         if pending:
             await asyncio.wait(pending, timeout=self.settings.run_seconds_max)
+
+    @property
+    def breakers(self) -> Sharing:
+        """The breakers of all processes: `say` is how a person forces one.
+
+        Raises:
+            StoreUnavailable: not started, because the store has not answered yet.
+        """
+        if self._sharing is None:
+            raise StoreUnavailable("the guard has not started: `await guard.start()`, or look at why the store does not answer")
+        return self._sharing
+
+    def _start_sharing(self, engine: Engine) -> None:
+        process = engine.operations.holder
+        self._sharing = Sharing(engine.breakers, self.store, self.clock, namespace=self.namespace, process=process)
+        self._sharing.start()
 
     def use_rerun(self, rerun: Rerun) -> None:
         """Say how a kept request is run again through the outermost app (`later=replay`)."""

@@ -68,11 +68,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """A person's word: open or closed, whatever is heard, until a time."""
+    """A person's word: open or closed, whatever is heard, until a time.
+
+    Attributes:
+        by: who said so.
+    """
 
     label: Label
     reason: str
     until: float
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,7 @@ class Admission:
 
 ADMITTED = Admission(Verdict.ADMITTED)
 PROBE = Admission(Verdict.PROBE)
+FORCED_SECONDS_MAX = 7 * 86_400.0  # a word that nobody remembers must not keep a shop closed, or unguarded
 PROBE_BUSY_SECONDS = 1.0  # a probe takes about so long
 
 
@@ -175,6 +181,8 @@ def record(
     retry_after_seconds: float | None = None,
     jitter: float = 0.0,
     beside: bool = False,
+    times: int = 1,
+    may_open: bool = True,
 ) -> BreakerState:
     """What the end of a call changes.
 
@@ -184,6 +192,8 @@ def record(
         retry_after_seconds: what a throttling gateway asked for.
         jitter: 0 to 1; shortens the pause by up to a fifth, so that processes do not probe in step.
         beside: another method of the same gateway is not closed, so that this one's failures weigh more.
+        times: so many calls in a row ended like this.
+        may_open: a closed one that has heard too much opens; otherwise it goes on counting.
     """
     if revision != state.revision:
         return state
@@ -192,13 +202,15 @@ def record(
     if forced_now(state, now) is not None:
         return state
     if state.label is Label.CLOSED:
-        return _heard_closed(state, policy, now, heard=heard, jitter=jitter, beside=beside)
+        state = _heard_closed(state, policy, now, heard=heard, times=times)
+        why = _too_much(state, policy, beside=beside) if may_open and heard is not Heard.NEUTRAL else ""
+        return _opened(state, policy, now, why=why, jitter=jitter) if why else state
     if state.label is Label.HALF_OPEN and any(probe.id == probe_id for probe in state.probes):
         return _heard_probe(state, policy, now, probe_id=probe_id, heard=heard, jitter=jitter)
     return state
 
 
-def force(state: BreakerState, label: Label, now: float, *, reason: str, seconds: float) -> BreakerState:
+def force(state: BreakerState, label: Label, now: float, *, reason: str, seconds: float, by: str = "") -> BreakerState:
     """A person's word for *seconds*: open or closed. What was under way no longer counts.
 
     Raises:
@@ -206,9 +218,9 @@ def force(state: BreakerState, label: Label, now: float, *, reason: str, seconds
     """
     if label is Label.HALF_OPEN:
         raise ValueError("a breaker can be forced open or closed: half-open it becomes by itself")
-    if not reason.strip() or seconds <= 0:
-        raise ValueError("give the reason and for how many seconds: the next person on duty will ask")
-    return replace(state, forced=Forced(label, reason, now + seconds), revision=state.revision + 1, probes=())
+    if not reason.strip() or not 0 < seconds <= FORCED_SECONDS_MAX:
+        raise ValueError("give the reason, and for how long, a week at most: the next person on duty will ask")
+    return replace(state, forced=Forced(label, reason, now + seconds, by), revision=state.revision + 1, probes=())
 
 
 def lift(state: BreakerState) -> BreakerState:
@@ -274,15 +286,14 @@ def _left(until: float, now: float, seconds_max: float) -> float:
 # --- hearing how a call ended
 
 
-def _heard_closed(state: BreakerState, policy: BreakerPolicy, now: float, *, heard: Heard, jitter: float, beside: bool) -> BreakerState:
+def _heard_closed(state: BreakerState, policy: BreakerPolicy, now: float, *, heard: Heard, times: int) -> BreakerState:
     if heard is Heard.NEUTRAL:
         return state
-    failed = heard in (Heard.FAILURE, Heard.THROTTLED)
+    failed = times if heard in (Heard.FAILURE, Heard.THROTTLED) else 0
+    slow = times if heard is Heard.SLOW else 0
     so_far, last_counts = _counts(state, policy, now)
-    now_counts = Counts(so_far.since, so_far.calls + 1, so_far.failures + failed, so_far.slow + (heard is Heard.SLOW))
-    state = replace(state, failures=state.failures + 1 if failed else 0, now_counts=now_counts, last_counts=last_counts)
-    why = _too_much(state, policy, beside=beside)
-    return _opened(state, policy, now, why=why, jitter=jitter) if why else state
+    now_counts = Counts(so_far.since, so_far.calls + times, so_far.failures + failed, so_far.slow + slow)
+    return replace(state, failures=state.failures + failed if failed else 0, now_counts=now_counts, last_counts=last_counts)
 
 
 def _counts(state: BreakerState, policy: BreakerPolicy, now: float) -> tuple[Counts, Counts]:

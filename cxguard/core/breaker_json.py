@@ -44,4 +44,6 @@ def _read(kind: type[Any], value: Mapping[str, Any]) -> Any:
 
 
 def _read_forced(value: Mapping[str, Any] | None) -> Forced | None:
-    return None if value is None else Forced(Label(value["label"]), str(value["reason"]), float(value["until"]))
+    if value is None:
+        return None
+    return Forced(Label(value["label"]), str(value["reason"]), float(value["until"]), str(value.get("by", "")))

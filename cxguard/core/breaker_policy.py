@@ -25,6 +25,7 @@ class BreakerPolicy:
         same_order_seconds: after so long the same order may probe again, or a quiet shop would never reopen.
         throttle_seconds: when the gateway says "too many" without saying until when; at most `throttle_seconds_max`.
         failures_beside: so many in a row are enough while another method of the same gateway is not closed.
+        quorum: so many processes must have failed before all stop: one alone may have lost its own network, and stops itself.
         shadow: reject nothing, and only tell what would have been done: to look at before it is trusted.
     """
 
@@ -46,4 +47,5 @@ class BreakerPolicy:
     throttle_seconds: float = 1.0
     throttle_seconds_max: float = 120.0
     failures_beside: int = 2
+    quorum: int = 2
     shadow: bool = False

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pybreaker
 
-from cxguard.core.breaker import BreakerState, Forced, Label, forced_now, label_now
+from cxguard.core.breaker import BreakerState, Forced, Heard, Label, forced_now, label_now
+from cxguard.core.breaker_shared import Name, Told
 from cxguard.core.schedule import Ramp, is_over
 from cxguard.engine.breaker_tickets import OVER, Calm
+
+TOLD_MAX = 100  # runs of outcomes that wait to be told to the other processes; older ones say little by then
 
 _log = logging.getLogger("cxguard.breakers")
 
@@ -33,6 +36,9 @@ class Cell:
         silent_until: monotonic; until then every call is turned away without a further look.
         recovering: the ramp follows an outage, so that live checkouts go by it, too.
         would_reject: calls that a breaker in shadow let through, and would have turned away.
+        base: the state of all processes that `state` came from. Another revision there: this process goes its own way.
+        told: what the others have not been told yet.
+        leasing: a probe is being asked of the store.
     """
 
     gateway: str
@@ -47,17 +53,39 @@ class Cell:
     silent_until: float = 0.0
     recovering: bool = False
     would_reject: int = 0
+    base: BreakerState = BreakerState()  # noqa: RUF009 - frozen
+    told: list[Told] = field(default_factory=list)
+    leasing: bool = False
 
-    def end_calm(self) -> int:
-        """Count what went well in passing. Returns how many that were."""
+    @property
+    def name(self) -> Name:
+        """Gateway, kind and method."""
+        return self.gateway, self.kind, self.method
+
+    @property
+    def apart(self) -> bool:
+        """Whether it goes another way than all processes do, by its own rule."""
+        return self.state.revision != self.base.revision
+
+    def end_calm(self) -> None:
+        """Count what went well in passing."""
         calm, self.calm = self.calm, None
         if calm is None:
-            return 0
+            return
         calm.ends, well = OVER, calm.well
         if well:
             counts = replace(self.state.now_counts, calls=self.state.now_counts.calls + well)
             self.state = replace(self.state, now_counts=counts)
-        return well
+            self.tell(Told(Heard.OK, well))
+
+    def tell(self, told: Told) -> None:
+        """Keep it for the others, in order; calls in a row that ended alike are one."""
+        last = self.told[-1] if self.told else None
+        if last is not None and not (last.probe_id or told.probe_id) and last.heard is told.heard is not Heard.THROTTLED:
+            self.told[-1] = replace(last, times=last.times + told.times)
+        else:
+            self.told.append(told)
+            del self.told[:-TOLD_MAX]
 
 
 def new_cell(
@@ -80,7 +108,8 @@ def new_cell(
         listeners=listeners,
     )
     label = forced.label if forced is not None else Label.CLOSED
-    return Cell(*names, circuit, BreakerState(forced=forced), label)
+    state = BreakerState(forced=forced)
+    return Cell(*names, circuit, state, label, base=state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +120,8 @@ class BreakerView:
         method: of payment; empty for calls without one.
         until: when an open one is tried, or a person's word ends; None for neither.
         rate: charges a second that the ramp allows after an outage; None at other times.
+        forced_reason, forced_by: a person's word, and whose it is; empty without one.
+        apart: only this process has it so: what it saw did not convince the others.
         shadow: it only tells, and rejects nothing.
         would_reject: how many calls it would have turned away, were it not in shadow.
     """
@@ -105,13 +136,15 @@ class BreakerView:
     until: float | None
     throttled_until: float | None
     forced_reason: str
+    forced_by: str
+    apart: bool
     rate: float | None
     shadow: bool
     would_reject: int
 
 
-def view_of(cell: Cell, now: float, *, shadow: bool) -> BreakerView:
-    """The cell as it is *now*."""
+def view_of(cell: Cell, now: float, *, shadow: bool, shared: bool) -> BreakerView:
+    """The cell as it is *now*; *shared* with other processes."""
     state, forced, label = cell.state, forced_now(cell.state, now), label_now(cell.state, now)
     until = forced.until if forced is not None else state.opened_until if label is Label.OPEN else None
     return BreakerView(
@@ -125,6 +158,8 @@ def view_of(cell: Cell, now: float, *, shadow: bool) -> BreakerView:
         until=until,
         throttled_until=state.throttled_until if state.throttled_until > now else None,
         forced_reason=forced.reason if forced is not None else "",
+        forced_by=forced.by if forced is not None else "",
+        apart=shared and cell.apart,
         rate=round(cell.ramp.rate, 1) if cell.ramp is not None and cell.recovering and not is_over(cell.ramp, now) else None,
         shadow=shadow,
         would_reject=cell.would_reject,
@@ -141,6 +176,7 @@ def change_told(cell: Cell, now: float, *, shadow: bool) -> dict[str, Any]:
         detail |= {"shadow": True, "would_reject": cell.would_reject}
     if cell.label is not Label.HALF_OPEN:
         detail["forced"] = forced is not None
+        detail |= {"by": forced.by} if forced is not None and forced.by else {}
     if cell.label is Label.OPEN:
         detail["why"] = forced.reason if forced is not None else state.why
         detail["open_seconds"] = round((forced.until if forced is not None else state.opened_until) - now, 3)

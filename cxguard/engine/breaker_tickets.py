@@ -20,16 +20,27 @@ if TYPE_CHECKING:
 OVER: Final = float("-inf")  # the end of a calm that has ended already
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A call that may be a probe, if the store, which all processes share, leases it one."""
+
+    cell: Cell
+    queued: bool
+    operation_id: str
+
+
 @dataclass(slots=True)  # not frozen: that costs as much as all the rest of a rejection
 class Rejected:
     """The call must not be made. Nothing was sent.
 
     Attributes:
         by_ramp: the gateway works, and is only given its calls back gently: the next turn is a moment away.
+        wanted: it may yet be a probe, see `Breakers.enter`.
     """
 
     retry_after_seconds: float
     by_ramp: bool = False
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True, slots=True)

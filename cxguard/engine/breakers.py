@@ -22,14 +22,17 @@ import random
 import secrets
 import threading
 from collections.abc import Callable
-from typing import assert_never
+from dataclasses import replace
+from typing import Protocol, assert_never
 
 import pybreaker
 
 from cxguard.clock import Clock
 from cxguard.core.breaker import (
+    PROBE_BUSY_SECONDS,
     BreakerPolicy,
     BreakerState,
+    Forced,
     Heard,
     Label,
     Verdict,
@@ -41,9 +44,10 @@ from cxguard.core.breaker import (
     record,
     silence,
 )
+from cxguard.core.breaker_shared import FAILED, Name, Report, Told, adopted
 from cxguard.core.schedule import RAMP_CALM_SECONDS, allow, begin_ramp, is_over, room, went_badly, went_well
 from cxguard.engine.breaker_cells import CHANGES, EVENTS, BreakerView, Cell, QuietListener, change_told, new_cell, view_of
-from cxguard.engine.breaker_tickets import OVER, Calm, CountedTicket, Ended
+from cxguard.engine.breaker_tickets import OVER, Calm, CountedTicket, Ended, Wanted
 from cxguard.engine.breaker_tickets import Rejected as Rejected  # part of what is asked for here
 from cxguard.engine.breaker_tickets import Ticket as Ticket
 from cxguard.events import Bus, Event
@@ -57,8 +61,25 @@ _bare = object.__new__
 _NO_ERA = 0  # none has it: what is heard of a call that would have been rejected counts for nothing
 
 
+class Others(Protocol):
+    """The other processes, as the breakers of this one see them: by the store that all share."""
+
+    @property
+    def away(self) -> bool:
+        """Nothing is known of them now: the store does not answer."""
+        ...
+
+    def wake(self) -> None:
+        """There is something to tell them. From any thread; does not wait."""
+        ...
+
+    async def lease(self, wanted: Wanted) -> Ticket | Rejected:
+        """Ask for a probe; answers within a moment."""
+        ...
+
+
 class Breakers:
-    """The breakers of this process."""
+    """The breakers of this process: alone, or with `share` as a copy of those of all processes."""
 
     def __init__(self, policy: BreakerPolicy, clock: Clock, *, bus: Bus | None = None, jitter: Callable[[], float] = random.random) -> None:
         self.policy = policy
@@ -69,11 +90,12 @@ class Breakers:
         self._cells: dict[tuple[str, str, str], Cell] = {}
         self._listeners: tuple[pybreaker.CircuitBreakerListener, ...] = ()
         self._lock = threading.RLock()
-        # unique among the processes that may share a state one day
+        self._others: Others | None = None
+        # unique among the processes that share a state
         self._probe_ids = map(f"{secrets.token_hex(4)}-{{}}".format, itertools.count(1))
 
     def admit(self, gateway: str, kind: str, *, method: str = "", queued: bool = False, operation_id: str = "") -> Ticket | Rejected:
-        """Whether a call of *kind* may be made at *gateway*, now.
+        """Whether a call of *kind* may be made at *gateway*, now. No I/O: for a probe that only all may grant, see `enter`.
 
         Args:
             method: of payment, or the acquirer, where the shop names it; each has a breaker of its own.
@@ -93,6 +115,13 @@ class Breakers:
             answer = self._admit(cell, queued=queued, operation_id=operation_id)
             self._look_ahead(cell)
             return answer
+
+    async def enter(self, gateway: str, kind: str, *, method: str = "", queued: bool = False, operation_id: str = "") -> Ticket | Rejected:
+        """As `admit`; and where the call may be a probe, ask the store for one, which takes a moment at most."""
+        answer = self.admit(gateway, kind, method=method, queued=queued, operation_id=operation_id)
+        if isinstance(answer, Rejected) and answer.wanted is not None and self._others is not None:
+            return await self._others.lease(answer.wanted)
+        return answer
 
     def room(self, gateway: str, kind: str = RAMPED_KIND) -> int:
         """How many queued orders might start a call now: what a worker should take at most. Books nothing."""
@@ -130,7 +159,71 @@ class Breakers:
     def states(self) -> tuple[BreakerView, ...]:
         """Every breaker that was ever asked, by gateway, kind and method."""
         now = self._clock.now()
-        return tuple(view_of(cell, now, shadow=self.policy.shadow) for _, cell in sorted(self._cells.items()))
+        shared = self._others is not None
+        return tuple(view_of(cell, now, shadow=self.policy.shadow, shared=shared) for _, cell in sorted(self._cells.items()))
+
+    # --- sharing
+
+    def share(self, others: Others | None) -> None:
+        """Go by what all processes know from now on, and tell them what is heard; None: alone again."""
+        with self._lock:
+            self._others = others
+            for cell in self._cells.values():
+                cell.told.clear()
+
+    def reports(self) -> tuple[Report, ...]:
+        """What was heard and not told yet; it is forgotten here."""
+        with self._lock:
+            found = []
+            for name, cell in self._cells.items():
+                self._look_ahead(cell)
+                if cell.told:
+                    found.append(Report(name, cell.base.revision, tuple(cell.told)))
+                    cell.told.clear()
+            return tuple(found)
+
+    def known(self) -> dict[Name, BreakerState]:
+        """What all processes were last known to go by."""
+        return {name: cell.base for name, cell in tuple(self._cells.items()) if cell.base.revision > 1}
+
+    def names(self) -> tuple[Name, ...]:
+        """Every breaker that was ever asked here."""
+        return tuple(self._cells)
+
+    def tell(self, cell: Cell, told: Told) -> None:
+        """Keep something for the other processes."""
+        with self._lock:
+            cell.tell(told)
+
+    def adopt(self, states: dict[Name, BreakerState]) -> None:
+        """Hear how the breakers of all processes stand, on this one's clock."""
+        with self._lock:
+            now = self._clock.now()
+            for name, state in states.items():
+                cell = self._cells.get(name) or self._new_cell(name, None)
+                cell.end_calm()
+                own, base = cell.state, cell.base
+                cell.base = state
+                if state.revision != base.revision:
+                    cell.told = [told for told in cell.told if told.gives_back]
+                    cell.era += 1
+                self._swap(cell, adopted(own, base, state, now), now)
+                self._look_ahead(cell)
+
+    def probe_of(self, cell: Cell, probe_id: str) -> Ticket:
+        """The ticket of a probe that the store has leased."""
+        return self._ticket(cell, cell.era, probe_id=probe_id)
+
+    def probe_id(self) -> str:
+        """A name for a probe, which nobody else has."""
+        return next(self._probe_ids)
+
+    def admit_alone(self, wanted: Wanted) -> Ticket | Rejected:
+        """By this process's own rule, because the store did not answer."""
+        with self._lock:
+            answer = self._admit(wanted.cell, queued=wanted.queued, operation_id=wanted.operation_id, alone=True)
+            self._look_ahead(wanted.cell)
+            return answer
 
     def listen(self, listener: pybreaker.CircuitBreakerListener) -> None:
         """Have *listener* hear every change of a label, of present and future breakers. What it raises stays here."""
@@ -151,9 +244,12 @@ class Breakers:
             if method and (full or len(method) > METHOD_CHARS_MAX or not method.isprintable()):
                 return self._cell(gateway, kind, "")
             word = next((cell.state.forced for cell in family if not cell.method), None)
-            cell = new_cell((gateway, kind, method), shadow=self.policy.shadow, forced=word, listeners=self._listeners)
-            self._look_ahead(cell)
-            return self._cells.setdefault((gateway, kind, method), cell)
+            return self._new_cell((gateway, kind, method), word)
+
+    def _new_cell(self, name: Name, word: Forced | None) -> Cell:
+        cell = new_cell(name, shadow=self.policy.shadow, forced=word, listeners=self._listeners)
+        self._look_ahead(cell)
+        return self._cells.setdefault(name, cell)
 
     def _family(self, gateway: str, kind: str) -> list[Cell]:
         """Every breaker of the gateway for this kind of call, whatever the method."""
@@ -172,10 +268,12 @@ class Breakers:
     def _ticket(self, cell: Cell, era: int, *, probe_id: str = "", ramped: bool = False) -> Ticket:
         return CountedTicket(cell, era, self.policy.slow_call_seconds, self._ended, probe_id=probe_id, ramped=ramped)
 
-    def _admit(self, cell: Cell, *, queued: bool, operation_id: str) -> Ticket | Rejected:
+    def _admit(self, cell: Cell, *, queued: bool, operation_id: str, alone: bool = False) -> Ticket | Rejected:
         now = self._clock.now()
-        probe_id = next(self._probe_ids) if cell.state.label is not Label.CLOSED else ""
+        probe_id = self.probe_id() if cell.state.label is not Label.CLOSED else ""
         admission, state = admit(cell.state, self.policy, now, probe_id=probe_id, queued=queued, operation_id=operation_id)
+        if state is not cell.state and state.label is not Label.CLOSED and not alone and self._is_for_all(cell):
+            return Rejected(admission.retry_after_seconds or PROBE_BUSY_SECONDS, wanted=Wanted(cell, queued, operation_id))
         self._swap(cell, state, now)
         match admission.verdict:
             case Verdict.REJECTED:
@@ -186,6 +284,10 @@ class Breakers:
                 return self._ramp(cell, now, queued=queued)
             case _:
                 assert_never(admission.verdict)
+
+    def _is_for_all(self, cell: Cell) -> bool:
+        """Whether a probe is to be leased from the store: in shadow none is kept from going, so none has to be asked for."""
+        return self._others is not None and not self._others.away and not cell.apart and not self.policy.shadow
 
     def _ramp(self, cell: Cell, now: float, *, queued: bool) -> Ticket | Rejected:
         if cell.ramp is not None and is_over(cell.ramp, now):
@@ -206,12 +308,22 @@ class Breakers:
                 failed = ended.heard in (Heard.FAILURE, Heard.THROTTLED)
                 cell.ramp = went_badly(cell.ramp, now) if failed else went_well(cell.ramp, now)
             if ended.era == cell.era:
+                self._tell(ended)
                 self._swap(cell, self._recorded(ended, now), now)
             self._look_ahead(cell)
 
+    def _tell(self, ended: Ended) -> None:
+        """Keep it for the other processes; what went wrong, and how a probe ended, they hear at once."""
+        if self._others is None or ended.cell.apart or (ended.heard is None and not ended.probe_id):
+            return
+        heard = ended.heard or Heard.NEUTRAL
+        ended.cell.tell(Told(heard, probe_id=ended.probe_id, retry_after_seconds=ended.retry_after_seconds))
+        if heard in FAILED or ended.probe_id:
+            self._others.wake()
+
     def _recorded(self, ended: Ended, now: float) -> BreakerState:
-        state = ended.cell.state
-        return record(
+        state, base = ended.cell.state, ended.cell.base
+        after = record(
             state,
             self.policy,
             now,
@@ -222,6 +334,8 @@ class Breakers:
             jitter=self._jitter(),
             beside=ended.heard is not None and self._beside(ended.cell),
         )
+        back = self._others is not None and after is not state and after.label is base.label is Label.CLOSED
+        return replace(after, revision=base.revision) if back else after
 
     def _look_ahead(self, cell: Cell) -> None:
         """Find out how the next calls can be answered without a look: let through while calm, turned away while silent."""

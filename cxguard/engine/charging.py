@@ -105,7 +105,7 @@ def _worth_repeating(outcome: Outcome) -> bool:
 
 
 async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str, step: str) -> Outcome:
-    ticket = engine.breakers.admit(gateway.name, "charge", method=charge.method, queued=work.queued, operation_id=work.operation.id)
+    ticket = await engine.breakers.enter(gateway.name, "charge", method=charge.method, queued=work.queued, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
         work.turned_away = ticket.by_ramp
         return NotCharged(why=GATEWAY_DOWN, retry_after_seconds=ticket.retry_after_seconds, reroutable=True)

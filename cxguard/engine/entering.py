@@ -94,7 +94,7 @@ async def begin_or_wait(engine: Engine, submission: Submission, *, wait_seconds:
 
 
 async def _begin(engine: Engine, submission: Submission) -> Begun:
-    ticket = _admitted(engine, submission)
+    ticket = await _admitted(engine, submission)
     if isinstance(ticket, Rejected):
         submission = replace(submission, fresh=changed(submission.fresh, sends=()), blocked=ticket)
     begun: Begun | None = None
@@ -108,10 +108,12 @@ async def _begin(engine: Engine, submission: Submission) -> Begun:
     return begun
 
 
-def _admitted(engine: Engine, submission: Submission) -> Ticket | Rejected | None:
+async def _admitted(engine: Engine, submission: Submission) -> Ticket | Rejected | None:
     """The breaker of the shop's own charging, fed by what its answers mean. None: the guard charges, and asks there."""
     fresh = submission.fresh
-    return engine.breakers.admit(f"{SHOP}:{fresh.rule}", "charge", operation_id=fresh.id) if fresh.charged_by == SHOP else None
+    if fresh.charged_by != SHOP:
+        return None
+    return await engine.breakers.enter(f"{SHOP}:{fresh.rule}", "charge", operation_id=fresh.id)
 
 
 async def _enter(engine: Engine, submission: Submission) -> Begun:

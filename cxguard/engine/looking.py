@@ -19,7 +19,7 @@ from cxguard.gateways.base import Gateway
 async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel: bool = False) -> Outcome:
     """Ask *gateway* about *key* once (or, with *cancel*, make sure it can never complete), and keep what it said."""
     kind = "cancel" if cancel else "find"
-    ticket = engine.breakers.admit(gateway.name, kind, queued=True, operation_id=work.operation.id)
+    ticket = await engine.breakers.enter(gateway.name, kind, queued=True, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
         return Unknown(why="gateway_down")
     seconds = min(engine.timeouts.find_seconds, max(work.remaining(engine), LEAST_SECONDS))

@@ -71,7 +71,7 @@ async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway,
     charged = standing_outcome(work.operation, line.of or "")
     if not isinstance(charged, Charged):
         return NotCharged("no charge stands")
-    ticket = engine.breakers.admit(gateway.name, _BREAKER_KINDS[line.kind], queued=queued, operation_id=work.operation.id)
+    ticket = await engine.breakers.enter(gateway.name, _BREAKER_KINDS[line.kind], queued=queued, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
         return NotCharged(GATEWAY_DOWN, retryable=True, retry_after_seconds=ticket.retry_after_seconds)
     started = engine.clock.monotonic()

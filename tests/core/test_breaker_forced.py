@@ -7,7 +7,19 @@ from dataclasses import replace
 import pytest
 from breaker_bench import NOW, Bench
 
-from cxguard.core.breaker import Admission, BreakerState, Forced, Heard, Label, Verdict, force, forced_now, label_now, lift
+from cxguard.core.breaker import (
+    FORCED_SECONDS_MAX,
+    Admission,
+    BreakerState,
+    Forced,
+    Heard,
+    Label,
+    Verdict,
+    force,
+    forced_now,
+    label_now,
+    lift,
+)
 
 
 def test_forced_open_rejects_until_its_end() -> None:
@@ -57,8 +69,9 @@ def test_a_forced_breaker_forgets_the_calls_under_way() -> None:
         (Label.HALF_OPEN, "why", 60.0, "open or closed"),
         (Label.OPEN, "", 60.0, "give the reason"),
         (Label.OPEN, "  ", 60.0, "give the reason"),
-        (Label.CLOSED, "why", 0.0, "how many seconds"),
-        (Label.CLOSED, "why", -1.0, "how many seconds"),
+        (Label.CLOSED, "why", 0.0, "for how long"),
+        (Label.CLOSED, "why", -1.0, "for how long"),
+        (Label.CLOSED, "why", FORCED_SECONDS_MAX + 1.0, "a week at most"),
     ],
 )
 def test_a_word_without_reason_or_end_is_refused(label: Label, reason: str, seconds: float, advice: str) -> None:

@@ -1,0 +1,323 @@
+"""Breakers of several processes on one store, the processes played by several `Breakers` in one loop, without time passing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cxguard.core.breaker import BreakerPolicy, Label
+from cxguard.core.breaker_shared import Name
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
+from cxguard.engine.breaker_sharing import BATCH_SECONDS_MAX, TELL_SECONDS, Sharing, topic_of
+from cxguard.engine.breakers import Breakers, Rejected, Ticket
+from cxguard.events import Bus, Event
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing.clock import ManualClock
+from cxguard.testing.faulty_store import Fault, FaultyStore
+
+CHARGED, SILENT = Charged(4999, "EUR"), Unknown("no answer in time")
+CARDS: Name = ("cards", "charge", "")
+QUICK = BreakerPolicy(probe_pause_seconds=0.0, turn_seconds=0.0)
+
+pytestmark = pytest.mark.asyncio
+
+
+class Process:
+    """One process: its breakers, and how it shares them. `look` is a round that its task would make."""
+
+    def __init__(self, store: FaultyStore, clock: ManualClock, name: str, policy: BreakerPolicy) -> None:
+        self.events: list[Event] = []
+        bus = Bus()
+        bus.listen(self.events.append)
+        self.breakers = Breakers(policy, clock, bus=bus, jitter=lambda: 0.0)
+        self.sharing = Sharing(self.breakers, store, clock, namespace="shop", process=name)
+        self.breakers.share(self.sharing)
+
+    async def call(self, *outcomes: Outcome) -> int:
+        went = 0
+        for outcome in outcomes:
+            ticket = await self.breakers.enter("cards", "charge")
+            if isinstance(ticket, Ticket):
+                ticket.settle(outcome, 0.1)
+                went += 1
+        return went
+
+    async def look(self) -> None:
+        await self.sharing.look()
+
+    @property
+    def label(self) -> Label:
+        return next((view.label for view in self.breakers.states() if (view.gateway, view.kind) == CARDS[:2]), Label.CLOSED)
+
+    @property
+    def apart(self) -> bool:
+        return any(view.apart for view in self.breakers.states())
+
+
+class World:
+    def __init__(self, processes: int, policy: BreakerPolicy) -> None:
+        self.clock = ManualClock()
+        self.store = FaultyStore(MemoryStore(clock=self.clock))
+        self.policy = policy
+        self.all = [Process(self.store, self.clock, f"p{number}", policy) for number in range(processes)]
+
+    async def look(self) -> None:
+        """Everybody tells, then everybody hears."""
+        for _ in range(2):
+            for process in self.all:
+                await process.look()
+
+    @property
+    def labels(self) -> set[Label]:
+        return {process.label for process in self.all}
+
+    async def trip(self) -> None:
+        for process in self.all:
+            await process.call(*[SILENT] * (1 + self.policy.consecutive_failures // len(self.all)))
+        await self.look()
+        assert self.labels == {Label.OPEN}
+
+
+@asynccontextmanager
+async def world(processes: int = 4, policy: BreakerPolicy = QUICK) -> AsyncIterator[World]:
+    made = World(processes, policy)
+    await made.look()
+    yield made
+
+
+async def test_failures_of_all_open_it_for_all() -> None:
+    """Two failures in each of four processes: open everywhere, in each told once, with the same revision."""
+    async with world() as shop:
+        await shop.trip()
+        told = [[(event.name, event.detail["revision"]) for event in process.events] for process in shop.all]
+        assert told == [[("breaker.opened", 2)]] * 4
+
+
+async def test_a_process_that_sees_no_call_rejects_too() -> None:
+    """What the others found out spares it the failures: it rejects without asking anybody."""
+    async with world() as shop:
+        await shop.trip()
+        late = Process(shop.store, shop.clock, "late", shop.policy)
+        await late.look()
+        asked = shop.store.calls.total()
+        assert await late.call(*[CHARGED] * 100) == 0
+        assert shop.store.calls.total() == asked
+
+
+async def test_one_with_a_broken_network_stops_itself_alone() -> None:
+    """Its five failures open its own copy; the others go on, and it comes back by its own probes."""
+    async with world() as shop:
+        broken, *well = shop.all
+        for process in well:
+            await process.call(CHARGED)
+        shop.clock.advance(TELL_SECONDS)
+        await shop.look()
+        await broken.call(*[SILENT] * 5)
+        await shop.look()
+        assert [process.label for process in shop.all] == [Label.OPEN, *[Label.CLOSED] * 3]
+        assert [process.apart for process in shop.all] == [True, False, False, False]
+        shop.clock.advance(shop.policy.open_seconds_max)
+        assert await broken.call(CHARGED, CHARGED) == 2
+        await shop.look()
+        assert (broken.label, broken.apart) == (Label.CLOSED, False)
+
+
+async def test_exactly_so_many_probes_of_all_processes_together() -> None:
+    """Fifty calls in each of four processes at once, when the pause is over: two go."""
+    async with world() as shop:
+        await shop.trip()
+        shop.clock.advance(shop.policy.open_seconds_max)
+        asked = [process.breakers.enter("cards", "charge", operation_id=f"o{n}") for n in range(50) for process in shop.all]
+        went = [ticket for ticket in await asyncio.gather(*asked) if isinstance(ticket, Ticket)]
+        assert (len(went), all(ticket.is_probe for ticket in went)) == (shop.policy.probes_max, True)
+
+
+async def test_probes_that_go_well_close_it_for_all() -> None:
+    """Two probes in two processes, and everybody goes on, by the ramp."""
+    async with world() as shop:
+        await shop.trip()
+        shop.clock.advance(shop.policy.open_seconds_max)
+        assert await shop.all[0].call(CHARGED) == await shop.all[1].call(CHARGED) == 1
+        await shop.look()
+        assert shop.labels == {Label.CLOSED}
+        assert all([event.name for event in process.events][-1] == "breaker.closed" for process in shop.all)
+
+
+async def test_a_probe_that_is_dropped_frees_its_place() -> None:
+    """Abandoned in one process, it may be made by another."""
+    async with world() as shop:
+        await shop.trip()
+        shop.clock.advance(shop.policy.open_seconds_max)
+        held = [await shop.all[0].breakers.enter("cards", "charge", operation_id=f"o{n}") for n in range(2)]
+        await shop.look()
+        assert await shop.all[1].call(CHARGED) == 0
+        for ticket in held:
+            assert isinstance(ticket, Ticket)
+            ticket.abandon()
+        await shop.look()
+        assert await shop.all[1].call(CHARGED) == 1
+
+
+async def test_thirty_stragglers_make_one_transition() -> None:
+    """Under way in four processes when the gateway dies: one revision, one event in each."""
+    async with world() as shop:
+        tickets = [await process.breakers.enter("cards", "charge") for _ in range(8) for process in shop.all][:30]
+        for number, ticket in enumerate(tickets):
+            assert isinstance(ticket, Ticket)
+            ticket.settle(SILENT, 5.0)
+            if number % 3 == 0:
+                await shop.all[number % 4].look()
+        await shop.look()
+        assert [[event.detail["revision"] for event in process.events] for process in shop.all] == [[2]] * 4
+
+
+async def test_a_batch_whose_answer_was_lost_counts_once() -> None:
+    """It is told again, and the value knows it: four failures stay four."""
+    async with world(2) as shop:
+        first, second = shop.all
+        await first.call(SILENT, SILENT)
+        shop.store.plan("swap", Fault.ANSWER_LOST)
+        await first.look()
+        await second.call(SILENT, SILENT)
+        await shop.look()
+        assert shop.labels == {Label.CLOSED}
+        await second.call(SILENT)
+        await shop.look()
+        assert shop.labels == {Label.OPEN}
+
+
+async def test_a_batch_that_did_not_arrive_is_told_again() -> None:
+    """Refused by the store twice, then told: nothing is missing."""
+    async with world(2) as shop:
+        first, second = shop.all
+        await first.call(SILENT, SILENT)
+        shop.store.plan("swap", Fault.NOT_DONE, times=2)
+        await first.look()
+        await first.look()
+        await second.call(SILENT, SILENT, SILENT)
+        await shop.look()
+        assert shop.labels == {Label.OPEN}
+
+
+async def test_while_the_store_is_away_each_goes_by_itself() -> None:
+    """Opens by its own failures, probes by its own rule, and nobody waits for the store; afterwards they agree again."""
+    async with world(2) as shop:
+        first, second = shop.all
+        shop.store.decide = lambda verb: Fault.NOT_DONE
+        await shop.look()
+        await first.call(*[SILENT] * 5)
+        assert (first.label, second.label) == (Label.OPEN, Label.CLOSED)
+        shop.clock.advance(shop.policy.open_seconds_max)
+        assert await first.call(CHARGED, CHARGED) == 2
+        assert first.label is Label.CLOSED
+        shop.store.heal()
+        await shop.look()
+        assert shop.labels == {Label.CLOSED}
+        assert not first.apart
+
+
+async def test_a_lease_that_the_store_does_not_answer_is_the_own_rules() -> None:
+    """The store goes away between the outage and the probe: this process probes by its own copy."""
+    async with world(2) as shop:
+        await shop.trip()
+        shop.clock.advance(shop.policy.open_seconds_max)
+        shop.store.plan("load", Fault.NOT_DONE)
+        ticket = await shop.all[0].breakers.enter("cards", "charge")
+        assert isinstance(ticket, Ticket)
+        assert ticket.is_probe
+
+
+async def test_a_lease_whose_answer_was_lost_is_given_back() -> None:
+    """It may have been given: it is told to be nobody's, and another process finds both places free."""
+    async with world(2) as shop:
+        await shop.trip()
+        shop.clock.advance(shop.policy.open_seconds_max)
+        shop.store.plan("swap", Fault.ANSWER_LOST)
+        own = await shop.all[0].breakers.enter("cards", "charge", operation_id="a")
+        assert isinstance(own, Ticket)
+        await shop.look()
+        asked = [await shop.all[1].breakers.enter("cards", "charge", operation_id=f"o{n}") for n in range(5)]
+        assert sum(isinstance(ticket, Ticket) for ticket in asked) == 2
+
+
+async def test_what_was_heard_long_ago_is_not_told() -> None:
+    """After a store that was away for long, old failures do not open it for all."""
+    async with world(2) as shop:
+        first, second = shop.all
+        shop.store.decide = lambda verb: Fault.NOT_DONE
+        await first.call(SILENT, SILENT, SILENT)
+        await first.look()
+        shop.clock.advance(BATCH_SECONDS_MAX + 1.0)
+        await first.look()
+        shop.store.heal()
+        await second.call(SILENT, SILENT)
+        await shop.look()
+        assert shop.labels == {Label.CLOSED}
+
+
+async def test_a_store_that_lost_everything_is_told_again() -> None:
+    """Emptied under the processes: what they last knew to be shared goes back, and nobody closes by mistake."""
+    async with world(2) as shop:
+        await shop.trip()
+        shop.store.store = MemoryStore(clock=shop.clock)
+        await shop.look()
+        assert shop.labels == {Label.OPEN}
+        late = Process(shop.store, shop.clock, "late", shop.policy)
+        await late.look()
+        assert late.label is Label.OPEN
+
+
+async def test_a_value_of_a_newer_version_is_left_alone() -> None:
+    """It is not written over, and this process goes by itself."""
+    async with world(1) as shop:
+        newer = b'{"v":99}'
+        assert await shop.store.swap(topic_of("shop"), revision=(await shop.store.load(topic_of("shop"))).revision, value=newer)
+        await shop.all[0].call(*[SILENT] * 5)
+        await shop.look()
+        assert shop.labels == {Label.OPEN}
+        assert (await shop.store.load(topic_of("shop"))).value == newer
+
+
+async def test_a_silence_that_one_was_asked_for_holds_for_all() -> None:
+    """`Retry-After: 7` in one process: the others wait, too."""
+    async with world(2) as shop:
+        await shop.all[0].call(NotCharged("throttled", retryable=True, retry_after_seconds=7.0))
+        await shop.look()
+        assert await shop.all[1].breakers.enter("cards", "charge") == Rejected(pytest.approx(7.0))
+        shop.clock.advance(7.1)
+        assert await shop.all[1].call(CHARGED) == 1
+
+
+async def test_a_persons_word_reaches_everybody() -> None:
+    """Forced open by one process for all, with who and why; taken back by another."""
+    async with world() as shop:
+        await shop.all[0].sharing.say(CARDS, Label.OPEN, reason="bank holiday", seconds=600.0, by="ada")
+        await shop.look()
+        assert [await process.call(CHARGED) for process in shop.all] == [0] * 4
+        view = shop.all[3].breakers.states()[0]
+        assert (view.label, view.forced_reason, view.forced_by, view.until) == (
+            Label.OPEN,
+            "bank holiday",
+            "ada",
+            shop.clock.now() + 600.0,
+        )
+        await shop.all[1].sharing.say(CARDS, None)
+        await shop.look()
+        assert [await process.call(CHARGED) for process in shop.all] == [1] * 4
+
+
+async def test_well_running_shops_write_seldom() -> None:
+    """A thousand good calls are told in one batch, after a while, and an idle process tells nothing."""
+    async with world(2) as shop:
+        await shop.all[0].call(*[CHARGED] * 1000)
+        swaps = shop.store.calls["swap"]
+        for _ in range(10):
+            await shop.look()
+        assert shop.store.calls["swap"] == swaps
+        shop.clock.advance(TELL_SECONDS)
+        for _ in range(10):
+            await shop.look()
+        assert shop.store.calls["swap"] == swaps + 1
