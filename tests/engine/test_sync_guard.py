@@ -175,7 +175,8 @@ for n in range(3):
     pid = os.fork()
     if pid == 0:
         own = guard.sync.run(pay, purpose="order", key=f"child {n}", owner="ann")
-        print("child", own, guard.sync.run(pay, purpose="order", key="before", owner="ann"))
+        kept = guard.sync.run(pay, purpose="order", key="before", owner="ann")
+        sys.stdout.write(f"child {own} {kept}\\n")  # one write: the children share the pipe
         sys.stdout.flush()
         guard.sync.stop()
         os._exit(0)
