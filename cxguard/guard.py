@@ -62,7 +62,7 @@ class Guard(Library):
     """One shop's guard.
 
     Args:
-        store: a URL (`sqlite:///shop.db`, `memory://`) or a store.
+        store: a URL (`sqlite:///shop.db`, `postgresql://..`, `redis://..`, `memory://`) or a store.
         rules: which requests take effect at most once, and how.
         shop: who the shopper can turn to.
         gateways: what `op.charge` charges with; the first one, unless a rule names another.

@@ -51,7 +51,7 @@ class DeskWorld:
         return Desk(self.guard.engine, rules=rules, purposes=self.guard.purposes)
 
     def id_of(self, key: str, rule: str = RULE) -> str:
-        return names.operation_id(self.guard.engine.naming, namespace=self.guard.namespace, purpose=rule, owner="o", key=key)
+        return self.guard.engine.operation_id(purpose=rule, owner="o", key=key)
 
     def send(
         self, key: str, outcome: Outcome, *, number: int = 1, kind: SendKind = SendKind.CHARGE, of: str | None = None, **members: Any

@@ -175,7 +175,7 @@ def _record(guard: Guard, engine: Engine, identity: Identity, key: str, *, of: O
     """The record that this request would open under *key* (or in the name of the order *of*), its contents sealed for it."""
     rule, asked, snapshot, now = identity.rule, identity.asked, identity.snapshot, guard.clock.now()
     owner = of.owner if of else guard.owner_name(asked.owner)
-    id = of.id if of else names.operation_id(engine.naming, namespace=guard.namespace, purpose=rule.name, owner=owner, key=key)
+    id = of.id if of else engine.operation_id(purpose=rule.name, owner=owner, key=key)
     keepable = _holds_nothing_forbidden(rule, snapshot)
     record = Operation(
         id=id,

@@ -19,6 +19,7 @@ from cxguard.errors import MalformedKey
 KEY_CHARACTERS_MAX = 255  # what the draft's implementers agree on, and what fits an index row everywhere
 GATEWAY_KEY_CHARACTERS = 52  # gateways allow 64 (PPRO) to 255 (Stripe)
 REFERENCE_CHARACTERS = 12  # 60 bits, five a character
+OWNER_DIGITS = 3  # hex digits of an id that is led by its owner: 4096 owners apart, and a reference of 48 bits among one's own
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -40,9 +41,15 @@ def _framed(label: str, parts: tuple[str, ...]) -> bytes:
     return "".join([f"{len(parts)};{len(label)}:{label}", *[f"{len(part)}:{part}" for part in parts]]).encode("utf-8", "surrogatepass")
 
 
-def operation_id(secret: bytes, *, namespace: str, purpose: str, owner: str, key: str) -> str:
-    """64 hex digits. Another shop on the store, another rule, another owner or another key: another operation."""
-    return keyed_hash(secret, "operation", namespace, purpose, owner, key)
+def operation_id(secret: bytes, *, namespace: str, purpose: str, owner: str, key: str, home: str | None = None) -> str:
+    """64 hex digits. Another shop on the store, another rule, another owner or another key: another operation.
+
+    Args:
+        home: the owner, for a store that keeps together what belongs to one owner, and has to find it by the id alone: the
+            first digits come from it. One shop never changes this: its paid orders would become strangers.
+    """
+    id = keyed_hash(secret, "operation", namespace, purpose, owner, key)
+    return id if home is None else keyed_hash(secret, "home", namespace, home)[:OWNER_DIGITS] + id[OWNER_DIGITS:]
 
 
 def owner_name(secret: bytes, *, namespace: str, owner: str) -> str:

@@ -20,7 +20,7 @@ from cxguard.engine.observing import Finding
 from cxguard.engine.recorder import counter_name
 from cxguard.engine.report import WOULD_PREFIX
 from cxguard.engine.stalls import STALLS_COUNTER
-from cxguard.errors import ConfigurationError, StoreError
+from cxguard.errors import ConfigurationError, StoreError, StoreUnfit
 from cxguard.gateways.base import Gateway
 from cxguard.rules import Rule
 from cxguard.stores.base import Level, Store
@@ -81,6 +81,8 @@ async def examine_store(store: Store, clock: Clock) -> list[Examined]:
         offset = abs(await store.clock() - clock.now())
     except ConfigurationError as error:
         return [fail("store", "cannot be opened", str(error))]
+    except StoreUnfit as error:
+        return [fail("store", "may lose what it acknowledges, so it is not used", str(error))]
     except StoreError as error:
         return [fail("store", "does not answer", str(error))]
     found = [_level(store.level)]
@@ -98,7 +100,8 @@ def _level(level: Level) -> Examined:
         case Level.REPLICATED:
             return ok("store", "replicated: what is acknowledged is on more than one machine")
         case Level.BEST_EFFORT:
-            return warn("store", "best-effort: a failover may lose what was acknowledged", "name a store that acknowledges durably")
+            do = "on Redis: write ?replicas=1 behind the address, or on a single server `appendfsync always`; or take PostgreSQL"
+            return warn("store", "best-effort: a failover or a power cut may lose what was acknowledged", do)
 
 
 def examine_file(path: Path, *, mounts: str | None = None, in_container: bool | None = None) -> list[Examined]:

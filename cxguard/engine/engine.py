@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cxguard.clock import Clock
+from cxguard.core import names
 from cxguard.engine.breakers import Breakers
 from cxguard.engine.operations import Operations
 from cxguard.engine.pressure import Pressure
 from cxguard.errors import ConfigurationError
 from cxguard.gateways.base import Gateway
 from cxguard.seal import Seal
+from cxguard.stores.base import Gathering
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,17 @@ class Engine:
     def clock(self) -> Clock:
         """The guard's clock."""
         return self.operations.clock
+
+    def operation_id(self, *, purpose: str, owner: str, key: str) -> str:
+        """The id of an operation of this guard, in the way that its store finds records by."""
+        namespace, home = self.operations.namespace, owner if self.gathers else None
+        return names.operation_id(self.naming, namespace=namespace, purpose=purpose, owner=owner, key=key, home=home)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the store keeps together what belongs to one owner."""
+        store = self.operations.store
+        return isinstance(store, Gathering) and store.ids_led_by_owner
 
     def gateway(self, name: str) -> Gateway | None:
         """The gateway of exactly this name: account and mode are part of it, so a sandbox never answers for live money."""

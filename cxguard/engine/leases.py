@@ -137,13 +137,10 @@ class Leases:
             self._on_lost(lease.id)
 
     def _run(self) -> None:
-        loop = asyncio.new_event_loop()
-        try:
+        with asyncio.Runner() as runner:  # its end lets a store close what it opened in this loop
             while not self._stopping.wait(self._beat_seconds):
                 if self._held:
-                    loop.run_until_complete(self._beat())
-        finally:
-            loop.close()
+                    runner.run(self._beat())
 
     async def _beats(self) -> None:
         while True:

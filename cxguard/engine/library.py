@@ -165,7 +165,7 @@ class OperationScope:
     def _fresh(self, engine: Engine) -> Operation:
         owner = owner_pseudonym(engine, self._owner)
         namespace = self._guard.namespace
-        id = names.operation_id(engine.naming, namespace=namespace, purpose=self._purpose.name, owner=owner, key=self._key)
+        id = engine.operation_id(purpose=self._purpose.name, owner=owner, key=self._key)
         now = engine.clock.now()
         amount_minor, currency = self._amount
         return Operation(

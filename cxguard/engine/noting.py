@@ -60,7 +60,7 @@ def _charge_key(found: Operation | None) -> str | None:
 
 
 def _stub_id(engine: Engine, gateway_key: str) -> str:
-    return names.operation_id(engine.naming, namespace=engine.operations.namespace, purpose="stub", owner="", key=gateway_key)
+    return engine.operation_id(purpose="stub", owner="", key=gateway_key)
 
 
 async def _find(engine: Engine, gateway_key: str | None, reference: str | None) -> Operation | None:

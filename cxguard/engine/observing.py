@@ -207,7 +207,8 @@ class _Observation:
         """The record of this life of the basket."""
         key = f"{self._key}\x1f{self._life}" if self._life else self._key
         rule, naming = self._watched.rule, self._engine.naming
-        id = names.operation_id(naming, namespace=self._namespace, purpose=rule.name, owner=self._owner, key=key)
+        home = "" if self._engine.gathers else None  # all in one place: a key is compared across owners
+        id = names.operation_id(naming, namespace=self._namespace, purpose=rule.name, owner=self._owner, key=key, home=home)
         return changed(self._blank, id=id, reference=names.reference_of(id))
 
     def _record(self) -> Operation:

@@ -15,7 +15,8 @@ def open_store(url: str, *, clock: Clock, operations_max: int = OPERATIONS_MAX) 
 
     Args:
         url: `sqlite:///shop.db` (below the working folder), `sqlite:////var/lib/shop.db` (from the root),
-            `postgresql://user@host/database` (as libpq reads it), or `memory://`.
+            `postgresql://user@host/database` (as libpq reads it), `redis://host/0`, `redis+sentinel://h1,h2,h3/service`,
+            `redis+cluster://h1,h2,h3`, or `memory://`.
         operations_max: how many records a memory store holds.
 
     Raises:
@@ -32,12 +33,17 @@ def open_store(url: str, *, clock: Clock, operations_max: int = OPERATIONS_MAX) 
         return SQLiteStore(path, clock=clock)
     if scheme.partition(":")[0] in _POSTGRES:
         return _postgres(url)
+    if scheme.partition(":")[0] in _REDIS:
+        from cxguard.stores.redis import RedisStore  # here, so that a program on another store loads no driver
+
+        return RedisStore(url)
     if scheme.startswith("sqlite"):
         raise ConfigurationError(f'{url!r} has too few slashes: write "sqlite:///shop.db", or "sqlite:////var/lib/shop.db" from the root')
     raise ConfigurationError(f'there is no store for {_without_password(url)!r}: write "sqlite:///shop.db", or "postgresql://host/shop"')
 
 
 _POSTGRES = frozenset({"postgresql", "postgres"})
+_REDIS = frozenset({"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"})
 
 
 def _postgres(url: str) -> Store:

@@ -339,3 +339,18 @@ class Hinting(Protocol):
             StoreUnavailable: no longer listening, or not yet. Listen again after a pause.
         """
         ...
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """What a store says that keeps together what belongs to one owner (a partition of Redis), and finds it by the id alone.
+
+    The guard's ids then begin with digits that come from the owner (`cxguard.core.names.operation_id`). In such a store a
+    claim is compared among the records whose ids begin alike: claims of one owner are, and none is shared between owners.
+    Records move only between stores that say the same here: on another, the same order would have another id.
+    """
+
+    @property
+    def ids_led_by_owner(self) -> bool:
+        """Always the same for one store, also before it has started."""
+        ...

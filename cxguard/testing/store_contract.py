@@ -21,6 +21,7 @@ from cxguard.testing.contract.opening import OpeningContract
 from cxguard.testing.contract.putting import PuttingContract
 from cxguard.testing.contract.saving import SavingContract
 from cxguard.testing.contract.searching import SearchingContract
+from cxguard.testing.contract.spreading import SpreadingContract
 
 
 class StoreContract(
@@ -31,6 +32,7 @@ class StoreContract(
     NotingContract,
     PuttingContract,
     SearchingContract,
+    SpreadingContract,
     TallyContract,
     PruningContract,
     SwappingContract,

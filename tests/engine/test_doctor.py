@@ -12,7 +12,7 @@ from shopworld import rule
 from cxguard.core.operation import Operation, State
 from cxguard.engine import doctor
 from cxguard.engine.doctor import Examined, Health, examine_counters, examine_file, examine_gateways, examine_records, examine_store
-from cxguard.errors import ConfigurationError
+from cxguard.errors import ConfigurationError, StoreUnfit
 from cxguard.rules import replay
 from cxguard.stores.base import Level, SessionBatch
 from cxguard.stores.memory import MemoryStore
@@ -94,6 +94,20 @@ async def test_a_store_that_can_never_work_fails() -> None:
     clock = ManualClock()
     (line,) = await examine_store(Unfit(MemoryStore(clock=clock)), clock)
     assert (line.health, line.do) == (Health.FAIL, "make the folder")
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_may_lose_orders_fails() -> None:
+    """It answers, but is not used; the line to write is in its text."""
+
+    class Unfit(FaultyStore):
+        async def start(self) -> None:
+            raise StoreUnfit("run CONFIG SET maxmemory-policy noeviction")
+
+    clock = ManualClock()
+    (line,) = await examine_store(Unfit(MemoryStore(clock=clock)), clock)
+    assert (line.health, line.do) == (Health.FAIL, "run CONFIG SET maxmemory-policy noeviction")
+    assert "not used" in line.found
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from cxguard.errors import ConfigurationError
 from cxguard.stores.address import open_store
 from cxguard.stores.memory import MemoryStore
 from cxguard.stores.postgres import PostgresStore
+from cxguard.stores.redis import RedisStore
 from cxguard.stores.sqlite import SQLiteStore
 from cxguard.testing.clock import ManualClock
 
@@ -33,6 +34,39 @@ def test_sqlite_address(url: str, path: Path) -> None:
 def test_postgres_address(url: str) -> None:
     """Both of libpq's spellings name a PostgreSQL store; nothing is opened yet."""
     assert isinstance(open_store(url, clock=ManualClock()), PostgresStore)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"])
+def test_redis_address(scheme: str) -> None:
+    """One server, Sentinel and Cluster, each with TLS or without; nothing is opened yet."""
+    place = "/shop" if "sentinel" in scheme else ""
+    assert isinstance(open_store(f"{scheme}://shop:secret@db.example:7000{place}", clock=ManualClock()), RedisStore)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://h1,h2", 'names 2 servers: write "redis://host:6379/0"'),
+        ("redis://", 'names 0 servers: write "redis://host:6379/0"'),
+        ("redis://host:port", 'is no host and port: write "host:6379"'),
+        ("redis://host/x", 'is no database: write "redis://host:6379/0"'),
+        ("redis+cluster://h1,h2/1", "a cluster has only 0"),
+        ("redis+sentinel://h1,h2", 'write "redis+sentinel://h1,h2,h3/mymaster"'),
+        ("redis://host?replica=1", "has no option 'replica': there are answer_seconds"),
+        ("redis://host?replicas=0", "write replicas= and a number from 1 to 16"),
+        ("redis://host?partitions=65", "write partitions= and a number from 1 to 64"),
+        ("redis://host?prefix={x}", "use 1 to 40 letters"),
+        ("redis://host?may_lose_orders=1", "write may_lose_orders=yes"),
+        ("redis://host?answer_seconds=60", "write 0.02 to 10"),
+        ("redis://host?ssl_ca_certs=ca.pem", "has no option 'ssl_ca_certs'"),
+    ],
+)
+def test_wrong_redis_address_is_corrected(url: str, says: str) -> None:
+    """What is wrong in a Redis address is said, with what to write; nothing is passed on unread."""
+    with pytest.raises(ConfigurationError) as error:
+        open_store(url.replace("://", "://shop:hunter2@", 1), clock=ManualClock())
+    assert says in str(error.value)
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from cxguard.core.money import Note, NoteKind, Send, SendKind
+from cxguard.core.names import OWNER_DIGITS
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged
 from cxguard.stores.base import Opened, Query, Seen, Store
@@ -22,6 +23,7 @@ StoreFactory: TypeAlias = Callable[[ManualClock], Store]
 SHOP = "shop"
 PAY = "pay"
 LEASE_SECONDS = 30.0
+TOGETHER = "abc"[:OWNER_DIGITS]  # what each sample's id begins with: see `cxguard.stores.base.Gathering`
 CALLERS = 100  # in a race
 
 
@@ -43,8 +45,8 @@ class ContractBase:
 
 
 def sample(name: str = "a", **changes: Any) -> Operation:
-    """A new record whose id derives from *name*."""
-    id = hashlib.sha256(name.encode()).hexdigest()
+    """A new record whose id derives from *name*. All samples' ids begin alike, so that they may have claims in common."""
+    id = TOGETHER + hashlib.sha256(name.encode()).hexdigest()[len(TOGETHER) :]
     members: dict[str, Any] = {
         "id": id,
         "namespace": SHOP,
@@ -62,6 +64,12 @@ def sample(name: str = "a", **changes: Any) -> Operation:
 def queued(name: str, **changes: Any) -> Operation:
     """A record that waits for work, due from the start."""
     return sample(name, **{"state": State.QUEUED, "due_at": START, **changes})
+
+
+def apart(name: str, **changes: Any) -> Operation:
+    """A queued record of an owner of its own, as far from the others as a store may keep them."""
+    id = hashlib.sha256(name.encode()).hexdigest()
+    return queued(name, id=id, owner=name, reference=id[:13].upper(), **changes)
 
 
 def charge_send(key: str = "key-1", number: int = 1, **changes: Any) -> Send:

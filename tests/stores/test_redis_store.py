@@ -1,0 +1,77 @@
+"""The Redis store keeps the contract, on one server, behind Sentinel and on a cluster."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from redis_servers import Cluster, RedisServer, Sentinels, have_redis, running_cluster, running_redis, running_sentinels
+
+from cxguard.stores.redis import RedisStore
+from cxguard.testing.contract.base import StoreFactory
+from cxguard.testing.contract.hinting import HintingContract
+from cxguard.testing.store_contract import StoreContract
+
+SECONDS = 5.0  # this machine has other things to do
+
+
+def stores_at(url: str) -> StoreFactory:
+    prefix = f"t{secrets.token_hex(6)}"
+    return lambda clock: RedisStore(url, clock=clock, prefix=prefix, answer_seconds=SECONDS)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    if not have_redis():
+        pytest.skip("no Redis here")
+    with running_redis(appendfsync="everysec") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Cluster]:
+    if not have_redis():
+        pytest.skip("no Redis here")
+    with running_cluster(appendfsync="everysec") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_sentinels() -> Iterator[Sentinels]:
+    if not have_redis():
+        pytest.skip("no Redis here")
+    with running_sentinels() as running:
+        yield running
+
+
+@pytest.mark.server
+class TestRedisStore(StoreContract, HintingContract):
+    @pytest.fixture
+    def store_factory(self, redis_server: RedisServer) -> StoreFactory:
+        return stores_at(redis_server.url)
+
+
+@pytest.mark.server
+class TestPartitionedRedis(StoreContract):
+    """With what belongs to one owner kept apart, as in a cluster."""
+
+    @pytest.fixture
+    def store_factory(self, redis_server: RedisServer) -> StoreFactory:
+        return stores_at(f"{redis_server.url}?partitions=7")
+
+
+@pytest.mark.server
+class TestRedisCluster(StoreContract, HintingContract):
+    @pytest.fixture
+    def store_factory(self, redis_cluster: Cluster) -> StoreFactory:
+        return stores_at(redis_cluster.url)
+
+
+@pytest.mark.server
+class TestReplicatedRedis(StoreContract):
+    """With every write waited for until a replica has it, behind Sentinel."""
+
+    @pytest.fixture
+    def store_factory(self, redis_sentinels: Sentinels) -> StoreFactory:
+        return stores_at(f"{redis_sentinels.url}?replicas=1")
