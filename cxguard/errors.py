@@ -25,6 +25,14 @@ class StoreUnavailable(StoreError):
     """No answer came. What was asked may have happened or not: act on nothing, and let the lease lapse."""
 
 
+class StoreRelocated(StoreUnavailable):
+    """The shop's orders are being moved, or were moved, to another store: nothing may be begun here."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(f"the orders of this store go to {to}: start the shop there once `cxguard migrate-store` has ended")
+        self.to = to
+
+
 class StoreUnfit(StoreError):
     """The store answers, but may not be trusted with money. The text says why and how it is mended."""
 

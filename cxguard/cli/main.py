@@ -27,6 +27,7 @@ _COMMANDS = {
     "doctor": "cxguard.cli.doctor",
     "explain": "cxguard.cli.explain",
     "migrate": "cxguard.cli.migrate",
+    "migrate-store": "cxguard.cli.migrate_store",
     "reconcile": "cxguard.cli.reconcile",
 }
 

@@ -13,6 +13,7 @@ from cxguard.core.money import Note
 from cxguard.core.operation import Entry, Move, Operation, State, appended, changed, move, refolded
 from cxguard.engine.leases import HeldLease, Leases
 from cxguard.engine.waiting import Waiting
+from cxguard.engine.whereabouts import Whereabouts
 from cxguard.errors import LeaseLost, StoreUnavailable
 from cxguard.events import Bus, Event
 from cxguard.stores.base import Match, Opened, Seen, Store
@@ -54,6 +55,7 @@ class Operations:
         self.namespace = namespace
         self.holder = holder
         self.waiting = waiting
+        self.whereabouts = Whereabouts(store, clock, namespace=namespace)
 
     async def enter(
         self,
@@ -71,6 +73,7 @@ class Operations:
         Raises:
             StoreUnavailable: nothing is known; nothing may be run.
         """
+        await self.whereabouts.check()
         superseding: tuple[Seen, ...] = ()
         entered = None
         for _ in range(ENTER_TURNS_MAX):
@@ -141,6 +144,7 @@ class Operations:
 
     async def seize(self, seen: Operation, *, lease_seconds: float, run_seconds_max: float) -> tuple[Operation, HeldLease] | None:
         """Take the lease of a record as we saw it, or None when it has moved or somebody has it."""
+        await self.whereabouts.check()
         terms = Terms(_NO_POLICY, lease_seconds, run_seconds_max)
         try:
             opened, asked_at = await self._seize(seen, changed(seen, claims=()), terms, ())
@@ -205,6 +209,7 @@ class Operations:
 
     async def note(self, id: str, note: Note) -> Operation:
         """Append a fact; needs no lease."""
+        await self.whereabouts.check(fact=True)
         return await twice(lambda: self.store.note(id, note, namespace=self.namespace))
 
     def entry(self, event: str, **detail: Any) -> Entry:

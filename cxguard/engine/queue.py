@@ -83,6 +83,7 @@ class FallbackQueue:
             StoreUnavailable: the store did not answer; nothing was begun.
         """
         engine = self._engine
+        await engine.operations.whereabouts.check()
         asked_at = engine.clock.monotonic()
         taken = await engine.operations.store.take(
             namespace=engine.operations.namespace,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxguard.config import Secrets, load_secrets
+from cxguard.engine.whereabouts import refuse_relocated
 from cxguard.stores.base import Store
 from cxguard.stores.memory import MemoryStore
 
@@ -22,8 +23,10 @@ async def secrets_of(
         given: naming secret and key ring, as given in code.
 
     Raises:
-        ConfigurationError: none can be found, or it was another one.
+        ConfigurationError: none can be found, or it was another one; or the records were moved to another store.
+        StoreRelocated: they are being moved.
     """
+    await refuse_relocated(store, namespace=namespace)
     key = f"{SECRET_CHECK}:{namespace}"
     check = await store.load(key)
     setting_secret, setting_keys = given

@@ -39,7 +39,7 @@ def open_store(url: str, *, clock: Clock, operations_max: int = OPERATIONS_MAX) 
         return RedisStore(url)
     if scheme.startswith("sqlite"):
         raise ConfigurationError(f'{url!r} has too few slashes: write "sqlite:///shop.db", or "sqlite:////var/lib/shop.db" from the root')
-    raise ConfigurationError(f'there is no store for {_without_password(url)!r}: write "sqlite:///shop.db", or "postgresql://host/shop"')
+    raise ConfigurationError(f'there is no store for {without_password(url)!r}: write "sqlite:///shop.db", or "postgresql://host/shop"')
 
 
 _POSTGRES = frozenset({"postgresql", "postgres"})
@@ -54,7 +54,7 @@ def _postgres(url: str) -> Store:
     return PostgresStore(url)
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """An address may carry a password, and an error's text is logged."""
     before, at, after = url.rpartition("@")
     return f"{before.partition('://')[0]}://***{at}{after}" if at else url

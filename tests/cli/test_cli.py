@@ -28,7 +28,7 @@ from cxguard.testing.fake_gateway import Does, FakeGateway
 
 COMMANDS = (
     *("demo", "worker", "dashboard", "orders", "orders list", "orders show", "orders requeue", "orders cancel"),
-    *("report", "doctor", "reconcile", "explain"),
+    *("report", "doctor", "reconcile", "explain", "migrate-store"),
 )
 
 

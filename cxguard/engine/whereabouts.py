@@ -1,0 +1,64 @@
+"""Whether the store is still the shop's: a store whose orders were moved to another one is not worked on any more."""
+
+from __future__ import annotations
+
+from cxguard.clock import Clock
+from cxguard.core.relocation import Relocation, Stage
+from cxguard.errors import ConfigurationError, StoreRelocated
+from cxguard.stores.base import Store
+
+NOTICE_SECONDS = 5.0  # how long a process may go on after a move began; one small read in so much time
+MARKER = "relocation"
+
+
+def marker_key(namespace: str) -> str:
+    """Where a store keeps what it says of its own move."""
+    return f"{MARKER}:{namespace}"
+
+
+async def relocation_of(store: Store, *, namespace: str) -> Relocation | None:
+    """What the store says of its own move; None: it was not moved."""
+    return Relocation.from_bytes((await store.load(marker_key(namespace))).value)
+
+
+async def refuse_relocated(store: Store, *, namespace: str) -> None:
+    """Refuse to start on a store whose orders are elsewhere.
+
+    Raises:
+        ConfigurationError: they were moved.
+        StoreRelocated: they are being moved now: start again when that is done.
+    """
+    relocation = await relocation_of(store, namespace=namespace)
+    if relocation is not None and relocation.stage is Stage.MOVED:
+        raise ConfigurationError(f'the orders of this store were moved to {relocation.to}: write Guard("{relocation.to}", ...)')
+    if relocation is not None:
+        raise StoreRelocated(relocation.to)
+
+
+class Whereabouts:
+    """Asked before anything is begun on the store; looks at the store once in `NOTICE_SECONDS`."""
+
+    def __init__(self, store: Store, clock: Clock, *, namespace: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._namespace = namespace
+        self._good_until = float("-inf")
+
+    async def check(self, *, fact: bool = False) -> None:
+        """Raise once the orders are elsewhere.
+
+        Args:
+            fact: something that happened is to be noted: that is still carried after its order while it is being moved.
+
+        Raises:
+            StoreRelocated: nothing may be begun here.
+            StoreUnavailable: it is not known, so nothing may be begun either.
+        """
+        asked_at = self._clock.monotonic()
+        if asked_at < self._good_until:
+            return
+        relocation = await relocation_of(self._store, namespace=self._namespace)
+        if relocation is None:
+            self._good_until = asked_at + NOTICE_SECONDS
+        elif not (fact and relocation.stage is Stage.MOVING):
+            raise StoreRelocated(relocation.to)
