@@ -14,6 +14,7 @@ from typing import Protocol
 
 import psycopg
 from postgres_server import PostgresServer, running_postgres
+from redis_servers import running_cluster, running_redis
 
 READY_SECONDS = 30
 
@@ -133,8 +134,22 @@ def _postgres(folder: Path) -> Iterator[str]:
         yield server.url
 
 
+@contextmanager
+def _redis(folder: Path) -> Iterator[str]:
+    with running_redis() as server:
+        yield f"{server.url}?answer_seconds=2"
+
+
+@contextmanager
+def _redis_cluster(folder: Path) -> Iterator[str]:
+    with running_cluster(appendfsync="everysec") as cluster:
+        yield f"{cluster.url}?replicas=1&answer_seconds=2"
+
+
 STORES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
     "sqlite": _sqlite,
     "postgresql": _postgres,
+    "redis": _redis,
+    "redis-cluster": _redis_cluster,
 }
 """Give a folder, get the store's address while the block runs."""
