@@ -229,7 +229,7 @@ def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     if operation.state is State.CANCELLED or _cancelled_in_time(operation):
         return _refund(operation, money.charged_keys[0], "cancelled", ways, looked=looked, now=now)
     if len(money.charged_keys) > 1:
-        return _refund(operation, money.charged_keys[-1], "second_charge", ways, looked=looked, now=now)
+        return _refund(operation, _surplus(operation, money.charged_keys), "second_charge", ways, looked=looked, now=now)
     if operation.state is State.FINISHED:
         return _finished_and_charged(operation)
     if operation.state is State.HELD and operation.why not in _IN_DOUBT:
@@ -241,6 +241,13 @@ def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     if ways.later:
         return Place()
     return Hold("order_missing", WaitingFor.AGENT)
+
+
+def _surplus(operation: Operation, keys: tuple[str, ...]) -> str:
+    """The charge that goes back: the one that its caller was never told of (the shop has the other one's name), else the last."""
+    told = {send.key for send in operation.sends if isinstance(send.outcome, Charged)}
+    untold = [key for key in keys if key not in told]
+    return untold[-1] if 0 < len(untold) < len(keys) else keys[-1]
 
 
 def _cancelled_in_time(operation: Operation) -> bool:

@@ -21,7 +21,7 @@ from cxguard.guard import Guard
 from cxguard.stores.base import Level, Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
-from cxguard.testing.fake_gateway import Does, FakeGateway
+from cxguard.testing.fake_gateway import Does, FakeGateway, FakePayment, PaymentState
 
 pytestmark = pytest.mark.asyncio
 
@@ -182,3 +182,16 @@ async def test_what_our_own_side_kept_from_the_first_goes_to_the_second(why: str
         assert (shop.first.count("charge"), shop.standing) == (0, (0, 1))
         rerouted = [entry.detail for entry in (await shop.record()).history if entry.event == "payment.rerouted"]
         assert [detail["why"] for detail in rerouted] == [why]
+
+
+async def test_a_late_success_at_the_first_goes_back_and_what_the_shop_was_told_stays() -> None:
+    """The shop has the second payment's name on its order, and captures or refunds that one."""
+    async with two(*[Does.THROTTLE] * 3) as shop:
+        told = await shop.pay()
+        key = (await shop.record()).sends[0].key
+        shop.first.payments.append(FakePayment("late", key, BUY, PaymentState.CHARGED))
+        await shop.guard.note(Charged(4999, "EUR", payment_id="late"), event_id="evt_1", gateway_key=key)
+        shop.clock.advance(60.0)
+        await shop.guard.queue().run_once()
+        assert shop.standing == (0, 1)
+        assert shop.second.standing[0].id == told
