@@ -19,6 +19,7 @@ from cxguard.stores.base import Store
 _log = get_logger("duties")
 
 LOOK_SECONDS = 0.5  # between two looks at an empty queue
+PATIENCE_SECONDS = 1.0  # for what a look has taken: a gateway answers in about that; what hangs goes on beside the next look
 RAMP_MEMORY_SECONDS = 2.0  # after the last order that was turned away: others may be in the middle of their pause
 UPKEEP_SECONDS = 60.0  # between two rounds of forgetting what is past its time
 PRUNE_AT_ONCE = 200  # records of one round's step, so that no write waits behind it
@@ -58,11 +59,13 @@ class Duties:
     async def stop(self) -> None:
         """Let what is in hand come to its end, at most `STOP_SECONDS`; what is left lapses and is rescued."""
         self._stopping.set()
+        until = asyncio.get_running_loop().time() + STOP_SECONDS
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
             for task in late:
                 task.cancel()
         self._tasks = []
+        await self._queue.drain(seconds=until - asyncio.get_running_loop().time())
 
     async def wait(self) -> None:
         """Wait until told to stop (for a process that does nothing else)."""
@@ -70,7 +73,7 @@ class Duties:
 
     async def queue_once(self) -> float:
         """One look at the queue: the next comes at once while there is work, and soon while a ramp gives out turns."""
-        counts = await self._queue.run_once(limit=TAKE_AT_ONCE)
+        counts = await self._queue.run_once(limit=TAKE_AT_ONCE, wait_seconds=PATIENCE_SECONDS)
         now = self._clock.monotonic()
         if counts.turned_away:
             self._ramp_until = now + RAMP_MEMORY_SECONDS

@@ -6,7 +6,7 @@ One duty after another, each decided by `core.resolve`; every write under the le
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -39,6 +39,7 @@ TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
 ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, cancelled, given up
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
 ASK_AGAIN_SECONDS = 0.5  # for a resend that the ramp turned away: each time its look-up costs the gateway something, too
+STOP_SECONDS = 2.0  # for what is stopped to come to its end
 DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
 
 
@@ -75,13 +76,28 @@ class FallbackQueue:
         self._settings = settings
         self._rulings = Rulings(engine, rules, purposes)
         self._placing = Placing(engine, self._rulings, rerun, settings.run_seconds_max)
+        self._slow: set[asyncio.Task[State | None]] = set()  # in hand, and not waited for any more
 
-    async def run_once(self, *, limit: int = TAKE_AT_ONCE) -> Counts:
+    async def run_once(self, *, limit: int = TAKE_AT_ONCE, wait_seconds: float | None = None) -> Counts:
         """Take what is due, at most *limit*, and bring each as far as it can be brought now.
+
+        Args:
+            wait_seconds: what takes longer goes on beside the next look, and counts towards its limit: one order whose code
+                hangs must not keep the others waiting. None: wait for all. See `drain`.
 
         Raises:
             StoreUnavailable: the store did not answer; nothing was begun.
         """
+        limit = min(limit, self._room()) - len(self._slow)
+        return await self._look(limit, wait_seconds) if limit > 0 else Counts()
+
+    async def drain(self, *, seconds: float) -> None:
+        """Wait for what goes on beside, at most so long; what is left is stopped, lapses, and is rescued."""
+        if self._slow:
+            await asyncio.wait(self._slow, timeout=max(seconds, 0.0))
+        await _stopped(self._slow)
+
+    async def _look(self, limit: int, wait_seconds: float | None) -> Counts:
         engine = self._engine
         await engine.operations.whereabouts.check()
         asked_at = engine.clock.monotonic()
@@ -90,18 +106,33 @@ class FallbackQueue:
             rules=self._rulings.names,
             holder=engine.operations.holder,
             lease_seconds=LEASE_SECONDS,
-            limit=min(limit, self._room()),
+            limit=limit,
         )
         works = [self._work(operation, asked_at) for operation in taken]
-        ends = await asyncio.gather(*(self._attend_safely(work) for work in works))
+        ends = await self._ends(works, wait_seconds)
         return Counts(
-            taken=len(ends),
+            taken=len(works),
             ended=sum(end in (State.FINISHED, State.CANCELLED) for end in ends),
             waiting=ends.count(State.QUEUED),
             held=ends.count(State.HELD),
             failed=ends.count(None),
             turned_away=sum(work.turned_away for work in works),
         )
+
+    async def _ends(self, works: Sequence[Work], wait_seconds: float | None) -> list[State | None]:
+        """How each ended that did within the time."""
+        tasks = [asyncio.create_task(self._attend_safely(work)) for work in works]
+        if not tasks:
+            return []
+        try:
+            done, slow = await asyncio.wait(tasks, timeout=wait_seconds)
+        except BaseException:
+            await _stopped(tasks)
+            raise
+        self._slow |= slow
+        for task in slow:
+            task.add_done_callback(self._slow.discard)
+        return [None if task.cancelled() else task.result() for task in tasks if task in done]
 
     def _room(self) -> int:
         """How many may be taken: what the gateways have room for, and always a few, since not all of them will charge."""
@@ -279,6 +310,15 @@ class FallbackQueue:
         work.operation = await self._engine.operations.end(record, work.lease)
         figures = {"money": work.operation.money, "amount_minor": work.operation.amount_minor, "currency": work.operation.currency}
         self._engine.operations.emit(event, work.operation, why=why, **(figures if to is Move.FINISH else {}))
+
+
+async def _stopped(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Stop them. Code of the shop's that will not be stopped is left behind."""
+    stopping = tuple(tasks)
+    for task in stopping:
+        task.cancel()
+    if stopping:
+        await asyncio.wait(stopping, timeout=STOP_SECONDS)
 
 
 def _agent() -> dict[str, Any]:

@@ -11,10 +11,11 @@ from tillworld import TAKE, till
 from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import State
-from cxguard.core.outcomes import NotCharged, Outcome
+from cxguard.core.outcomes import NotCharged, Outcome, Unknown
 from cxguard.engine.library import Purpose
 from cxguard.errors import ConfigurationError, PaymentDeferred, StepMismatch
 from cxguard.gateways.base import Charge
+from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
@@ -55,13 +56,8 @@ async def test_a_cancellation_inside_later_is_a_failure_of_later() -> None:
         return str(payment.payment_id)
 
     async with till(guarded={"purposes": [Purpose("order", later=later)]}) as shop:
-
-        async def die(op: Any) -> None:
-            await op.charge(TAKE)
-            raise RuntimeError("the shop fails here")
-
         with pytest.raises(RuntimeError):
-            await shop.run(die)
+            await shop.run(_fails)
         for _ in range(3):
             await shop.settle()
         assert ((await shop.record()).state, len(tries)) == (State.FINISHED, 2)
@@ -120,3 +116,55 @@ async def test_an_operation_of_no_amount_is_not_opened(amount_minor: Any, curren
     async with till() as shop:
         with pytest.raises(ConfigurationError, match="nothing was opened"):
             shop.guard.operation(purpose="order", key="o1", owner="ann", amount_minor=amount_minor, currency=currency)
+
+
+async def test_an_order_whose_code_hangs_keeps_no_other_order_waiting() -> None:
+    """It goes on beside the next looks, and is finished when it comes back."""
+    back, tries = asyncio.Event(), []
+
+    async def later(op: Any) -> str:
+        tries.append(op.reference)
+        await back.wait()
+        return "placed"
+
+    async with till(guarded={"purposes": [Purpose("order", later=later)]}) as shop:
+        queue = shop.guard.queue()
+        shop.gateway.will(Does.CHARGE, Does.CHARGE_THEN_UNKNOWN)
+        with pytest.raises(RuntimeError):
+            await shop.run(_fails)
+        hanging = shop.reference
+        shop.clock.advance(60.0)
+        assert (await queue.run_once(wait_seconds=0.01)).taken == 1
+        shop.gateway.will_say("find", [Unknown("could not ask")])
+        with pytest.raises(PaymentDeferred):
+            await shop.run(lambda op: op.charge(TAKE), key="o2")
+        shop.clock.advance(5.0)
+        await queue.run_once(wait_seconds=0.01)
+        assert ((await shop.money()).state, tries[0]) == (MoneyState.CHARGED, hanging)
+        back.set()
+        await queue.drain(seconds=20.0)
+        assert [record.state for record in (await shop.guard.store.search(Query(namespace="shop"))).operations] == [State.FINISHED] * 2
+
+
+async def test_what_hangs_is_stopped_with_the_worker_and_comes_again() -> None:
+    """Its lease lapses, and the next one tries."""
+
+    async def later(op: Any) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    async with till(guarded={"purposes": [Purpose("order", later=later)]}) as shop:
+        queue = shop.guard.queue()
+        with pytest.raises(RuntimeError):
+            await shop.run(_fails)
+        shop.clock.advance(60.0)
+        await queue.run_once(wait_seconds=0.01)
+        await queue.drain(seconds=0.0)
+        shop.clock.advance(60.0)
+        assert (await queue.run_once(wait_seconds=0.01)).taken == 1
+        await queue.drain(seconds=0.0)
+
+
+async def _fails(op: Any) -> None:
+    await op.charge(TAKE)
+    raise RuntimeError("the shop fails here")
