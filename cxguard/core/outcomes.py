@@ -85,6 +85,8 @@ class Refunded:
     refund_id: str = ""
 
 
+OTHER_FIGURES = "asked for"  # how the reason of an `Unknown` begins, when another amount or currency was told than was asked for
+
 Outcome: TypeAlias = Charged | Declined | NotCharged | NeedsShopper | Unknown | Refunded
 
 _KINDS: dict[str, type[Any]] = {

@@ -3,6 +3,7 @@
     a refund, or a capture,
       without an answer             look it up, or send the very same again
     a charge that is unknown        find; the very same key again (where that is right); wait; at last a person
+                                    (at once, when another amount was found than was asked for)
     a second charge, or one on a
       cancelled order               give it back, unasked
     charged                         complete the order; without `later` a person does
@@ -34,7 +35,7 @@ from cxguard.core.money import (
     unanswered,
 )
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
-from cxguard.core.outcomes import Charged, NeedsShopper, Outcome
+from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper, Outcome
 
 SHOP = "shop"  # the gateway name of sends that the shop's own code makes
 LOOKS_MAX = 12  # looks at one unknown; at the schedule's pauses about half an hour
@@ -162,6 +163,8 @@ def _unknown(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     fresh = [key for key in money.unknown_keys if key not in looked]
     if ways.find and fresh:
         return Find(fresh[0], cancel=unwanted)
+    if ways.find and _tells_other_figures(operation):
+        return Hold("amount_differs", WaitingFor.AGENT)  # asking again would tell the same, and the shopper's money is there
     if not unwanted and any(_needs_shopper(operation, key) for key in money.unknown_keys):
         return Hold("needs_shopper", WaitingFor.SHOPPER)
     send = _same_again(operation, money, ways, now=now)
@@ -172,6 +175,12 @@ def _unknown(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     if operation.give_up_at is not None and now >= operation.give_up_at + SILENCE_SECONDS_MAX:
         return Hold("unknown_unresolved", WaitingFor.AGENT)
     return _wait_or_hold(operation, money.unknown_keys, ways, hold="unknown_unresolved", wait="charge_unknown", now=now)
+
+
+def _tells_other_figures(operation: Operation) -> bool:
+    """Whether the newest look found a charge of another amount or currency than was asked for."""
+    looks = [entry for entry in operation.history if entry.event == LOOK_EVENT]
+    return bool(looks) and str(looks[-1].detail.get("why", "")).startswith(OTHER_FIGURES)
 
 
 def _is_unwanted(operation: Operation, money: Money, now: float) -> bool:
@@ -351,7 +360,9 @@ def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
 
 
 _ENDED = frozenset({State.FINISHED, State.CANCELLED})
-_IN_DOUBT = frozenset({"charge_unknown", "unknown_unresolved", "needs_shopper", "refund_due", "refund_unknown", "capture_unknown"})
+_IN_DOUBT = frozenset(
+    {"charge_unknown", "unknown_unresolved", "amount_differs", "needs_shopper", "refund_due", "refund_unknown", "capture_unknown"}
+)
 
 
 def _still_held(operation: Operation) -> Hold:

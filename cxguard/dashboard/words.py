@@ -33,6 +33,7 @@ _WAITING: Mapping[WaitingFor, str] = {
     WaitingFor.GATEWAY: "the gateway",
 }
 _WHY: Mapping[str, str] = {
+    "amount_differs": "another amount was charged than asked for",
     "answered_not_confirmed": "the shop answered, and did not confirm it",
     "attempts_over": "tried too often",
     "cancel_asked": "cancelling was asked for",

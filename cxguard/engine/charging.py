@@ -13,7 +13,7 @@ import tenacity
 
 from cxguard.core.money import NO_ANSWER, Send, SendKind
 from cxguard.core.operation import Operation, changed, money_of, remember
-from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown, outcome_kind
+from cxguard.core.outcomes import OTHER_FIGURES, Charged, NotCharged, Outcome, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
 from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected, Ticket
@@ -198,7 +198,7 @@ def checked_amount(outcome: Outcome, *, amount_minor: int, currency: str) -> Out
     told = (getattr(outcome, "amount_minor", amount_minor), getattr(outcome, "currency", currency))
     if told == (amount_minor, currency):
         return outcome
-    return Unknown(why=f"asked for {amount_minor} {currency}, told {told[0]} {told[1]}")
+    return Unknown(why=f"{OTHER_FIGURES} {amount_minor} {currency}, told {told[0]} {told[1]}")
 
 
 async def answered(engine: Engine, work: Work, send: Send, outcome: Outcome, *, seconds: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
-from cxguard.core.outcomes import Charged, Outcome, Unknown, outcome_kind
+from cxguard.core.outcomes import OTHER_FIGURES, Charged, Outcome, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT
 from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected
@@ -50,7 +50,7 @@ SILENCE_EVENT = "payment.look_unanswered"  # not a look: while a gateway is away
 
 def was_answered(outcome: Outcome) -> bool:
     """Whether the gateway said something about the payment, if only that it does not find it."""
-    return not isinstance(outcome, Unknown) or outcome.why in ANSWERED or outcome.why.startswith("asked for")
+    return not isinstance(outcome, Unknown) or outcome.why in ANSWERED or outcome.why.startswith(OTHER_FIGURES)
 
 
 async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, source: str) -> Outcome:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, assert_never
 
-from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.outcomes import OTHER_FIGURES, Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.gateways.base import OPERATION_MEMBER, Charge, ListedPayment
 
 WHY_CHARACTERS_MAX = 200
@@ -268,7 +268,7 @@ def _refused(answer: HttpAnswer, outcome: Outcome, mapping: HttpMapping) -> Outc
 
 
 def _differs(*, asked: tuple[int, str], told: tuple[Any, Any]) -> Unknown:
-    return Unknown(f"asked for {asked[0]} {asked[1]}, told {told[0]} {told[1]}"[:WHY_CHARACTERS_MAX])
+    return Unknown(f"{OTHER_FIGURES} {asked[0]} {asked[1]}, told {told[0]} {told[1]}"[:WHY_CHARACTERS_MAX])
 
 
 def _members(answer: HttpAnswer) -> Mapping[str, Any] | None:

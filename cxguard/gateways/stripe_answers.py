@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.outcomes import OTHER_FIGURES, Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.gateways.base import KEY_MEMBER
 from cxguard.gateways.http import Phase
 from cxguard.gateways.stripe_amounts import from_stripe
@@ -215,7 +215,7 @@ def read_capture(intent: Mapping[str, Any], *, amount_minor: int, currency: str)
     if intent.get("status") != "succeeded":
         return Unknown(f"unreadable status {str(intent.get('status'))[:40]!r}")
     if (told, told_currency) != (amount_minor, currency):
-        return Unknown(f"asked for {amount_minor} {currency}, told {told} {told_currency}"[:200])
+        return Unknown(f"{OTHER_FIGURES} {amount_minor} {currency}, told {told} {told_currency}"[:200])
     return Charged(amount_minor, currency, payment_id=_text(intent, "id"))
 
 
@@ -240,7 +240,7 @@ def read_asked_refund(refund: Mapping[str, Any], *, amount_minor: int, currency:
     """What became of the refund that was asked for: one of another amount is none of it."""
     outcome = read_refund(refund)
     if isinstance(outcome, Refunded) and (outcome.amount_minor, outcome.currency) != (amount_minor, currency):
-        return Unknown(f"asked for {amount_minor} {currency}, told {outcome.amount_minor} {outcome.currency}"[:200])
+        return Unknown(f"{OTHER_FIGURES} {amount_minor} {currency}, told {outcome.amount_minor} {outcome.currency}"[:200])
     return outcome
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tillworld import TAKE, till
 
 from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.money import MoneyState, Note, NoteKind
-from cxguard.core.operation import State
+from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import NotCharged, Outcome, Unknown
 from cxguard.engine.library import Purpose
 from cxguard.errors import ConfigurationError, PaymentDeferred, StepMismatch
@@ -42,6 +43,26 @@ async def test_a_cancellation_inside_an_adapter_is_silence() -> None:
             await shop.run(lambda op: op.charge(TAKE))
         await shop.settle()
         assert (await shop.money()).state is MoneyState.CHARGED
+
+
+class Cheaper(FakeGateway):
+    """A gateway that takes another amount than it was asked for."""
+
+    async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
+        return await super().charge(replace(charge, amount_minor=charge.amount_minor - 1000), key=key, timeout_seconds=timeout_seconds)
+
+
+async def test_a_charge_of_another_amount_is_on_a_persons_desk_at_once() -> None:
+    """With both figures; it is not sent again and again, and the shopper is told neither paid nor not charged."""
+    async with till(gateway=Cheaper()) as shop:
+        with pytest.raises(PaymentDeferred, match="charge_unknown"):
+            await shop.run(lambda op: op.charge(TAKE))
+        shop.clock.advance(60.0)
+        await shop.guard.queue().run_once()
+        record = await shop.record()
+        assert (record.state, record.why, record.waiting_for) == (State.HELD, "amount_differs", WaitingFor.AGENT)
+        assert record.sends[0].outcome == Unknown("asked for 5000 EUR, told 4000 EUR")
+        assert (record.money, shop.gateway.count("charge")) == (MoneyState.UNKNOWN, 1)
 
 
 async def test_a_cancellation_inside_later_is_a_failure_of_later() -> None:
