@@ -39,6 +39,10 @@ class Settings:
 
     heartbeat_seconds: float = limit(5.0, 0.2, 600.0, why="how often leases are renewed; a short lease is renewed more often by itself")
     run_seconds_max: float = limit(120.0, 1.0, 3_600.0, why="how long a stop waits for work that is on its way to a gateway")
+    spool_items_max: int = limit(10_000, 1, 1_000_000, why="orders and facts in the spool; at ten a second, a quarter of an hour")
+    spool_bytes_max: int = limit(
+        268_435_456, 1_048_576, 107_374_182_400, why="what they may take on the disk, kept requests included; beyond it, 503"
+    )
     link_seconds: float = limit(2_592_000.0, 600.0, 34_560_000.0, why="how long a status link works: as long as answers are kept")
 
     def __post_init__(self) -> None:

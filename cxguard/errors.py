@@ -33,6 +33,10 @@ class StoreRelocated(StoreUnavailable):
         self.to = to
 
 
+class SpoolFull(StoreUnavailable):
+    """The spool takes nothing more in. Nothing was kept; bring the store back, or look at the disk."""
+
+
 class StoreUnfit(StoreError):
     """The store answers, but may not be trusted with money. The text says why and how it is mended."""
 

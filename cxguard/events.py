@@ -85,6 +85,9 @@ EVENTS: Mapping[str, EventKind] = {
     "breaker.closed": _kind("a gateway works again", "gateway", "kind", "method", "revision", "forced", "by", "shadow", "would_reject"),
     "store.unavailable": _kind("the store did not answer", "verb", "why"),
     "store.recovered": _kind("the store answers again", "away_seconds"),
+    "order.spooled": _kind("an order was kept on this machine, because the store is away", "why", "amount_minor", "currency"),
+    "spool.forwarded": _kind("what was kept on a machine was brought to the store", "became", "age_seconds"),
+    "spool.refused": _kind("the spool took an order in no more, so it was refused", "why"),
     "loop.stalled": _kind("the event loop stood still, and every request with it", "seconds"),
     "duty.failed": _kind("one round of a background duty failed; the next one will come", "duty", "why"),
     # the request, the shopper

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets as random_names
-import socket
-from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -23,17 +22,23 @@ from cxguard.engine.breakers import Breakers
 from cxguard.engine.bridge import Bridge
 from cxguard.engine.duties import Duties
 from cxguard.engine.engine import Engine, Timeouts
+from cxguard.engine.forwarding import Forwarding
+from cxguard.engine.gateway_names import check_gateway_names, gateways_by_name
 from cxguard.engine.leases import Leases
 from cxguard.engine.library import Purpose, owner_pseudonym
+from cxguard.engine.mode import Mode as Mode  # part of what is asked for here
+from cxguard.engine.mode import holder_name, mode_of, prefix_of
+from cxguard.engine.opening import Opening
 from cxguard.engine.operations import Operations
 from cxguard.engine.placing import Rerun
 from cxguard.engine.pressure import Pressure
 from cxguard.engine.queue import FallbackQueue
 from cxguard.engine.recorder import Recorder
-from cxguard.engine.secrets import file_of, secrets_of
+from cxguard.engine.report import SPOOL_COUNTERS
+from cxguard.engine.spool import Spool
 from cxguard.engine.stalls import STALLS_COUNTER, StallWatch
 from cxguard.engine.waiting import Waiting
-from cxguard.errors import ConfigurationError, StoreUnavailable
+from cxguard.errors import StoreUnavailable
 from cxguard.events import Bus, Event, Listener
 from cxguard.gateways.base import Closes, Gateway
 from cxguard.library import Library
@@ -43,19 +48,11 @@ from cxguard.rules.sources import AnySource
 from cxguard.seal import Seal
 from cxguard.stores.address import open_store
 from cxguard.stores.base import Store
-from cxguard.stores.memory import MemoryStore
 from cxguard.stores.reading import ReadingStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class Mode(StrEnum):
-    """Whether the guard acts."""
-
-    GUARD = "guard"
-    WATCH = "watch"  # changes no byte and holds no request: records what it would have done
 
 
 class Guard(Library):
@@ -78,6 +75,8 @@ class Guard(Library):
         settings, timeouts, breakers: the numbers of the whole guard, of calls to gateways, and of the breakers.
         listeners: plain functions that hear every event, at once and in the caller's thread.
         duties: run the queue and the upkeep in this process; by default where the store is the embedded one.
+        spool: a file of this machine that takes orders in while a shared store is away, and is forwarded by each process
+            that has it, unless duties=False leaves that to a worker here. None: such orders are refused with 503.
 
     Raises:
         ConfigurationError: anything that could not work or could tell a lie. The text has the corrected line.
@@ -106,17 +105,17 @@ class Guard(Library):
         breakers: BreakerPolicy | None = None,
         listeners: Sequence[Listener] = (),
         duties: bool | None = None,
+        spool: Path | str | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.settings = settings or Settings()
-        self.store = open_store(store, clock=self.clock) if isinstance(store, str) else store
         self.shop = shop
         self.rules = tuple(rules)
         self.matcher = match_rules(self.rules)
-        self.mode = _mode(mode)
+        self.mode = mode_of(mode)
         self.namespace = namespace
-        self.prefix = _prefix(prefix)
+        self.prefix = prefix_of(prefix)
         self.funnel = funnel
         self.visitor = visitor
         self.specs = {**SPECS, **(answers or {})}
@@ -125,16 +124,28 @@ class Guard(Library):
         self.caps = caps or Caps()
         self.bus = Bus()
         self.bus.listen(log_event)
+        self._opening = Opening(
+            open_store(store, clock=self.clock) if isinstance(store, str) else store,
+            clock=self.clock,
+            bus=self.bus,
+            namespace=namespace,
+            holder=holder_name(),
+            spool=spool,
+            settings=self.settings,
+        )
+        self.store, self.store_breaker = self._opening.store, self._opening.breaker
+        self.bus.listen(self._count)
         for listener in listeners:
             self.bus.listen(listener)
         self.purposes = {purpose.name: purpose for purpose in purposes}
-        self.gateways = _by_name(gateways)
-        _check_gateways(self.gateways, self.rules, self.purposes.values())
+        self.gateways = gateways_by_name(gateways)
+        check_gateway_names(self.gateways, self.rules, self.purposes.values())
         self.recorder = Recorder(self.store, self.clock, namespace=namespace, bus=self.bus)
         self._given_secrets = (secret, keys)
         self._timeouts = timeouts or Timeouts()
         self._breaker_policy = breakers or BreakerPolicy()
-        self._duties_wanted = duties if duties is not None else self._embedded()
+        self._duties_wanted = duties if duties is not None else self._opening.embedded
+        self._forwarding_wanted = duties is not False
         self._duties: Duties | None = None
         self._sharing: Sharing | None = None
         self._engine: Engine | None = None
@@ -147,6 +158,15 @@ class Guard(Library):
         self.runs: set[asyncio.Task[Any]] = set()
 
     # --- life
+
+    @property
+    def spool(self) -> Spool | None:
+        """Where this machine keeps orders while the store is away."""
+        return self._opening.spool
+
+    def leave_absent_spool(self) -> None:
+        """Go on without the spool where its folder is not: on a worker's own machine."""
+        self._opening.leave_absent_spool()
 
     @property
     def started(self) -> bool:
@@ -180,15 +200,12 @@ class Guard(Library):
         self._starting = self._starting or asyncio.Lock()
         async with self._starting:
             if self._engine is None:
-                await self.store.start()
-                self._engine = self._build(
-                    await secrets_of(self.store, file_of(self.store), namespace=self.namespace, given=self._given_secrets)
-                )
+                self._engine = self._build(await self._opening.start(self._given_secrets))
                 self._loop = asyncio.get_running_loop()
                 self._engine.operations.leases.start()
                 self._start_sharing(self._engine)
-                if duties and self._duties_wanted and self.mode is Mode.GUARD:
-                    self.start_duties()
+                if duties and self.mode is Mode.GUARD:
+                    self._start_what_is_wanted()
                 self.recorder.start()
                 if isinstance(self.clock, SystemClock):
                     self._stalls.start()
@@ -206,7 +223,7 @@ class Guard(Library):
         for gateway in self.gateways.values():
             if isinstance(gateway, Closes):
                 await gateway.aclose()
-        await self.store.stop()
+        await self._opening.stop()
         self._engine = self._loop = self._starting = None
 
     async def __aenter__(self) -> Self:
@@ -229,6 +246,7 @@ class Guard(Library):
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._engine = self._loop = self._starting = self._duties = self._sharing = None
+            self._opening.forget_parent()
             self.runs = set()
             self._stalls = StallWatch(self._stalled)
             self.recorder = Recorder(self.store, self.clock, namespace=self.namespace, bus=self.bus)
@@ -296,14 +314,26 @@ class Guard(Library):
             rerun=self._rerun,
         )
 
+    def forwarding(self) -> Forwarding:
+        """What brings the spool's orders to the store: `run_once()` forwards what is due."""
+        return self._opening.forwarding(self.engine, self.rules)
+
+    def _start_what_is_wanted(self) -> None:
+        if self._duties_wanted:
+            self.start_duties()
+        elif self._forwarding_wanted:
+            self._opening.start_forwarding(self.engine, self.rules)
+
     def start_duties(self) -> None:
-        """Run queue and upkeep in this process until `stop_duties`. Idempotent."""
+        """Run queue, upkeep and forwarding in this process until `stop_duties`. Idempotent."""
+        self._opening.start_forwarding(self.engine, self.rules)
         if self._duties is None:
             self._duties = Duties(self.queue(), store=self.store, namespace=self.namespace, bus=self.bus, clock=self.clock)
             self._duties.start()
 
     async def stop_duties(self) -> None:
         """Finish what is in hand and stop."""
+        await self._opening.stop_forwarding()
         if self._duties is not None:
             await self._duties.stop()
             self._duties = None
@@ -319,20 +349,28 @@ class Guard(Library):
         """The pseudonym under which an owner's operations are kept."""
         return owner_pseudonym(self.engine, owner)
 
+    def _count(self, event: Event) -> None:
+        if event.name in SPOOL_COUNTERS:
+            self.recorder.count(SPOOL_COUNTERS[event.name])
+
     def _stalled(self, seconds: float) -> None:
         self.recorder.count(STALLS_COUNTER)
         self.emit("loop.stalled", seconds=round(seconds, 3))
 
     # --- putting together
 
-    def _embedded(self) -> bool:
-        return file_of(self.store) is not None or isinstance(self.store, MemoryStore)
-
     def _build(self, secrets: Secrets) -> Engine:
         waiting = Waiting(self.clock)
         leases = Leases(self.store, self.clock, beat_seconds=self.settings.heartbeat_seconds, on_lost=lambda id: None)
         operations = Operations(
-            self.store, self.clock, leases, self.bus, namespace=self.namespace, holder=_holder(), waiting=waiting
+            self.store,
+            self.clock,
+            leases,
+            self.bus,
+            namespace=self.namespace,
+            holder=holder_name(),
+            waiting=waiting,
+            spool=self.spool,
         )
         return Engine(
             operations=operations,
@@ -347,39 +385,3 @@ class Guard(Library):
             ),
             timeouts=self._timeouts,
         )
-
-
-def _mode(mode: Mode | str) -> Mode:
-    try:
-        return Mode(mode)
-    except ValueError:
-        raise ConfigurationError(f'mode={mode!r} is none: write Guard(..., mode="guard") or mode="watch"') from None
-
-
-def _prefix(prefix: str) -> str:
-    if not prefix.startswith("/") or prefix.endswith("/") or "//" in prefix:
-        raise ConfigurationError(f'prefix={prefix!r} cannot be a path: write Guard(..., prefix="/_cxguard")')
-    return prefix
-
-
-def _by_name(gateways: Sequence[Gateway]) -> dict[str, Gateway]:
-    named = {gateway.name: gateway for gateway in gateways}
-    if len(named) != len(gateways):
-        raise ConfigurationError("two gateways have the same name: give each account and mode a name of its own")
-    return named
-
-
-def _check_gateways(gateways: Mapping[str, Gateway], rules: Sequence[Rule], purposes: Iterable[Purpose]) -> None:
-    """Refuse a name that no gateway has: it would be found out by a shopper."""
-    named = [(f'Rule("{rule.match}")', rule.gateways) for rule in rules]
-    named += [(f'Purpose("{purpose.name}")', purpose.gateways) for purpose in purposes]
-    known = ", ".join(map(repr, gateways)) or "none"
-    for where, names in named:
-        for name in names:
-            if name not in gateways:
-                raise ConfigurationError(f"{where} names the gateway {name!r}; the guard has {known}: add it to Guard(..., gateways=[...])")
-
-
-def _holder() -> str:
-    """Who holds a lease: this process, told apart from an earlier one with the same number."""
-    return f"{socket.gethostname()[:40]}:{os.getpid()}:{random_names.token_hex(3)}"

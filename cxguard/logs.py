@@ -52,7 +52,7 @@ _UNPRINTABLE_IN_LINES = re.compile(_UNPRINTABLE.pattern.replace("\x00-\x1f", "\x
 WARNINGS = frozenset(
     {
         *("operation.flagged", "order.held", "payment.false_decline_stopped", "lease.lost", "breaker.opened"),
-        *("store.unavailable", "owner.unstable", "session.dropped", "duty.failed"),
+        *("store.unavailable", "spool.refused", "owner.unstable", "session.dropped", "duty.failed"),
     }
 )
 

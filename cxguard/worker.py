@@ -160,6 +160,7 @@ class Worker:
     def __init__(self, guard: Guard, *, app: Any = None, say: Say = lambda state, line: None) -> None:
         _check(guard, alone=app is None)
         guard.bus.listen(PurchaseListener(guard.recorder))
+        guard.leave_absent_spool()
         self._guard = guard
         self._lifespan = Lifespan(app) if app is not None else None
         self._say = say

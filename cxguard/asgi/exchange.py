@@ -9,7 +9,9 @@ from typing import Any
 
 from cxguard.asgi.bodies import ClientGone, Replayed, read_body
 from cxguard.asgi.capture import Capture, Phase, send_answer
+from cxguard.asgi.finding import followed
 from cxguard.asgi.identify import Identity, identify, resumed_by, submission_of, telling_of
+from cxguard.asgi.spooling import spool_order, tell_spooled
 from cxguard.asgi.telling import FINISHED_IN_SCOPE, Teller
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.core.answer import Situation, Telling
@@ -24,6 +26,7 @@ from cxguard.engine.ending import Told, end_run, keep_answer, read_shop_charge
 from cxguard.engine.entering import Begun, Submission, begin_or_wait
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.late import note_late_answers
+from cxguard.engine.spool import Laid
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import BadRequest, LeaseLost, StoreError
 from cxguard.guard import Guard
@@ -109,6 +112,7 @@ class Exchange:
             await self._say(self._teller.situation(situation, telling, snapshot))
 
     async def _enter(self, identity: Identity) -> None:
+        submission = None
         try:
             resumed = await resumed_by(self._guard, identity)
             if identity.resume_token and resumed is None:  # over, or not ours: nothing is opened in its place
@@ -117,8 +121,7 @@ class Exchange:
             submission = submission_of(self._guard, identity, resumed=resumed)
             begun = await begin_or_wait(self._guard.engine, submission, wait_seconds=identity.rule.wait_seconds)
         except StoreError as error:
-            self._guard.emit("store.unavailable", verb="open", why=str(error)[:200])
-            await self._say(self._teller.situation(Situation.STORE_AWAY, identity.telling, identity.snapshot))
+            await self._without_store(identity, submission, error)
             return
         if begun.handle is not None:
             self._ran = True
@@ -126,8 +129,22 @@ class Exchange:
         else:
             await self._tell(identity, begun)
 
+    async def _without_store(self, identity: Identity, submission: Submission | None, error: StoreError) -> None:
+        """Nothing is known and nothing runs: the order is spooled where it may be, else refused."""
+        if self._guard.store_breaker is None:  # a breaker tells it once, not for each request
+            self._guard.emit("store.unavailable", verb="open", why=str(error)[:200])
+        anew = submission is not None and not identity.resume_token  # who goes on with an order of the store needs the store
+        laid = await spool_order(self._guard, identity, submission, error) if submission is not None and anew else None
+        if laid is not None:
+            await self._say(tell_spooled(self._teller, laid, identity))
+        else:
+            await self._say(self._teller.situation(Situation.STORE_AWAY, identity.telling, identity.snapshot))
+
     async def _tell(self, identity: Identity, begun: Begun) -> None:
-        """Nothing is run: replay, or say what the record says."""
+        """Nothing is run: replay, or say what the record says; of a purchase's second name, the record that speaks for it."""
+        first = await followed(self._guard, begun.operation)
+        if first is not begun.operation:
+            begun = replace(begun, do=Do.DUPLICATE, operation=first)
         operation, answer = begun.operation, self._teller.begun(begun, identity.telling, identity.snapshot)
         match begun.do:
             case Do.REPLAY:
@@ -284,13 +301,25 @@ class _Running:
         if work.operation.charged_by == "shop":
             read_shop_charge(work, reading)
         there = await note_late_answers(self._guard.engine, work.operation)
+        laid = await self._spooled(error) if there is None and not self._capture.live else None
         if self._capture.live:
             await self._capture.finish_live()
+        elif laid is not None:
+            await self._give_once(tell_spooled(self._exchange._teller, laid, self._identity))
         elif there is None and answer is not None and reading is Reading.SUCCEEDED and self._handle.money.state is MoneyState.CHARGED:
             await self._give_once(answer)  # true, though not kept: a retry will be told that it is being looked into
         else:
             identity = self._identity
             await self._give_once(self._exchange._teller.uncertain(there or work.operation, identity.telling, identity.snapshot))
+
+
+    async def _spooled(self, error: Exception) -> Laid | None:
+        """Nothing was sent, for a reason of our own side, and the store is away: the order waits in the spool, under its name."""
+        work, handle = self._handle.work, self._handle
+        untouched = handle.money.state is MoneyState.NONE and (handle.store_failed or handle.deferral.outage)
+        if not untouched or self._identity.resume_token or work.operation.id != self._submission.fresh.id:
+            return None
+        return await spool_order(self._guard, self._identity, self._submission, error)
 
 
 def _is_being_cancelled() -> bool:

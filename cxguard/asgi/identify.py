@@ -11,7 +11,7 @@ from cxguard.asgi.keepable import keeping_of
 from cxguard.core import names
 from cxguard.core.answer import Audience, Medium, Telling, can_be_told
 from cxguard.core.cards import carries_card
-from cxguard.core.decide import Policy, Submit
+from cxguard.core.decide import Submit
 from cxguard.core.fingerprint import fingerprint_of, same_request
 from cxguard.core.operation import Operation, State, changed
 from cxguard.core.resolve import SHOP
@@ -22,6 +22,7 @@ from cxguard.engine.engine import Engine
 from cxguard.engine.entering import Submission, shop_line
 from cxguard.engine.operations import Terms
 from cxguard.engine.resume_links import read_resume_token
+from cxguard.engine.rulings import policy_of
 from cxguard.guard import Guard
 from cxguard.rules import Arrival, Asked, Rule, read_asked, resolve_source
 
@@ -129,16 +130,6 @@ def submission_of(guard: Guard, identity: Identity, *, resumed: Resumed | None =
         deadline=engine.clock.monotonic() + rule.deadline_seconds,
         gateways=rule.gateways,
         rerun_safe=rule.rerun_safe,
-    )
-
-
-def policy_of(rule: Rule) -> Policy:
-    """What the rule says about repeated submits."""
-    return Policy(
-        double_click_seconds=rule.double_click_seconds,
-        duplicate_window_seconds=rule.duplicate_window_seconds,
-        can_resolve=rule.charged_by == "guard" or rule.resolve is not None or rule.rerun_safe,
-        current_seconds=rule.per_purchase.window_seconds if rule.per_purchase is not None else None,
     )
 
 

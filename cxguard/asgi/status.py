@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from cxguard.asgi.bodies import ClientGone, read_body
 from cxguard.asgi.capture import send_answer
-from cxguard.asgi.telling import STATUS_PURPOSE, accept_language, as_answer, bank_url, next_update_at
+from cxguard.asgi.finding import Found, find_order, look_up, note_where_it_lies
+from cxguard.asgi.telling import accept_language, as_answer, bank_url, next_update_at
 from cxguard.asgi.types import Receive, Scope, Send
 from cxguard.core.answer import CANCELLABLE, Medium, Situation, Telling, answer_for, situation_of_operation
 from cxguard.core.cards import redact
@@ -16,6 +17,7 @@ from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot, Wants, full_path
+from cxguard.core.spooling import spooled_situation
 from cxguard.engine.cold import open_answer
 from cxguard.engine.resume_links import resume_url
 from cxguard.errors import BadRequest, OwnerMissing, SealError, StoreError
@@ -89,33 +91,30 @@ class StatusPages:
 
     async def _order(self, scope: Scope, snapshot: Snapshot, rest: str) -> Rendered | HandlerAnswer | None:
         token, _, action = rest.partition("/")
-        operation = await self._operation(token)
-        if operation is None:
+        await self._guard.start()
+        found = await find_order(self._guard, token)
+        if found is None:
             return None
         here = f"{scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
         match scope["method"], action:
             case "GET" | "HEAD", "":
-                return await self._page(scope, snapshot, operation, here)
+                return await self._page(scope, snapshot, found, here)
             case "GET" | "HEAD", "answer":
-                return await self._own_answer(scope, snapshot, operation)
+                return await self._own_answer(scope, snapshot, found.operation)
             case "POST", "cancel":
-                await self._cancel(operation)
-                return see_other(here) if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, operation, here)
+                await self._cancel(found)
+                return see_other(here) if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, found, here)
             case "POST", "say":
-                after = f"{here}?said" if await self._remark(operation, snapshot) else here
-                return see_other(after) if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, operation, here)
+                after = f"{here}?said" if await self._remark(found, snapshot) else here
+                return see_other(after) if snapshot.wants() is Wants.HTML else await self._fresh(snapshot, found, here)
         return None
 
-    async def _operation(self, token: str) -> Operation | None:
-        await self._guard.start()
-        id = self._guard.engine.seal.read_token(token, now=self._guard.clock.now(), purpose=STATUS_PURPOSE)
-        operation = await self._guard.store.get(id) if id is not None else None
-        return operation if operation is not None and operation.namespace == self._guard.namespace else None
-
-    async def _page(self, scope: Scope, snapshot: Snapshot, operation: Operation, here: str) -> Rendered:
-        asked, at_bank = snapshot.query.split("&"), bank_url(operation)
+    async def _page(self, scope: Scope, snapshot: Snapshot, found: Found, here: str) -> Rendered:
+        asked, operation = snapshot.query.split("&"), found.operation
+        at_bank = bank_url(operation)
         extras = Extras(
-            at_work=await self._at_work(operation),
+            at_work=await self._at_work(found),
+            spooled=found.spooled,
             next_update_at=next_update_at(operation),
             resume_url=at_bank or resume_url(self._guard.engine, self._guard.matcher.by_name(operation.rule), operation),
             at_bank=at_bank is not None,
@@ -126,9 +125,9 @@ class StatusPages:
         )
         return self._render(snapshot, operation, here, extras)
 
-    async def _fresh(self, snapshot: Snapshot, seen: Operation, here: str) -> Rendered:
-        operation = await self._guard.store.get(seen.id) or seen
-        return self._render(snapshot, operation, here, Extras(at_work=await self._at_work(operation)))
+    async def _fresh(self, snapshot: Snapshot, seen: Found, here: str) -> Rendered:
+        found = await look_up(self._guard, seen.operation.id, promised=seen.spooled) or seen
+        return self._render(snapshot, found.operation, here, Extras(at_work=await self._at_work(found), spooled=found.spooled))
 
     def _render(self, snapshot: Snapshot, operation: Operation, here: str, extras: Extras) -> Rendered:
         return self._renderer.status(
@@ -141,8 +140,9 @@ class StatusPages:
             root=here.partition(self._guard.prefix)[0],
         )
 
-    async def _at_work(self, operation: Operation) -> bool:
-        return operation.lease is not None and operation.lease.until > await self._guard.store.clock()
+    async def _at_work(self, found: Found) -> bool:
+        lease = found.operation.lease
+        return not found.spooled and lease is not None and lease.until > await self._guard.store.clock()
 
     async def _order_url(self, scope: Scope, snapshot: Snapshot, operation: Operation, here: str) -> str | None:
         """Where the owner finds the shop's own answer: the page that it redirected to, or what it said."""
@@ -175,12 +175,14 @@ class StatusPages:
         same = secrets.compare_digest(self._guard.owner_name(owner), operation.owner)
         return stored if same and isinstance(stored, HandlerAnswer) else None
 
-    async def _cancel(self, operation: Operation) -> None:
+    async def _cancel(self, found: Found) -> None:
         """Put the wish on record; then, if nobody has the order in hand, carry it out at once.
 
         Only what the page offers: an order that is paid and placed is on its way, whatever an old tab still shows.
         """
-        if situation_of_operation(operation, at_work=await self._at_work(operation)) not in CANCELLABLE:
+        operation = found.operation
+        situation = situation_of_operation(operation, at_work=await self._at_work(found))
+        if (spooled_situation(operation) if found.spooled else situation) not in CANCELLABLE:
             return
         note = Note(
             event_id=f"cancel:{operation.generation}",
@@ -189,19 +191,20 @@ class StatusPages:
             source="status page",
             generation=operation.generation,
         )
-        noted = await self._guard.engine.operations.note(operation.id, note)
-        await self._guard.queue().attend_now(noted)
+        noted = await note_where_it_lies(self._guard, found, note)
+        if not found.spooled:
+            await self._guard.queue().attend_now(noted)
 
-    async def _remark(self, operation: Operation, snapshot: Snapshot) -> bool:
+    async def _remark(self, found: Found, snapshot: Snapshot) -> bool:
         """What went wrong for the shopper: a choice of ours, and a few words of theirs without card data. False: it was said enough."""
         form = snapshot.form()
         what = form.field("what") or ""
         words = redact((form.field("words") or "")[:OWN_WORDS_CHARS_MAX])
         text = f"{what if what in WENT_WRONG else 'other'}: {words}" if words else (what if what in WENT_WRONG else "other")
-        said = sum(note.event_id.startswith(REMARK) for note in operation.notes)
+        said = sum(note.event_id.startswith(REMARK) for note in found.operation.notes)
         for number in range(said, REMARKS_MAX):  # numbered, so that a flood at once is bounded, too
             note = Note(f"{REMARK}{number}", NoteKind.REMARK, self._guard.clock.now(), source="shopper", text=text)
-            noted = await self._guard.engine.operations.note(operation.id, note)
+            noted = await note_where_it_lies(self._guard, found, note)
             if note in noted.notes:
                 return True
         return False

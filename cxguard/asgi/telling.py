@@ -25,6 +25,7 @@ from cxguard.core.outcomes import Declined, NeedsShopper
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.refusal import answer_for_refusal
 from cxguard.core.snapshot import Snapshot
+from cxguard.core.spooling import spooled_money, spooled_situation
 from cxguard.engine.cold import open_answer
 from cxguard.engine.entering import Begun
 from cxguard.engine.resume_links import resume_url
@@ -35,6 +36,7 @@ from cxguard.render.rendered import Rendered
 from cxguard.render.renderer import Renderer
 
 STATUS_PURPOSE = "status"  # what a status link's token is for
+SPOOLED_PURPOSE = "status of a spooled order"  # and of one that no other machine knows until it is forwarded
 NEXT_UPDATE_SECONDS = 1_800.0  # we promise to have looked by then, and the page says more whenever there is more
 TOLD_IN_SCOPE = "cxguard.told"  # our own answer, for whoever counts what shoppers were told
 FINISHED_IN_SCOPE = "cxguard.finished"  # the record that a handler's answer finished
@@ -113,6 +115,15 @@ class Teller:
             return self.situation(Situation.PAID_UNFINISHED if paid else Situation.UNKNOWN, telling, snapshot, operation)
         return self.record(operation, telling, snapshot)
 
+    def spooled(
+        self, operation: Operation, telling: Telling, snapshot: Snapshot, *, situation: Situation | None = None
+    ) -> HandlerAnswer:
+        """What is told of an order in the spool: it is saved, and what an earlier submit did is not known."""
+        said = situation or spooled_situation(operation) or Situation.STORE_AWAY
+        minutes = max(1, round((self._guard.clock.now() - operation.created_at) / 60))
+        about = replace(self.about(operation, link=SPOOLED_PURPOSE), minutes=minutes)
+        return self._say(answer_for(said, about, recorded=spooled_money(operation), specs=self._guard.specs), telling, snapshot)
+
     def duplicate(self, operation: Operation, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
         """The same purchase under another key: here is the order that it looks like."""
         ended = operation.state is State.FINISHED and money_of(operation).state is MoneyState.CHARGED
@@ -133,11 +144,11 @@ class Teller:
         self._scope[FINISHED_IN_SCOPE] = operation
         return replace(stored, headers=(*stored.headers, REPLAYED))
 
-    def about(self, operation: Operation) -> About:
+    def about(self, operation: Operation, *, link: str = STATUS_PURPOSE) -> About:
         """What an answer can say about an order."""
         return About(
             reference=operation.reference,
-            status_url=self.status_url(operation),
+            status_url=self.status_url(operation, link=link),
             next_update_at=next_update_at(operation),
             ends_at=operation.give_up_at,
             amount_minor=operation.amount_minor,
@@ -149,10 +160,10 @@ class Teller:
         """Where the shopper goes on with an order that waits for them."""
         return bank_url(operation) or resume_url(self._guard.engine, self._guard.matcher.by_name(operation.rule), operation)
 
-    def status_url(self, operation: Operation) -> str:
+    def status_url(self, operation: Operation, *, link: str = STATUS_PURPOSE) -> str:
         """The order's status page: a path with an unguessable signed token."""
         token = self._guard.engine.seal.sign_token(
-            operation.id, expires_at=self._guard.clock.now() + self._guard.settings.link_seconds, purpose=STATUS_PURPOSE
+            operation.id, expires_at=self._guard.clock.now() + self._guard.settings.link_seconds, purpose=link
         )
         return f"{self._scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
 

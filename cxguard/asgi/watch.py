@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from cxguard.asgi.identify import identify, policy_of
+from cxguard.asgi.identify import identify
 from cxguard.asgi.tee import Tee
 from cxguard.asgi.types import App, Receive, Scope, Send
 from cxguard.core.cards import carries_card
@@ -22,6 +22,7 @@ from cxguard.core.snapshot import Snapshot
 from cxguard.engine.handle import CURRENT
 from cxguard.engine.observing import READINGS, Finding, Watched, forget_once, observe
 from cxguard.engine.report import WOULD_PREFIX
+from cxguard.engine.rulings import policy_of
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import BadRequest, MalformedKey, MissingKey, OwnerMissing, StoreError
 from cxguard.guard import Guard

@@ -14,6 +14,7 @@ from cxguard.cli.opening import TARGET_HELP, Target, file_of, find_target, names
 from cxguard.cli.printing import as_json, print_json, print_table
 from cxguard.engine import doctor
 from cxguard.engine.doctor import Examined, Health
+from cxguard.engine.spool_doctor import examine_spool, examine_spool_file, spool_missing
 from cxguard.errors import ConfigurationError, StoreError
 from cxguard.guard import Guard
 
@@ -45,11 +46,16 @@ def command(target: str, namespace: str, as_json: bool) -> None:
 
 async def _examine(target: Target) -> list[Examined]:
     guard = target.guard
+    if target.spool:
+        raise ConfigurationError("a spool is looked at beside its guard: write cxguard doctor shop.main:app, on its machine")
     path = file_of(guard.store)
     examined = [doctor.examine_sqlite()] if path is not None else []
     opened = await doctor.examine_store(guard.store, guard.clock)
+    away = doctor.worst(opened) is Health.FAIL
+    if guard.store_breaker is not None and "://" not in target.text:
+        opened += await _spool(guard, away=away)
     examined += opened
-    if doctor.worst(opened) is Health.FAIL:
+    if away:
         return examined
     try:
         if path is not None:
@@ -61,6 +67,20 @@ async def _examine(target: Target) -> list[Examined]:
         await guard.stop()
         await guard.store.stop()
     return examined + await doctor.examine_gateways(guard.gateways.values())
+
+
+async def _spool(guard: Guard, *, away: bool) -> list[Examined]:
+    """Looked at also, and above all, while the store is away."""
+    if guard.spool is None:
+        return [spool_missing()]
+    found = examine_spool_file(guard.spool.path)
+    if (found and doctor.worst(found) is Health.FAIL) or not guard.spool.path.exists():
+        return found or [doctor.ok("spool", f"{guard.spool.path}: empty, not used yet")]
+    await guard.spool.store.start()
+    try:
+        return [*found, examine_spool(await guard.spool.figures(), now=guard.clock.now(), settings=guard.settings, away=away)]
+    finally:
+        await guard.spool.store.stop()
 
 
 async def _secrets(guard: Guard) -> Examined:

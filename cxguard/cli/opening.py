@@ -15,7 +15,9 @@ from cxguard.guard import Guard
 from cxguard.rules import Shop
 from cxguard.stores.base import Store
 
-TARGET_HELP = """TARGET is a store's address (sqlite:///shop.db), or the app or guard of a program (shop.main:app)."""
+TARGET_HELP = """TARGET is a store's address (sqlite:///shop.db), a machine's spool (spool:////var/lib/shop/spool.db, to look into), or the
+app or guard of a program (shop.main:app)."""
+SPOOL = "spool:///"
 
 target_argument = click.argument("target")
 namespace_option = click.option(
@@ -25,11 +27,12 @@ namespace_option = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A guard to look through, and the app around it if a program was named."""
+    """A guard to look through, and the app around it if a program was named; `spool`: its store is one machine's spool."""
 
     text: str
     guard: Guard
     app: Any = None
+    spool: bool = False
 
 
 def find_target(text: str, *, namespace: str = "shop") -> Target:
@@ -38,6 +41,8 @@ def find_target(text: str, *, namespace: str = "shop") -> Target:
     Raises:
         ConfigurationError: it names nothing.
     """
+    if text.startswith(SPOOL):  # a spool is a store of its own, in a file like an embedded one's
+        return Target(text, _guard_at(text.replace(SPOOL, "sqlite:///", 1), namespace=namespace), spool=True)
     if "://" in text:
         return Target(text, _guard_at(text, namespace=namespace))
     if ":" not in text:
@@ -79,7 +84,16 @@ async def opened_store(target: Target) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def opened_guard(target: Target) -> AsyncIterator[Guard]:
-    """The whole guard, without its duties: a look at an order must not begin to place orders."""
+    """The whole guard, without its duties: a look at an order must not begin to place orders.
+
+    Raises:
+        ConfigurationError: nobody acts in a spool: its orders are charged, cancelled and opened in the store alone.
+    """
+    if target.spool:
+        raise ConfigurationError(
+            "a spool can be listed and shown, and nothing more: it is forwarded by itself when the store is back; "
+            "to cancel before that, use the order's status page"
+        )
     await target.guard.start(duties=False)
     try:
         yield target.guard

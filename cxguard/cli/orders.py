@@ -31,6 +31,7 @@ def command() -> None:
     \b
     Examples:
       cxguard orders list sqlite:///shop.db --state held
+      cxguard orders list spool:////var/lib/shop/spool.db
       cxguard orders show sqlite:///shop.db 7K3M-9QXA-2TFV
       cxguard orders requeue shop.main:app 7K3M-9QXA-2TFV --why "the gateway confirmed that nothing was charged"
     """

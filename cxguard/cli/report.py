@@ -10,7 +10,7 @@ from cxguard.cli.main import EXIT_CODES
 from cxguard.cli.opening import TARGET_HELP, Target, find_target, namespace_option, opened_store, target_argument
 from cxguard.cli.printing import amount, as_json, print_json, print_table
 from cxguard.engine.observing import MEANINGS, Finding
-from cxguard.engine.report import Report, build_report, report_rows, report_to_json, would_have
+from cxguard.engine.report import SPOOL_PREFIX, Report, build_report, report_rows, report_to_json, would_have
 
 _FIGURES = ("exposed", "bought", "expected", "lost", "range", "money lost")
 
@@ -62,6 +62,9 @@ def print_report(report: Report) -> None:
         print_table("Orders", ("state", "money", "count"), operations, right=("count",))
     for currency, minor in report.unpaid_minor.items():
         click.echo(f"Kept and not paid yet: {amount(minor, currency)}")
+    if report.spooled:
+        told = ", ".join(f"{count} {name.removeprefix(SPOOL_PREFIX)}" for name, count in report.spooled.items())
+        click.echo(f"While the store was away, by the spools of all machines: {told}")
     if report.dropped:
         click.echo(f"{report.dropped} facts about visits were lost: the figures lack them.")
 

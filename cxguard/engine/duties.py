@@ -45,6 +45,7 @@ class Duties:
         self._bus = bus
         self._clock = clock
         self._tasks: list[asyncio.Task[Any]] = []
+        self._away: set[str] = set()  # duties whose last round met a store that was away
         self._stopping = asyncio.Event()
         self._ramp_until = 0.0  # monotonic; until then some queued order waits for its turn after an outage
 
@@ -96,8 +97,13 @@ class Duties:
 
     async def _round(self, duty: Duty) -> float:
         try:
-            return await duty.run_once()
+            seconds = await duty.run_once()
+            self._away.discard(duty.name)
+            return seconds
         except StoreError as error:
+            if duty.name in self._away:  # told once, and not with every look while the store is away
+                return duty.pause_seconds
+            self._away.add(duty.name)
             why = str(error)[:200]
         except Exception as error:  # noqa: BLE001 - a duty must outlive one bad round
             _log.exception("duty.failed", duty=duty.name)

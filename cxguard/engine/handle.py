@@ -31,7 +31,7 @@ from cxguard.engine.routing import Route, is_of_step, may_go_on, routes_of
 from cxguard.engine.steps import Called, Kept, Steps, function_name
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.engine.unguarded import UnguardedOperation
-from cxguard.errors import AlreadyFinished, PaymentDeclined, PaymentDeferred, StepMismatch, StepResultLost, StepUnfinished
+from cxguard.errors import AlreadyFinished, PaymentDeclined, PaymentDeferred, StepMismatch, StepResultLost, StepUnfinished, StoreUnavailable
 from cxguard.gateways.base import Charge
 
 T = TypeVar("T")
@@ -64,6 +64,7 @@ class OperationHandle:
         self._turn = asyncio.Lock()
         self._steps = Steps(engine, work)
         self.deferral = Deferral()
+        self.store_failed = False  # a charge could not be written down, so it was not sent
         self.shop_ticket: Ticket | None = None  # for the breaker of the shop's own charging
 
     @classmethod
@@ -158,7 +159,11 @@ class OperationHandle:
         """
         async with self._my_turn():
             self._check_charge(charge, step)
-            outcome = await self._outcome_of(charge, step)
+            try:
+                outcome = await self._outcome_of(charge, step)
+            except StoreUnavailable:
+                self.store_failed = True
+                raise
             return self._told(outcome)
 
     async def capture(self, amount_minor: int | None = None, *, step: str = "capture", of: str = "charge") -> Charged:

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cxguard.core.asks import QUOTE_ENDED
-from cxguard.core.caps import Caps, Waiting, cap_reached
+from cxguard.core.caps import Cap, Caps, Waiting, cap_reached
 from cxguard.core.consent import NO_CONSENT, Consent
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, changed
 from cxguard.engine.engine import Engine
 from cxguard.logs import get_logger, where_raised
-from cxguard.stores.base import Query
+from cxguard.stores.base import Query, Store
 
 _log = get_logger("keeping")
 
@@ -56,11 +56,17 @@ class Promise:
         return changed(operation, consent=self.consent, quote_until=self.quote_until)
 
 
-async def promise_for(engine: Engine, operation: Operation, keeping: Keeping) -> Promise:
+async def promise_for(
+    engine: Engine, operation: Operation, keeping: Keeping, *, store: Store | None = None, counted: bool = True
+) -> Promise:
     """What *operation*, as it would be kept, rests on; or why it may not be kept: a short code for the event.
 
     The figures are read before the order is written, so orders that are kept in the same moment can go over a cap
     together: by as many as there are requests under way, and no more.
+
+    Args:
+        store: whose figures count; by default the engine's own.
+        counted: look at the figures; False for an order that has our word already.
 
     Raises:
         StoreUnavailable: the figures are not known; nothing is kept.
@@ -73,12 +79,16 @@ async def promise_for(engine: Engine, operation: Operation, keeping: Keeping) ->
     quote_until = await _quote_until(operation, keeping, now=now)
     if quote_until is None or quote_until <= now:
         return Promise(why_not=QUOTE_UNREADABLE if quote_until is None else QUOTE_ENDED)
-    waiting = await _waiting_beside(engine, operation, owner_orders_max=keeping.caps.owner_orders_max)
-    cap = cap_reached(keeping.caps, waiting, amount_minor=operation.amount_minor, currency=operation.currency)
+    cap = await _cap_reached(store or engine.operations.store, operation, keeping.caps) if counted else None
     if cap is not None:
         return Promise(why_not=cap.value)
     until, accepted = now + keeping.consent_seconds, (operation.amount_minor, operation.currency)
     return Promise(Consent(keeping.terms, now, until, *accepted), quote_until)
+
+
+async def _cap_reached(store: Store, operation: Operation, caps: Caps) -> Cap | None:
+    waiting = await _waiting_beside(store, operation, owner_orders_max=caps.owner_orders_max)
+    return cap_reached(caps, waiting, amount_minor=operation.amount_minor, currency=operation.currency)
 
 
 async def _quote_until(operation: Operation, keeping: Keeping, *, now: float) -> float | None:
@@ -105,9 +115,9 @@ async def _unless_yes(says_yes: Callable[[], Awaitable[bool]], operation: Operat
         return failed
 
 
-async def _waiting_beside(engine: Engine, operation: Operation, *, owner_orders_max: int) -> Waiting:
+async def _waiting_beside(store: Store, operation: Operation, *, owner_orders_max: int) -> Waiting:
     """What waits beside *operation* itself: a kept order whose basket changes is in the figures already."""
-    store, namespace = engine.operations.store, engine.operations.namespace
+    namespace = operation.namespace
     tally = await store.tally(namespace)
     query = Query(namespace=namespace, kept_by=operation.owner, limit=owner_orders_max + 1)
     page = await store.search(query)

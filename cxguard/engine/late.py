@@ -7,6 +7,9 @@ from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Declined, Refunded
 from cxguard.engine.engine import Engine
 from cxguard.errors import StoreError
+from cxguard.logs import get_logger
+
+_log = get_logger("late")
 
 
 async def note_late_answers(engine: Engine, operation: Operation) -> Operation | None:
@@ -21,8 +24,22 @@ async def note_late_answers(engine: Engine, operation: Operation) -> Operation |
             if _speaks_for_key(send, operation.sends) and known.get(send.number) != send.outcome:
                 there = await engine.operations.note(operation.id, _late(send, engine.clock.now()))
     except StoreError:
+        await _spool(engine, operation)
         return None
     return there
+
+
+async def _spool(engine: Engine, operation: Operation) -> None:
+    """The store is away, and what it knows of them: each fact of this life is kept here, and brought there."""
+    spool = engine.operations.spool
+    if spool is None:
+        return
+    try:
+        for send in operation.sends:
+            if send.generation == operation.generation and _speaks_for_key(send, operation.sends):
+                await spool.note(operation.id, _late(send, engine.clock.now()))
+    except StoreError as error:
+        _log.error("fact.not_kept", reference=operation.reference, why=str(error)[:200])
 
 
 def _speaks_for_key(send: Send, sends: tuple[Send, ...]) -> bool:

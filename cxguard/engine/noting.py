@@ -8,7 +8,7 @@ from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Outcome, Refunded
 from cxguard.engine.engine import Engine
 from cxguard.engine.looking import expected
-from cxguard.errors import ConfigurationError
+from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.stores.base import Query
 
 
@@ -30,9 +30,16 @@ async def note_outcome(
 
     Raises:
         KeyError: no record has this reference.
+        StoreUnavailable: the store is away, and nothing here says whose payment it is: have the sender repeat it.
         ConfigurationError: not exactly one of *gateway_key* and *reference*.
     """
-    found = await _find(engine, gateway_key, reference) or await _named(engine, operation_id)
+    try:
+        found = await _find(engine, gateway_key, reference) or await _named(engine, operation_id)
+    except StoreUnavailable:
+        if engine.operations.spool is None or gateway_key is None:
+            raise
+        note = Note(event_id, NoteKind.OUTCOME, engine.clock.now(), source=source, gateway_key=gateway_key, outcome=outcome)
+        return await engine.operations.spool.note(operation_id or _stub_id(engine, gateway_key), note)
     key = gateway_key or _charge_key(found)
     through = None
     if found is not None:

@@ -12,6 +12,7 @@ from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.money import Note
 from cxguard.core.operation import Entry, Move, Operation, State, appended, changed, move, refolded
 from cxguard.engine.leases import HeldLease, Leases
+from cxguard.engine.spool import Spool
 from cxguard.engine.waiting import Waiting
 from cxguard.engine.whereabouts import Whereabouts
 from cxguard.errors import LeaseLost, StoreUnavailable
@@ -47,7 +48,18 @@ class Entered:
 class Operations:
     """The records of one namespace, as this process works on them."""
 
-    def __init__(self, store: Store, clock: Clock, leases: Leases, bus: Bus, *, namespace: str, holder: str, waiting: Waiting) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        leases: Leases,
+        bus: Bus,
+        *,
+        namespace: str,
+        holder: str,
+        waiting: Waiting,
+        spool: Spool | None = None,
+    ) -> None:
         self.store = store
         self.clock = clock
         self.leases = leases
@@ -56,6 +68,7 @@ class Operations:
         self.holder = holder
         self.waiting = waiting
         self.whereabouts = Whereabouts(store, clock, namespace=namespace)
+        self.spool = spool
 
     async def enter(
         self,
@@ -211,6 +224,19 @@ class Operations:
         """Append a fact; needs no lease."""
         await self.whereabouts.check(fact=True)
         return await twice(lambda: self.store.note(id, note, namespace=self.namespace))
+
+    async def note_or_spool(self, id: str, note: Note) -> Operation:
+        """Append a fact; while the store is away, to the spool, which brings it there. Returns the record that has it now.
+
+        Raises:
+            StoreUnavailable: neither took it.
+        """
+        try:
+            return await self.note(id, note)
+        except StoreUnavailable:
+            if self.spool is None:
+                raise
+            return await self.spool.note(id, note)
 
     def entry(self, event: str, **detail: Any) -> Entry:
         """A line for the timeline, stamped with the time and this holder."""

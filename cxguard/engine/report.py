@@ -14,6 +14,13 @@ from cxguard.engine.recorder import counter_name
 from cxguard.stores.base import Store
 
 WOULD_PREFIX = "would."
+SPOOL_PREFIX = "spool."
+SPOOL_COUNTERS: Mapping[str, str] = {
+    "order.spooled": f"{SPOOL_PREFIX}saved",
+    "spool.forwarded": f"{SPOOL_PREFIX}forwarded",
+    "spool.refused": f"{SPOOL_PREFIX}refused",
+}
+"""Events that are counted, and as what."""
 NOT_YET = "cannot be told from chance yet"
 COSTS = "costs purchases"
 
@@ -63,6 +70,7 @@ class Report:
             add up; `stages` count each session once per stage.
         operations: how many operations there are by (state, money).
         dropped: facts about sessions that were lost; the figures lack them.
+        spooled: what the spools of all machines took in, forwarded and refused, while the store was away.
     """
 
     at: float
@@ -71,13 +79,15 @@ class Report:
     operations: Mapping[tuple[str, str], int]
     unpaid_minor: Mapping[str, int]
     dropped: int
+    spooled: Mapping[str, int] = field(default_factory=dict)
 
 
 async def build_report(store: Store, *, namespace: str) -> Report:
-    """Read counters and tally, and compare. Three reads, none of which grows with the number of sessions."""
+    """Read counters and tally, and compare. Five reads, none of which grows with the number of sessions."""
     census = read_census(await _counters(store, CENSUS_PREFIX, namespace=namespace))
     tally = await store.tally(namespace)
     lost = await _counters(store, "session.dropped", namespace=namespace)
+    spool = await _counters(store, SPOOL_PREFIX, namespace=namespace)
     lines = [_line(census.unexposed.get(told.stage, Counts()), group, told) for told, group in census.messages.items()]
     stages = tuple(
         StageLine(
@@ -96,6 +106,7 @@ async def build_report(store: Store, *, namespace: str) -> Report:
         operations=dict(tally.operations),
         unpaid_minor=dict(tally.unpaid_minor),
         dropped=round(sum(lost.values())),
+        spooled={name: round(value) for name, value in sorted(spool.items())},
     )
 
 
@@ -127,6 +138,7 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "operations": [{"state": state, "money": money, "count": count} for (state, money), count in sorted(report.operations.items())],
         "unpaid_minor": {currency: str(amount) for currency, amount in report.unpaid_minor.items()},
         "dropped": report.dropped,
+        "spooled": dict(report.spooled),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cxguard.core.decide import Policy
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.resolve import SHOP, Ways
@@ -87,3 +88,13 @@ class Rulings:
         """The function that places it, `replay`, or None."""
         rule = self.rules.get(operation.rule)
         return rule.later if rule is not None else self.purposes[operation.rule].later
+
+
+def policy_of(rule: Rule) -> Policy:
+    """What the rule says about repeated submits."""
+    return Policy(
+        double_click_seconds=rule.double_click_seconds,
+        duplicate_window_seconds=rule.duplicate_window_seconds,
+        can_resolve=rule.charged_by == "guard" or rule.resolve is not None or rule.rerun_safe,
+        current_seconds=rule.per_purchase.window_seconds if rule.per_purchase is not None else None,
+    )

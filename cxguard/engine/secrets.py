@@ -13,9 +13,10 @@ from cxguard.stores.memory import MemoryStore
 SECRET_CHECK = "secret-check"  # where a store keeps the check value of the naming secret
 
 
-async def secrets_of(
-    store: Store, file: Path | None, *, namespace: str, given: tuple[str | bytes | None, str | Sequence[str | bytes]]
-) -> Secrets:
+Given = tuple[str | bytes | None, str | Sequence[str | bytes]]
+
+
+async def secrets_of(store: Store, file: Path | None, *, namespace: str, given: Given) -> Secrets:
     """Load the secrets, and have the store remember (or confirm) which naming secret it is used with.
 
     Args:
@@ -27,21 +28,43 @@ async def secrets_of(
         StoreRelocated: they are being moved.
     """
     await refuse_relocated(store, namespace=namespace)
-    key = f"{SECRET_CHECK}:{namespace}"
-    check = await store.load(key)
-    setting_secret, setting_keys = given
+    check = await store.load(_check_key(namespace))
     secrets = load_secrets(
-        setting_secret=setting_secret,
-        setting_keys=setting_keys,
+        setting_secret=given[0],
+        setting_keys=given[1],
         sqlite_path=file,
         in_memory=isinstance(store, MemoryStore),
         used_before=check.revision > 0,
     )
+    await confirm_secrets(store, secrets, namespace=namespace)
+    return secrets
+
+
+def shared_secrets(given: Given, *, in_memory: bool) -> Secrets:
+    """The secrets of a store that machines share. They come from elsewhere, so they are there also while it is away.
+
+    Raises:
+        ConfigurationError: none can be found.
+    """
+    return load_secrets(setting_secret=given[0], setting_keys=given[1], in_memory=in_memory)
+
+
+async def confirm_secrets(store: Store, secrets: Secrets, *, namespace: str) -> None:
+    """Have *store* remember which naming secret it is used with, or confirm that it is this one.
+
+    Raises:
+        ConfigurationError: it was another one.
+    """
+    key = _check_key(namespace)
+    check = await store.load(key)
     if check.revision == 0 and not await store.swap(key, revision=0, value=secrets.check_value):
         check = await store.load(key)
     if check.revision > 0:
         secrets.require_same(check.value)
-    return secrets
+
+
+def _check_key(namespace: str) -> str:
+    return f"{SECRET_CHECK}:{namespace}"
 
 
 def file_of(store: Store) -> Path | None:

@@ -25,6 +25,7 @@ from cxguard.core.answer import (
 from cxguard.core.asks import asked_words
 from cxguard.core.money import Money, MoneyState
 from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.spooling import spooled_money, spooled_situation
 from cxguard.render.figures import format_amount
 from cxguard.render.fill import fill
 from cxguard.render.words import Voice, Words, label_markup
@@ -59,6 +60,7 @@ class Extras:
 
     Attributes:
         at_work: somebody holds a live lease on it.
+        spooled: it is not in the store yet, so that nobody knows what an earlier submit did.
         next_update_at: until when the shopper hears from us.
         resume_url: where the shopper goes on: at the bank, or at the shop's own checkout.
         at_bank: it leads to the bank.
@@ -69,6 +71,7 @@ class Extras:
     """
 
     at_work: bool = False
+    spooled: bool = False
     next_update_at: float | None = None
     resume_url: str | None = None
     at_bank: bool = True
@@ -142,8 +145,10 @@ def tone_of(situation: Situation) -> Tone:
 
 
 def _answer(operation: Operation, extras: Extras, *, status_url: str, now: float, specs: Mapping[Situation, AnswerSpec]) -> Answer:
-    situation = situation_of_operation(operation, at_work=extras.at_work)
     money = money_of(operation)
+    situation, recorded = situation_of_operation(operation, at_work=extras.at_work), money_told(operation.state, money.state)
+    if extras.spooled:
+        situation, recorded = spooled_situation(operation) or _S.SPOOLED, spooled_money(operation)
     refunded = situation is _S.REFUNDED
     about = About(
         reference=operation.reference,
@@ -155,7 +160,7 @@ def _answer(operation: Operation, extras: Extras, *, status_url: str, now: float
         currency=money.currency if refunded else operation.currency,
         reason=asked_words(operation),
     )
-    return answer_for(situation, about, recorded=money_told(operation.state, money.state), specs=specs)
+    return answer_for(situation, about, recorded=recorded, specs=specs)
 
 
 def _ahead(at: float | None, now: float) -> float | None:

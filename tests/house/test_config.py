@@ -212,5 +212,5 @@ def test_settings_out_of_range_are_refused(name: str, least: float, most: float)
     """Below, above, not a number, and a boolean are refused, with the reason and a line that works."""
     values: tuple[object, ...] = (least - 0.01, most + 1, float("nan"), float("inf"), True, "5", None)
     for value in values:
-        with pytest.raises(ConfigurationError, match=rf"{name}=.* is not a number from .* \(.+\): write Settings\({name}="):
+        with pytest.raises(ConfigurationError, match=rf"{name}=.* is not a (whole )?number from .* \(.+\): write Settings\({name}="):
             dataclasses.replace(Settings(), **{name: value})  # type: ignore[arg-type]

@@ -46,6 +46,12 @@ def read_tally(connection: apsw.Connection, namespace: str) -> Tally:
     )
 
 
+def used_bytes(connection: apsw.Connection) -> int:
+    """What the records take; pages that are free again do not count."""
+    pages, free, size = (connection.pragma(name) for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
+
+
 def load_value(connection: apsw.Connection, key: str) -> Versioned:
     rows = _all(connection, "load", (key,))
     return Versioned(*rows[0]) if rows else Versioned(0, b"")

@@ -211,6 +211,11 @@ class SQLiteStore:
         found: Mapping[str, float] = await self._read(partial(reads.read_counters, prefix=prefix))
         return found
 
+    async def used_bytes(self) -> int:
+        """What the records take on the disk, beside the log."""
+        used: int = await self._read(reads.used_bytes)
+        return used
+
     async def clock(self) -> float:
         return self._clock.now()
 

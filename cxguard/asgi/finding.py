@@ -1,0 +1,109 @@
+"""Find the order that a status link, or a repeated submit, is about: in the store, or in this machine's spool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cxguard.asgi.telling import SPOOLED_PURPOSE, STATUS_PURPOSE
+from cxguard.core.money import MoneyState, Note
+from cxguard.core.names import reference_of
+from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.spooling import SAME_AS, WHY_SAME_AS, is_order, spooled_situation
+from cxguard.errors import StoreError, StoreUnavailable
+from cxguard.guard import Guard
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An order, and where it lies.
+
+    Attributes:
+        spooled: not in the store yet, so that nothing is known of what the store knows.
+        here: in the spool of this very machine.
+    """
+
+    operation: Operation
+    spooled: bool = False
+    here: bool = False
+
+
+async def find_order(guard: Guard, token: str) -> Found | None:
+    """The order of a status link; None: it is no link of ours.
+
+    Raises:
+        StoreUnavailable: it may be there, and cannot be looked at now.
+    """
+    now, seal = guard.clock.now(), guard.engine.seal
+    kept, promised = (seal.read_token(token, now=now, purpose=purpose) for purpose in (STATUS_PURPOSE, SPOOLED_PURPOSE))
+    id = kept or promised
+    return await look_up(guard, id, promised=promised is not None) if id is not None else None
+
+
+async def look_up(guard: Guard, id: str, *, promised: bool) -> Found | None:
+    """The order of that id.
+
+    Args:
+        promised: a link says that it was spooled: on another machine, if it is not here.
+
+    Raises:
+        StoreUnavailable: it may be there, and cannot be looked at now.
+    """
+    item = await guard.spool.get(id) if guard.spool is not None else None
+    away, there = None, None
+    try:
+        there = await _there(guard, id)
+    except StoreUnavailable as error:
+        away = error
+    charged = there is not None and money_of(there).state is MoneyState.CHARGED
+    if item is not None and not charged and (there is None or is_order(item)) and spooled_situation(item) is not None:
+        return Found(item, spooled=True, here=True)
+    if there is not None:
+        return Found(there)
+    if promised:
+        return Found(_promised(guard, id), spooled=True, here=item is not None)
+    if away is not None:
+        raise away
+    return None
+
+
+async def _there(guard: Guard, id: str) -> Operation | None:
+    there = await guard.store.get(id)
+    return await followed(guard, there) if there is not None and there.namespace == guard.namespace else None
+
+
+async def followed(guard: Guard, operation: Operation) -> Operation:
+    """The record that speaks for *operation*: another one, where the same purchase was spooled under a second name."""
+    first = str(operation.extra.get(SAME_AS, ""))
+    if operation.state is not State.CANCELLED or operation.why != WHY_SAME_AS or not first:
+        return operation
+    try:
+        return await guard.store.get(first) or operation
+    except StoreError:
+        return operation
+
+
+async def note_where_it_lies(guard: Guard, found: Found, note: Note) -> Operation:
+    """A fact goes with its order: into the spool where that lies here, so that it is in the store no later than the order.
+
+    Raises:
+        StoreUnavailable: nobody took it.
+    """
+    if found.here and guard.spool is not None:
+        return await guard.spool.note(found.operation.id, note)
+    return await guard.engine.operations.note_or_spool(found.operation.id, note)
+
+
+def _promised(guard: Guard, id: str) -> Operation:
+    """An order of which only the link is here: all that it says is that the order is saved."""
+    return Operation(
+        id=id,
+        namespace=guard.namespace,
+        rule="",
+        owner="spooled elsewhere",
+        reference=reference_of(id),
+        fingerprint="",
+        state=State.QUEUED,
+        created_at=0.0,
+        updated_at=0.0,
+        kept=True,
+    )

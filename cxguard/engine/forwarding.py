@@ -1,0 +1,315 @@
+"""The duty that brings to the store what waits in the spool. Idempotent: it may die at any point, and be done twice.
+
+Facts go first, so that a wish to cancel is in the store before the order that it is about. An order is then opened there,
+or merged with what is there (`core.spooling.merge`), in one write that carries the order's mark: whoever comes again
+after a crash sees that it is done. Last, it is erased from the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+
+from cxguard.core.answer import WHY_REPLACED
+from cxguard.core.decide import Policy, Submit
+from cxguard.core.fingerprint import same_request
+from cxguard.core.money import Note, NoteKind
+from cxguard.core.operation import Operation, refolded
+from cxguard.core.outcomes import Charged, Refunded
+from cxguard.core.snapshot import Snapshot
+from cxguard.core.spooling import (
+    CHANGES,
+    CONFIRMED,
+    WHY_STORE_AWAY,
+    Merge,
+    arriving,
+    is_order,
+    mark_of,
+    merge,
+    merged,
+    merged_before,
+    second_name,
+)
+from cxguard.engine.cold import open_member, seal_member
+from cxguard.engine.engine import Engine
+from cxguard.engine.looking import expected
+from cxguard.engine.operations import twice
+from cxguard.engine.pausing import pause
+from cxguard.engine.rulings import policy_of
+from cxguard.engine.spool import Spool
+from cxguard.errors import BadRequest, LeaseLost, SealError, StoreError
+from cxguard.logs import get_logger, where_raised
+from cxguard.rules import Rule
+from cxguard.stores.base import Match, Opened, Query, Seen
+
+_log = get_logger("forwarding")
+
+LOOK_SECONDS = 1.0  # between two looks at the spool
+AT_ONCE = 16  # items brought to the store at the same time
+WAIT_SECONDS = 2.0  # before a record that somebody acts on is looked at again
+FAILED_SECONDS = 60.0  # before one that failed in a way nobody foresaw is tried again
+TURNS_MAX = 6  # looks at one record: each turn means that somebody else moved it
+LEASE_SECONDS = 30.0  # of a record in the store while it is merged
+KEEP_SECONDS = 2_592_000.0  # of a record whose rule is gone: what rules say by default
+SENT_BEFORE_SECONDS = 5.0  # a "no" is believed only about sends so much older than it: clocks differ
+_STRICT = Policy(double_click_seconds=0.0, duplicate_window_seconds=float("inf"), can_resolve=False)  # of a rule that is gone
+
+
+class End(StrEnum):
+    """What became of one item."""
+
+    QUEUED = "queued"  # a new order in the store
+    MERGED = "merged"  # with the order that was there
+    NOTED = "noted"  # facts alone
+    WAITING = "waiting"
+    AWAY = "away"
+    FAILED = "failed"
+    TAKEN = "taken"  # another process has it
+
+
+FORWARDED = frozenset({End.QUEUED, End.MERGED, End.NOTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What one round did."""
+
+    forwarded: int = 0
+    waiting: int = 0
+    failed: int = 0
+    away: int = 0
+
+
+class Forwarding:
+    """Forwards one spool. Any number of processes may do so.
+
+    Args:
+        rules: by name: their policy decides as it would have, had the store been there.
+    """
+
+    def __init__(self, engine: Engine, spool: Spool, *, rules: Mapping[str, Rule]) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._rules = rules
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to forward in the running loop."""
+        self._task = asyncio.create_task(self._live(), name="cxguard-forwarding")
+
+    async def stop(self) -> None:
+        """Finish the round in hand."""
+        self._stopping.set()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def run_once(self, *, limit: int = AT_ONCE) -> Forwarded:
+        """Forward what is due, the oldest first, at most *limit*."""
+        due = await self._spool.due(limit=limit)
+        if not due:
+            return Forwarded()
+        try:
+            await self._engine.operations.whereabouts.check()  # what waits is for the store that the orders go to
+            ahead_seconds = await self._engine.operations.store.clock() - self._engine.clock.now()
+        except StoreError:
+            return Forwarded(away=len(due))
+        ends = await asyncio.gather(*(self._attend(item, ahead_seconds) for item in due))
+        return Forwarded(
+            forwarded=sum(end in FORWARDED for end in ends),
+            waiting=ends.count(End.WAITING),
+            failed=ends.count(End.FAILED),
+            away=ends.count(End.AWAY),
+        )
+
+    async def _live(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                done = await self.run_once()
+            except StoreError as error:  # the spool's own disk
+                _log.warning("forwarding.spool_unreadable", why=str(error)[:200])
+                done = Forwarded()
+            except Exception as error:  # noqa: BLE001 - it must outlive one bad round
+                _log.error("forwarding.failed", **where_raised(error))
+                done = Forwarded()
+            await pause(self._stopping, seconds=0.0 if done.forwarded else LOOK_SECONDS)
+
+    async def _attend(self, seen: Operation, ahead_seconds: float) -> End:
+        """One item must not keep the others back."""
+        item = await self._spool.seize(seen)
+        if item is None:
+            return End.TAKEN
+        try:
+            end = await self._forward(item, ahead_seconds)
+        except StoreError:
+            await self._spool.give_back(item, seconds=0.0)
+            return End.AWAY
+        except Exception as error:  # noqa: BLE001 - whatever it is about this one
+            _log.error("forwarding.item_failed", reference=item.reference, **where_raised(error))
+            await self._spool.give_back(item, seconds=FAILED_SECONDS)
+            return End.FAILED
+        if end is End.WAITING:
+            await self._spool.give_back(item, seconds=WAIT_SECONDS)
+            return end
+        await self._spool.erase(item)
+        age_seconds = max(0.0, self._engine.clock.now() - item.created_at)
+        self._engine.operations.emit("spool.forwarded", item, became=end, age_seconds=round(age_seconds, 3))
+        return end
+
+    async def _forward(self, item: Operation, ahead_seconds: float) -> End:
+        for note in item.notes:
+            await self._note(item, replace(note, at=note.at + ahead_seconds))
+        if not is_order(item):
+            return End.NOTED
+        here = self._engine.clock.now()
+        return await self._merge(item, arriving(item, here=here, there=here + ahead_seconds))
+
+    # --- facts
+
+    async def _note(self, item: Operation, note: Note) -> None:
+        """A fact goes to the record that it is about: by its id, or else by the gateway key that it names."""
+        operations = self._engine.operations
+        there = await operations.store.get(item.id)
+        if there is None and note.gateway_key is not None:
+            page = await operations.store.search(Query(operations.namespace, gateway_key=note.gateway_key, limit=1))
+            there = next(iter(page.operations), None)
+        note = _for_record(note, there)
+        noted = await operations.note(there.id if there is not None else item.id, note)
+        if note.kind is NoteKind.OUTCOME:
+            operations.emit("payment.noted", noted, source=note.source, kind=note.kind, stub=there is None)
+
+    # --- orders
+
+    async def _merge(self, item: Operation, fresh: Operation) -> End:
+        operations = self._engine.operations
+        over: tuple[Seen, ...] = ()
+        for _ in range(TURNS_MAX):
+            opened = await self._open(fresh, over)
+            there, claim = opened.operation, opened.match is Match.CLAIM
+            if opened.won:
+                operations.emit("order.queued", there, why=WHY_STORE_AWAY, due_at=there.due_at, give_up_at=there.give_up_at)
+                return End.QUEUED
+            if merged_before(there, fresh):
+                return await self._merged(fresh, there)
+            submit = self._submit(item, there)
+            plan = merge(
+                there, fresh, submit, self._policy(item), leased=opened.leased, claim=claim, cancelled=item.cancel_asked
+            )
+            if plan is Merge.WAIT:
+                return End.WAITING
+            if plan is Merge.OVER:
+                over = (*over, Seen(there.id, there.revision))
+            elif plan not in CHANGES:
+                await self._remark(there, fresh, plan)
+                return await self._merged(fresh, there)
+            elif await self._change(plan, there, fresh, over, same=submit.same_request):
+                return await self._merged(fresh, there)
+        return End.WAITING
+
+    async def _open(self, fresh: Operation, over: tuple[Seen, ...]) -> Opened:
+        operations = self._engine.operations
+        call = partial(
+            operations.store.open, fresh, holder=operations.holder, attempt=mark_of(fresh), lease_seconds=None, superseding=over
+        )
+        return await twice(call)
+
+    async def _change(self, plan: Merge, there: Operation, fresh: Operation, over: tuple[Seen, ...], *, same: bool) -> bool:
+        """Write the merge into the record, under its lease. False: it has moved, so look again."""
+        operations = self._engine.operations
+        seize = partial(
+            operations.store.seize,
+            Seen(there.id, there.revision),
+            holder=operations.holder,
+            attempt=secrets.token_hex(8),
+            lease_seconds=LEASE_SECONDS,
+            claims=fresh.claims,
+            superseding=over,
+        )
+        try:
+            opened = await twice(seize)
+        except KeyError:
+            return False
+        if not opened.won:
+            return opened.match is Match.CLAIM and await self._purchase_is_taken(there, opened.operation, fresh)
+        held = opened.operation
+        entry = operations.entry("order.queued", why=WHY_REPLACED if plan is Merge.REPLACE else WHY_STORE_AWAY, merge=plan)
+        entry = replace(entry, at=fresh.created_at)
+        record = merged(plan, held, fresh, same=same, request=self._request_for(held, fresh), entry=entry)
+        try:
+            saved = await operations.store.save(
+                refolded(record, updated_at=operations.clock.now()), token=held.lease.token if held.lease else 0, keep_lease=False
+            )
+        except LeaseLost:
+            return False
+        operations.emit("order.queued", saved, why=saved.why, due_at=saved.due_at, give_up_at=saved.give_up_at)
+        return True
+
+    async def _purchase_is_taken(self, there: Operation, other: Operation, fresh: Operation) -> bool:
+        """A third record has this purchase: our own one stays as it is, and both say so to whoever looks."""
+        await self._remark(there, fresh, Merge.REMARK)
+        await self._remark(other, fresh, Merge.REMARK)
+        return True
+
+    async def _merged(self, fresh: Operation, there: Operation) -> End:
+        """The record speaks for this order; where it has another name, ours says which."""
+        if there.id != fresh.id:
+            rule = self._rules.get(fresh.rule)
+            keep_seconds = rule.keep_seconds if rule is not None else KEEP_SECONDS
+            await self._open(second_name(fresh, there, keep_seconds=keep_seconds), ())
+        return End.MERGED
+
+    async def _remark(self, there: Operation, fresh: Operation, plan: Merge) -> None:
+        if plan is Merge.REMARK:
+            text = f"another request for this order came while the store was away, as {fresh.reference}: it was neither kept nor charged"
+            note = Note(f"spool:{mark_of(fresh)}", NoteKind.REMARK, fresh.created_at, source="spool", text=text)
+            await self._engine.operations.note(there.id, note)
+
+    def _policy(self, item: Operation) -> Policy:
+        rule = self._rules.get(item.rule)
+        return policy_of(rule) if rule is not None else _STRICT
+
+    def _submit(self, item: Operation, there: Operation) -> Submit:
+        return Submit(
+            owner=item.owner,
+            client_key=item.client_key,
+            same_request=self._same(item, there),
+            amount_minor=item.amount_minor,
+            currency=item.currency,
+            confirmed=item.extra.get(CONFIRMED),
+            basket=item.basket,
+        )
+
+    def _same(self, item: Operation, there: Operation) -> bool:
+        rule = self._rules.get(item.rule)
+        if there.fingerprint == item.fingerprint or item.request is None or rule is None:
+            return there.fingerprint == item.fingerprint
+        try:
+            sent = Snapshot.from_bytes(open_member(self._engine.seal, item, "request", item.request))
+            return same_request(self._engine.naming, there.fingerprint, sent, ignore=rule.ignore_fields)
+        except (SealError, BadRequest):
+            return False
+
+    def _request_for(self, held: Operation, fresh: Operation) -> bytes | None:
+        """What the order kept of its request, sealed for the record that it is merged into."""
+        if fresh.request is None or fresh.id == held.id:
+            return fresh.request
+        return seal_member(self._engine.seal, held, "request", open_member(self._engine.seal, fresh, "request", fresh.request))
+
+
+def _for_record(note: Note, there: Operation | None) -> Note:
+    """The fact as it is meant for the record that is there now."""
+    if note.kind is NoteKind.CANCEL:
+        generation = there.generation if there is not None else note.generation
+        return replace(note, generation=generation, event_id=f"cancel:{generation}")
+    if note.outcome is None or there is None:
+        return note
+    outcome = expected(there, note.outcome, note.gateway_key)
+    if isinstance(outcome, Charged | Refunded) or note.through is not None:
+        return replace(note, outcome=outcome)
+    before = note.at - SENT_BEFORE_SECONDS
+    sent = (send.number for send in there.sends if send.key == note.gateway_key and send.sent_at <= before)
+    return replace(note, outcome=outcome, through=max(sent, default=0))

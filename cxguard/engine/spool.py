@@ -1,0 +1,218 @@
+"""The spool: the journal of one machine that stands in while the shared store is away.
+
+It is an SQLite store of its own (`cxguard.stores.sqlite`): on the disk before it is told, shared by the processes of the
+machine, fork-safe, its contents sealed as in the store. An order in it is a queued record; a fact that could not be noted
+in the store is a note, on the order or on a stub of that id. Nothing is ever charged from here: `engine.forwarding`
+brings everything to the store, and what is forwarded is erased.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxguard.clock import Clock
+from cxguard.config import Secrets
+from cxguard.core.decide import Policy, Submit
+from cxguard.core.money import Note
+from cxguard.core.operation import Operation, State, changed
+from cxguard.core.spooling import Lay, lay_over, relaid
+from cxguard.engine.secrets import confirm_secrets
+from cxguard.errors import LeaseLost, SpoolFull, StoreError
+from cxguard.logs import get_logger
+from cxguard.stores.base import PAGE_MAX, Match, Query, Seen, Store
+from cxguard.stores.record import leased
+from cxguard.stores.sqlite import SQLiteStore
+
+_log = get_logger("spool")
+
+FREE_BYTES_MIN = 64 * 1024 * 1024  # of the disk: the shop's own files need some, too
+LEASE_SECONDS = 30.0  # of an item that is being forwarded by a process that died
+TURNS_MAX = 4  # tries to put one submit in the place of another
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """What became of one submit: the record in the spool that speaks for it."""
+
+    lay: Lay
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFigures:
+    """What waits in the spool. `oldest_at` is wall clock, None when it is empty."""
+
+    orders: int
+    facts: int
+    oldest_at: float | None
+    used_bytes: int
+
+
+class Spool:
+    """The spool of one namespace.
+
+    Args:
+        path: the file; made on first use, readable by this user only. On a disk that outlives the process and its container.
+        items_max, bytes_max, free_bytes_min: beyond these nothing new is taken in: the shopper hears "not charged, not kept".
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        clock: Clock,
+        namespace: str,
+        holder: str,
+        items_max: int,
+        bytes_max: int,
+        free_bytes_min: int = FREE_BYTES_MIN,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.namespace = namespace
+        self._sqlite = SQLiteStore(self.path, clock=clock, free_bytes_min=free_bytes_min)
+        self._clock = clock
+        self._holder = holder
+        self._items_max = items_max
+        self._bytes_max = bytes_max
+        self.open = False
+
+    @property
+    def store(self) -> Store:
+        """The journal itself, to look into."""
+        return self._sqlite
+
+    async def start(self, names: Secrets) -> None:
+        """Open it. A disk that is full or does not answer leaves it closed: then there is none until the next start.
+
+        Raises:
+            ConfigurationError: no such folder, no right to write there, or its orders were named with another secret.
+        """
+        try:
+            await self._sqlite.start()
+            await confirm_secrets(self._sqlite, names, namespace=self.namespace)
+        except StoreError as error:
+            _log.error("spool.not_opened", why=str(error)[:200])
+        else:
+            self.open = True
+
+    async def stop(self) -> None:
+        """Close it; what waits in it waits on the disk."""
+        self.open = False
+        await self._sqlite.stop()
+
+    # --- taking in
+
+    async def lay(self, order: Operation, submit_of: Callable[[Operation], Submit], policy: Policy) -> Laid:
+        """Put *order* down, or learn what is there for it.
+
+        Raises:
+            SpoolFull: a bound is reached; nothing was kept.
+            StoreUnavailable: the disk did not answer; nothing may be promised.
+        """
+        there = await self.get(order.id)
+        if there is None:
+            await self._check_room()
+        for _ in range(TURNS_MAX):
+            opened = await self._sqlite.open(order, holder=self._holder, attempt=secrets.token_hex(8), lease_seconds=None)
+            there = opened.operation
+            if opened.won:
+                return Laid(Lay.NEW, there)
+            claim, now = opened.match is Match.CLAIM, self._clock.now()
+            lay = lay_over(there, submit_of(there), policy, leased=opened.leased, claim=claim, now=now)
+            if lay not in (Lay.REPLACE, Lay.FILL) or claim:
+                return Laid(Lay.TELL if lay is Lay.REPLACE else lay, there)
+            placed = await self._put_in_place(there, order, lay)
+            if placed is not None:
+                return Laid(lay, placed)
+        return Laid(Lay.WAIT, there or order)
+
+    async def note(self, id: str, note: Note) -> Operation:
+        """Keep a fact about an operation, whether its order lies here or not. Facts are small, and taken beyond `items_max`.
+
+        Raises:
+            StoreUnavailable: it is closed, or the disk did not answer.
+        """
+        if not self.open:
+            raise SpoolFull("the spool is closed: nothing was kept; `cxguard doctor` says why")
+        return await self._sqlite.note(id, note, namespace=self.namespace, stub_due_seconds=0.0)
+
+    async def get(self, id: str) -> Operation | None:
+        """What lies here under *id*: an order, or facts alone."""
+        if not self.open:
+            return None
+        found = await self._sqlite.get(id)
+        return found if found is not None and found.namespace == self.namespace else None
+
+    async def _check_room(self) -> None:
+        if not self.open:
+            raise SpoolFull("the spool is closed: nothing was kept; `cxguard doctor` says why")
+        items = sum((await self._sqlite.tally(self.namespace)).operations.values())
+        used = await self._sqlite.used_bytes()
+        if items >= self._items_max or used >= self._bytes_max:
+            raise SpoolFull(
+                f"the spool {self.path} is full ({items} of {self._items_max} items, {used >> 20} of {self._bytes_max >> 20} MB): "
+                "no new order was kept; bring the store back"
+            )
+
+    async def _put_in_place(self, there: Operation, order: Operation, lay: Lay) -> Operation | None:
+        """This order in the place of what is there; None: it has moved meanwhile."""
+        held = await self.seize(there, claims=order.claims)
+        if held is None or held.lease is None:
+            return None
+        try:
+            return await self._sqlite.save(relaid(held, order, lay), token=held.lease.token, keep_lease=False)
+        except LeaseLost:
+            return None
+
+    # --- giving out
+
+    async def due(self, *, limit: int) -> tuple[Operation, ...]:
+        """What is to be forwarded now, the oldest first."""
+        now = self._clock.now()
+        page = await self._sqlite.search(Query(namespace=self.namespace, due=True, limit=limit))
+        return tuple(one for one in page.operations if _is_due(one, now) and not leased(one, now=now))
+
+    async def seize(self, item: Operation, *, claims: tuple[str, ...] = ()) -> Operation | None:
+        """Take one in hand, as it was seen; None: another process has it, or it has changed."""
+        try:
+            opened = await self._sqlite.seize(
+                Seen(item.id, item.revision), holder=self._holder, attempt=secrets.token_hex(8), lease_seconds=LEASE_SECONDS, claims=claims
+            )
+        except KeyError:
+            return None
+        return opened.operation if opened.won else None
+
+    async def give_back(self, item: Operation, *, seconds: float) -> None:
+        """Let go of one that could not be forwarded; it is looked at again after *seconds*."""
+        await self._end(changed(item, due_at=self._clock.now() + seconds), gone=False)
+
+    async def erase(self, item: Operation) -> None:
+        """It is forwarded. A fact that came meanwhile stays, and is forwarded next."""
+        await self._end(item, gone=True)
+
+    async def _end(self, item: Operation, *, gone: bool) -> None:
+        token = item.lease.token if item.lease is not None else 0
+        try:
+            await self._sqlite.save(changed(item, notes_seen=len(item.notes)), token=token, keep_lease=False, gone=gone)
+        except LeaseLost:  # another process has it, and comes to the same end
+            return
+
+    async def figures(self) -> SpoolFigures:
+        """What waits here, as far as the oldest page shows."""
+        page = await self._sqlite.search(Query(namespace=self.namespace, due=True, limit=PAGE_MAX))
+        tally = await self._sqlite.tally(self.namespace)
+        orders = sum(count for (state, _), count in tally.operations.items() if state == State.QUEUED)
+        return SpoolFigures(
+            orders=orders,
+            facts=sum(tally.operations.values()) - orders,
+            oldest_at=min((one.created_at for one in page.operations), default=None),
+            used_bytes=await self._sqlite.used_bytes(),
+        )
+
+
+def _is_due(item: Operation, now: float) -> bool:
+    """Also when the clock was set back since it came."""
+    return item.created_at > now or item.due_at is None or item.due_at <= now

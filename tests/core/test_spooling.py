@@ -1,0 +1,270 @@
+"""What a spooled order becomes: every state that the store may have of it, crossed with how the submit compares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cxguard.core.answer import MoneyTold, Situation
+from cxguard.core.consent import Consent
+from cxguard.core.decide import NOT_KEPT, RELEASED, Policy, Submit
+from cxguard.core.money import MoneyState, Note, NoteKind, Send
+from cxguard.core.operation import Entry, Lease, Operation, State, WaitingFor, changed, money_of, refolded
+from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
+from cxguard.core.spooling import (
+    CHANGES,
+    MARKS_MAX,
+    Lay,
+    Merge,
+    arriving,
+    lay_over,
+    mark_of,
+    merge,
+    merged,
+    merged_before,
+    second_name,
+    spooled,
+    spooled_money,
+    spooled_situation,
+)
+from cxguard.testing.contract.base import charge_send, charged_note, sample
+
+CAME = 1_800_000_000.0
+SOONER, LATER = CAME - 500.0, CAME + 500.0
+DERIVED = Policy(double_click_seconds=10.0, duplicate_window_seconds=900.0, can_resolve=True)
+ENTRY = Entry(at=CAME, event="order.queued")
+OUTCOMES: dict[MoneyState, Outcome | None] = {
+    MoneyState.NONE: None,
+    MoneyState.UNKNOWN: Unknown("silence"),
+    MoneyState.CHARGED: Charged(4999, "EUR", "pay_1"),
+    MoneyState.DECLINED: Declined(),
+}
+
+
+def order(name: str = "a", **changes: Any) -> Operation:
+    """A spooled order, as it arrives at the store."""
+    fresh = sample(name, amount_minor=4999, currency="EUR", request=b"sealed", created_at=CAME, **changes)
+    return arriving(spooled(fresh, mark="m1", now=CAME, give_up_seconds=3600.0), here=CAME, there=CAME)
+
+
+def there(state: State, money: MoneyState = MoneyState.NONE, *, at: float = SOONER, **changes: Any) -> Operation:
+    """What the store has."""
+    outcome = OUTCOMES[money]
+    sends: tuple[Send, ...] = (charge_send(outcome=outcome),) if outcome is not None else ()
+    ended = {"answered_at": at} if state is State.FINISHED else {}
+    record = sample("a", state=state, sends=sends, created_at=SOONER, amount_minor=4999, currency="EUR", **ended, **changes)
+    return refolded(record, updated_at=at)
+
+
+def submit(*, same: bool = True, client_key: bool = True, **changes: Any) -> Submit:
+    return Submit(owner="owner", client_key=client_key, same_request=same, amount_minor=4999, currency="EUR", **changes)
+
+
+def plan(record: Operation, *, leased: bool = False, claim: bool = False, cancelled: bool = False, **compared: Any) -> Merge:
+    return merge(record, order(), submit(**compared), DERIVED, leased=leased, claim=claim, cancelled=cancelled)
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("money", list(OUTCOMES))
+def test_nothing_is_done_while_somebody_acts_on_the_record(state: State, money: MoneyState) -> None:
+    """A live lease: the spooled order waits, whatever the record says."""
+    assert plan(there(state, money), leased=True) is Merge.WAIT
+
+
+@pytest.mark.parametrize("client_key", [True, False])
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("at", [SOONER, LATER])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_charge_that_stands_is_never_opened_anew(state: State, same: bool, client_key: bool, at: float, kept: bool) -> None:
+    """Paid is paid: no plan makes a next life of it, and none puts another basket in its place."""
+    found = plan(there(state, MoneyState.CHARGED, at=at, kept=kept), same=same, client_key=client_key)
+    assert found not in (Merge.REOPEN, Merge.REPLACE, Merge.OVER)
+
+
+@pytest.mark.parametrize("client_key", [True, False])
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("state", list(State))
+def test_what_is_unknown_keeps_its_one_key(state: State, same: bool, client_key: bool) -> None:
+    """It may be queued to be resolved; it gets no next life, whose gateway key would be another."""
+    assert plan(there(state, MoneyState.UNKNOWN), same=same, client_key=client_key) in (Merge.KEEP, Merge.DROP, Merge.REMARK)
+
+
+@pytest.mark.parametrize("why", [RELEASED, NOT_KEPT])
+@pytest.mark.parametrize("at", [SOONER, LATER])
+def test_a_record_that_was_let_go_is_taken_up(why: str, at: float) -> None:
+    """Nobody meant it to end: its process died before anybody was told."""
+    assert plan(there(State.CANCELLED, at=at, why=why)) is Merge.REOPEN
+
+
+def test_an_order_that_was_cancelled_after_it_came_is_over() -> None:
+    """Forwarded, cancelled by its shopper, and forwarded once more after a crash: it stays cancelled."""
+    assert plan(there(State.CANCELLED, at=LATER, why="cancelled"), client_key=False) is Merge.DROP
+
+
+def test_an_order_that_was_declined_after_it_came_is_over() -> None:
+    """The decline was the answer to this very submit."""
+    assert plan(there(State.FINISHED, MoneyState.DECLINED, at=LATER), client_key=False) is Merge.DROP
+
+
+def test_a_new_try_after_a_decline_is_the_next_life() -> None:
+    """The decline was there before: under a derived key pressing again is a new try."""
+    assert plan(there(State.FINISHED, MoneyState.DECLINED), client_key=False) is Merge.REOPEN
+    assert plan(there(State.FINISHED, MoneyState.DECLINED), client_key=True) is Merge.DROP
+
+
+def test_what_the_shopper_cancelled_while_it_was_spooled_gets_no_next_life() -> None:
+    """Neither after a decline nor after the record was let go."""
+    assert plan(there(State.FINISHED, MoneyState.DECLINED), client_key=False, cancelled=True) is Merge.DROP
+    assert plan(there(State.CANCELLED, why=RELEASED), cancelled=True) is Merge.DROP
+
+
+@pytest.mark.parametrize(
+    ("record", "compared", "expected"),
+    [
+        (there(State.RUNNING), {}, Merge.KEEP),  # its process died
+        (there(State.RUNNING, MoneyState.UNKNOWN), {}, Merge.KEEP),
+        (there(State.RUNNING, answer=b"sealed"), {}, Merge.DROP),  # its answer went out: a person looks
+        (there(State.QUEUED), {}, Merge.KEEP),
+        (there(State.QUEUED, kept=True), {}, Merge.DROP),
+        (there(State.QUEUED, kept=True), {"same": False, "client_key": False}, Merge.REPLACE),
+        (there(State.QUEUED, kept=True), {"same": False}, Merge.REMARK),
+        (there(State.QUEUED, MoneyState.UNKNOWN, kept=True), {"same": False, "client_key": False}, Merge.REMARK),
+        (there(State.HELD, waiting_for=WaitingFor.AGENT), {}, Merge.DROP),
+        (there(State.FINISHED, MoneyState.CHARGED), {}, Merge.DROP),
+        (there(State.FINISHED, MoneyState.CHARGED), {"same": False}, Merge.REMARK),
+        (changed(there(State.HELD), owner="", rule=""), {}, Merge.FILL),
+        (changed(there(State.QUEUED), version=99), {}, Merge.WAIT),
+    ],
+)
+def test_each_state_has_its_plan(record: Operation, compared: dict[str, Any], expected: Merge) -> None:
+    """What is there wins; what would never go on by itself is queued; the rest is dropped, or said to a person."""
+    assert plan(record, **compared) is expected
+
+
+def test_a_later_basket_is_not_replaced_by_an_earlier_one() -> None:
+    """Two machines' spools: the second to be forwarded may hold the older basket."""
+    newer = changed(there(State.QUEUED, kept=True), created_at=LATER)
+    assert plan(newer, same=False, client_key=False) is Merge.REMARK
+
+
+def test_an_owners_current_purchase_that_was_paid_since_is_this_very_one() -> None:
+    """`per_purchase`: spooled, pressed again when the store was back, paid: no second order of it."""
+    policy = Policy(10.0, 900.0, can_resolve=True, current_seconds=1.0)
+    paid = there(State.FINISHED, MoneyState.CHARGED, at=LATER, notes=(Note("s", NoteKind.SERVED, LATER + 1),))
+    assert merge(paid, order("b"), submit(), policy, leased=False, claim=True, cancelled=False) is Merge.DROP
+
+
+@pytest.mark.parametrize("found", sorted(CHANGES))
+def test_a_merge_leaves_its_mark_and_is_never_done_twice(found: Merge) -> None:
+    """Whoever comes again after a crash sees it, through any number of later outages."""
+    records = {
+        Merge.KEEP: there(State.RUNNING),
+        Merge.REPLACE: there(State.QUEUED, kept=True),
+        Merge.REOPEN: there(State.CANCELLED, why=RELEASED),
+        Merge.FILL: changed(there(State.HELD), owner="", rule=""),
+    }
+    fresh = order()
+    record = merged(found, records[found], fresh, same=True, request=b"r", entry=ENTRY)
+    assert (record.state, record.kept, record.request, record.owner) == (State.QUEUED, True, b"r", "owner")
+    assert merged_before(record, fresh)
+    assert not merged_before(records[found], fresh)
+    later = changed(record, extra={"spool": " ".join((mark_of(record), *(f"x{n}" for n in range(MARKS_MAX - 1))))})
+    assert merged_before(later, fresh)
+
+
+def test_what_may_have_been_charged_keeps_its_own_request() -> None:
+    """The amount of an unknown charge is not changed under it."""
+    record = merged(Merge.KEEP, there(State.RUNNING, MoneyState.UNKNOWN, request=b"old"), order(), same=False, request=b"new", entry=ENTRY)
+    assert (record.request, record.amount_minor, record.kept) == (b"old", 4999, True)
+
+
+def test_a_stub_keeps_its_facts_when_it_gets_its_order() -> None:
+    """Charged by a webhook that came first, or cancelled by the shopper: both are folded."""
+    cancel = Note("cancel:1", NoteKind.CANCEL, CAME, generation=1)
+    stub = changed(there(State.HELD), owner="", rule="", notes=(charged_note(), cancel))
+    record = merged(Merge.FILL, stub, order(), same=True, request=b"r", entry=ENTRY)
+    assert (money_of(record).state, record.cancel_asked, record.rule) == (MoneyState.CHARGED, True, order().rule)
+
+
+def test_times_travel_as_ages() -> None:
+    """The store's clock is an hour ahead of this machine's: the order is as old there as it is here."""
+    item = spooled(sample(created_at=CAME), mark="m", now=CAME, give_up_seconds=600.0)
+    fresh = arriving(item, here=CAME + 100.0, there=CAME + 3700.0)
+    assert (fresh.created_at, fresh.give_up_at, fresh.due_at) == (CAME + 3600.0, CAME + 3700.0 + 500.0, CAME + 3700.0)
+
+
+def test_the_shoppers_word_is_as_old_there_as_it_is_here() -> None:
+    """It holds for as long as it did, and not an hour more because the store's clock is ahead."""
+    item = changed(sample(created_at=CAME), consent=Consent("2026-01", at=CAME, until=CAME + 600.0, ceiling_minor=4999, currency="EUR"))
+    fresh = arriving(spooled(item, mark="m", now=CAME, give_up_seconds=600.0), here=CAME + 100.0, there=CAME + 3700.0)
+    assert fresh.consent == Consent("2026-01", at=CAME + 3600.0, until=CAME + 4200.0, ceiling_minor=4999, currency="EUR")
+
+
+def test_a_clock_that_was_set_back_lengthens_nothing() -> None:
+    """No order is younger than new, or lives longer than its rule says."""
+    item = spooled(sample(created_at=CAME), mark="m", now=CAME, give_up_seconds=600.0)
+    fresh = arriving(item, here=CAME - 5000.0, there=CAME)
+    assert (fresh.created_at, fresh.give_up_at) == (CAME, CAME + 600.0)
+
+
+def test_nothing_of_the_journal_is_taken_along() -> None:
+    """Lease, revision and notes of the spool are not the store's."""
+    item = spooled(sample(), mark="m", now=CAME, give_up_seconds=1.0)
+    item = changed(item, lease=Lease("x", 7, 9.0), revision=9, notes=(charged_note(),))
+    fresh = arriving(item, here=CAME, there=CAME)
+    assert (fresh.lease, fresh.revision, fresh.notes, fresh.notes_seen) == (None, 0, (), 0)
+
+
+def test_a_second_name_ends_and_says_who_speaks_for_it() -> None:
+    """Nothing of it can be charged: no claim, no request, not kept."""
+    record = second_name(order("b"), there(State.QUEUED), keep_seconds=60.0)
+    assert (record.state, record.kept, record.request, record.claims) == (State.CANCELLED, False, None, ())
+    assert record.extra["same_as"] == sample("a").id
+
+
+@pytest.mark.parametrize(
+    ("record", "compared", "expected"),
+    [
+        (order(), {}, Lay.TELL),
+        (order(), {"same": False}, Lay.MISMATCH),
+        (order(), {"same": False, "client_key": False}, Lay.REPLACE),
+        (changed(order(), owner="", state=State.HELD), {}, Lay.FILL),
+        (changed(order(), owner="", state=State.HELD, notes=(charged_note(),)), {}, Lay.TELL),
+    ],
+)
+def test_another_submit_meets_the_spooled_order(record: Operation, compared: dict[str, Any], expected: Lay) -> None:
+    """Found, refused, replaced, or given to facts that came first."""
+    assert lay_over(record, submit(**compared), DERIVED, leased=False, claim=False, now=CAME) is expected
+
+
+def test_what_is_being_forwarded_is_not_changed_under_way() -> None:
+    """The client asks again in a moment."""
+    assert lay_over(order(), submit(same=False, client_key=False), DERIVED, leased=True, claim=False, now=CAME) is Lay.WAIT
+
+
+def test_the_same_purchase_under_another_key_is_shown() -> None:
+    """By its claim, whatever the key."""
+    assert lay_over(order(), submit(), DERIVED, leased=False, claim=True, now=CAME) is Lay.DUPLICATE
+
+
+@pytest.mark.parametrize(
+    ("notes", "situation", "money"),
+    [
+        ((), Situation.SPOOLED, MoneyTold.UNKNOWN),
+        ((Note("cancel:1", NoteKind.CANCEL, CAME, generation=1),), Situation.CANCEL_ASKED, MoneyTold.UNKNOWN),
+        ((charged_note(),), Situation.PAID_UNFINISHED, MoneyTold.CHARGED),
+    ],
+)
+def test_nobody_is_told_not_charged(notes: tuple[Note, ...], situation: Situation, money: MoneyTold) -> None:
+    """What an earlier press did is not known here: the only word for money is "unknown", or "charged"."""
+    record = changed(order(), notes=notes)
+    assert (spooled_situation(record), spooled_money(record)) == (situation, money)
+
+
+def test_facts_alone_tell_a_shopper_nothing_unless_they_are_a_charge() -> None:
+    """A stub in the spool is no order that was saved."""
+    facts = changed(order(), owner="", notes=(Note("r", NoteKind.REMARK, CAME),))
+    assert spooled_situation(facts) is None
+    assert spooled_situation(changed(facts, notes=(charged_note(),))) is Situation.PAID_UNFINISHED
