@@ -114,6 +114,16 @@ async def end_run(
     Raises:
         LeaseLost, StoreUnavailable: the end was not written; the record still says what was written before.
     """
+    try:
+        return await _end_run(engine, handle, tenor, reading=reading, answer=answer, raised_after=raised_after)
+    except BaseException:
+        engine.operations.leases.drop(handle.work.lease)  # nothing runs here any more: it lapses, and somebody takes it over
+        raise
+
+
+async def _end_run(
+    engine: Engine, handle: OperationHandle, tenor: Tenor, *, reading: Reading | None, answer: StoredAnswer | None, raised_after: bool
+) -> Told:
     work = handle.work
     if handle.shop_ticket is not None:
         _feed_breaker(engine, handle, handle.shop_ticket, reading)

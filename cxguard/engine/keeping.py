@@ -11,6 +11,7 @@ from cxguard.core.consent import NO_CONSENT, Consent
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, changed
 from cxguard.engine.engine import Engine
+from cxguard.engine.operations import twice
 from cxguard.logs import get_logger, where_raised
 from cxguard.stores.base import Query, Store
 
@@ -118,9 +119,9 @@ async def _unless_yes(says_yes: Callable[[], Awaitable[bool]], operation: Operat
 async def _waiting_beside(store: Store, operation: Operation, *, owner_orders_max: int) -> Waiting:
     """What waits beside *operation* itself: a kept order whose basket changes is in the figures already."""
     namespace = operation.namespace
-    tally = await store.tally(namespace)
+    tally = await twice(lambda: store.tally(namespace))
     query = Query(namespace=namespace, kept_by=operation.owner, limit=owner_orders_max + 1)
-    page = await store.search(query)
+    page = await twice(lambda: store.search(query))
     there = next((one for one in page.operations if one.id == operation.id), None)
     unpaid = dict(tally.unpaid_minor)
     orders = sum(count for (state, _), count in tally.operations.items() if state == State.QUEUED)

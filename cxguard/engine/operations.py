@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from cxguard.clock import Clock
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.money import Note
-from cxguard.core.operation import Entry, Move, Operation, State, appended, changed, move, refolded
+from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, appended, changed, move, refolded
 from cxguard.engine.leases import HeldLease, Leases
 from cxguard.engine.spool import Spool
 from cxguard.engine.waiting import Waiting
@@ -198,7 +198,8 @@ class Operations:
             self.waiting.ended(operation.id)
 
     async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
-        record = refolded(operation, updated_at=self.clock.now())
+        # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
+        record = changed(refolded(operation, updated_at=self.clock.now()), version=RECORD_VERSION)
         try:
             return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
         except StoreUnavailable:

@@ -1,6 +1,7 @@
 """A record's body as JSON, and back. A store's own columns hold the rest (see `HEAD`).
 
-Members that this version does not know come back in `extra` and are written out again beside the others. A body that
+Members that this version does not know come back in `extra` and are written out again beside the others. Inside of sends,
+steps and the timeline they are not kept: whoever adds one there raises `RECORD_VERSION`, and older ones leave the record alone. A body that
 cannot be read becomes a record of a newer version: it is shown, and never leased.
 """
 

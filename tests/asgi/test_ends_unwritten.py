@@ -1,0 +1,43 @@
+"""The store is away for a moment just as a run ends: the order is kept all the same, or comes to whoever takes it next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from shopworld import Worlds, charging_handler, rule
+
+from cxguard.gateways.base import Charge
+from cxguard.testing import Fault
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+ASYNC = {"prefer": "respond-async"}
+
+
+async def place(op: Any) -> dict[str, str]:
+    body = op.request.json()
+    payment = await op.charge(Charge(body["amount"], body["currency"], source="tok_ok", order_id=body["cart"]))
+    return {"paid": payment.payment_id}
+
+
+def keeping() -> Any:
+    return rule(later=place, terms="2026-01")
+
+
+@pytest.mark.parametrize("verb", ["tally", "search"])
+async def test_order_is_kept_although_its_caps_were_read_in_vain_once(world: Worlds, verb: str) -> None:
+    """A connection that broke while nobody used it costs one more question, not the order."""
+    shop = await world(charging_handler, keeping(), faulty=True)
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    shop.store.plan(verb, Fault.NOT_DONE)  # type: ignore[attr-defined]
+    assert (await shop.pay(**ASYNC)).json()["situation"] == "kept"
+
+
+async def test_lease_of_a_run_whose_end_could_not_be_written_is_not_renewed(world: Worlds) -> None:
+    """Nobody works on it any more: its lease lapses in its own time, and the next press or a worker takes it over."""
+    shop = await world(charging_handler, keeping(), faulty=True)
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    shop.store.plan("tally", Fault.NOT_DONE, times=2)  # type: ignore[attr-defined]
+    assert (await shop.pay(**ASYNC)).json()["money"] == "unknown"
+    assert shop.guard.engine.operations.leases.held() == ()
