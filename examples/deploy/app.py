@@ -4,7 +4,7 @@
     systemctl enable --now shop-app shop-worker                  the same on a machine of your own, with the two unit files
 
 SHOP_STORE is the store's address, SHOP_GATEWAY the payment gateway's; CXGUARD_SECRET and CXGUARD_KEYS are the same for all
-processes. `shop.env.example` has a line for each.
+processes. `shop.env.example` has a line for each. `docs/deployment.md` says what to choose and what to expect.
 """
 
 from __future__ import annotations
