@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -17,11 +18,12 @@ class CutWire:
         answers_delay_seconds: how long each piece of an answer is under way.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.requests = True
         self.answers = True
         self.answers_delay_seconds = 0.0
         self._to = port
+        self._tls = tls
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
@@ -33,7 +35,7 @@ class CutWire:
         return port
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
 
     async def close(self) -> None:
         assert self._server is not None, "inside of `cut_wire`"
@@ -71,9 +73,9 @@ class CutWire:
 
 
 @asynccontextmanager
-async def cut_wire(port: int) -> AsyncIterator[CutWire]:
-    """A proxy in front of a local port."""
-    wire = CutWire(port)
+async def cut_wire(port: int, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[CutWire]:
+    """A proxy in front of a local port; with *tls*, to be spoken to in secret."""
+    wire = CutWire(port, tls=tls)
     await wire.open()
     try:
         yield wire

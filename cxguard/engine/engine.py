@@ -14,7 +14,7 @@ from cxguard.engine.pressure import Pressure
 from cxguard.errors import ConfigurationError
 from cxguard.gateways.base import Gateway
 from cxguard.seal import Seal
-from cxguard.stores.base import Gathering
+from cxguard.stores.base import gathers
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,7 @@ class Engine:
     @property
     def gathers(self) -> bool:
         """Whether the store keeps together what belongs to one owner."""
-        store = self.operations.store
-        return isinstance(store, Gathering) and store.ids_led_by_owner
+        return gathers(self.operations.store)
 
     def gateway(self, name: str) -> Gateway | None:
         """The gateway of exactly this name: account and mode are part of it, so a sandbox never answers for live money."""

@@ -354,3 +354,8 @@ class Gathering(Protocol):
     def ids_led_by_owner(self) -> bool:
         """Always the same for one store, also before it has started."""
         ...
+
+
+def gathers(store: object) -> bool:
+    """Whether ids on *store* are led by their owner. A store around another one says what that one says."""
+    return bool(getattr(store, "ids_led_by_owner", False))  # not by isinstance, which since Python 3.12 does not see through wrappers

@@ -9,7 +9,7 @@ from typing import NoReturn
 from cxguard.core.money import Note
 from cxguard.core.operation import Operation
 from cxguard.errors import ConfigurationError, StoreError, StoreUnavailable
-from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Store, Tally, Versioned
+from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Store, Tally, Versioned, gathers
 
 
 class ReadingStore:
@@ -40,6 +40,10 @@ class ReadingStore:
     @property
     def epoch(self) -> str:
         return self._store.epoch
+
+    @property
+    def ids_led_by_owner(self) -> bool:
+        return gathers(self._store)
 
     async def start(self) -> None:
         if self._file is not None and not self._file.exists():

@@ -10,7 +10,7 @@ from typing import TypeVar
 from cxguard.core.money import Note
 from cxguard.core.operation import Operation
 from cxguard.errors import StoreUnavailable
-from cxguard.stores.base import Gathering, Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Store, Tally, Versioned
+from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Store, Tally, Versioned, gathers
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class FaultyStore:
 
     @property
     def ids_led_by_owner(self) -> bool:
-        return isinstance(self.store, Gathering) and self.store.ids_led_by_owner
+        return gathers(self.store)
 
     def plan(self, verb: str, fault: Fault, *, times: int = 1, after: int = 0) -> None:
         """Let the next *times* calls of *verb* fail, once *after* calls have gone well."""

@@ -43,6 +43,23 @@ def target(clock: ManualClock) -> MemoryStore:
     return MemoryStore(clock=clock)
 
 
+class GatheringStore(MemoryStore):
+    """One that keeps together what belongs to one owner, as a Redis of many partitions does."""
+
+    ids_led_by_owner = True
+
+
+@pytest.mark.asyncio
+async def test_orders_do_not_move_where_they_would_have_other_names(source: MemoryStore, clock: ManualClock) -> None:
+    """An order that is sent again is found by its name: a store that names otherwise is refused before anything has moved."""
+    order = await put(source, queued("a"))
+    for stores in ((source, GatheringStore(clock=clock)), (GatheringStore(clock=clock), source)):
+        with pytest.raises(ConfigurationError, match=r"write \?partitions=1"):
+            await move(*stores)
+    assert await got(source, order.id) == order
+    assert (await move(GatheringStore(clock=clock), GatheringStore(clock=clock))).complete
+
+
 # --- the core
 
 

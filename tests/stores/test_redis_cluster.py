@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from redis_crowd import Shoppers, assert_whole, missing_of, until_available
-from redis_servers import Cluster, RedisServer, have_redis, redis_cli, running_cluster, wait_until
+from redis_servers import Cluster, RedisServer, have_redis, running_cluster, wait_until
 
 from cxguard.errors import StoreUnavailable
 from cxguard.stores.base import Level
@@ -111,20 +111,3 @@ async def test_cluster_without_a_part_of_its_slots_is_unavailable_not_empty() ->
         await until_available(store, "probe", spread=200)
         assert await missing_of(store, [f"n{n}" for n in range(100)]) == []
         await store.stop()
-
-
-async def test_slot_map_is_followed_when_the_cluster_is_rebalanced(cluster: Cluster) -> None:
-    """The administrator's own tool moves a third of the slots; nobody restarts the shop."""
-    store = store_at(cluster)
-    await store.start()
-    shoppers = Shoppers(store, count=4)
-    await shoppers.until(100)
-    primary = cluster.servers[0]
-    weights = f"{primary.run('CLUSTER', 'MYID').decode()}=3"
-    await asyncio.to_thread(redis_cli, "--cluster", "rebalance", f"127.0.0.1:{primary.port}", "--cluster-weight", weights)
-    await until_available(store, "probe", spread=200)
-    await shoppers.until(100)
-    await shoppers.end()
-    assert await shoppers.missing() == []
-    await assert_whole(store)
-    await store.stop()

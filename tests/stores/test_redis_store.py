@@ -8,9 +8,14 @@ from collections.abc import Iterator
 import pytest
 from redis_servers import Cluster, RedisServer, Sentinels, have_redis, running_cluster, running_redis, running_sentinels
 
+from cxguard.stores.base import gathers
+from cxguard.stores.memory import MemoryStore
+from cxguard.stores.reading import ReadingStore
 from cxguard.stores.redis import RedisStore
+from cxguard.testing.clock import ManualClock
 from cxguard.testing.contract.base import StoreFactory
 from cxguard.testing.contract.hinting import HintingContract
+from cxguard.testing.faulty_store import FaultyStore
 from cxguard.testing.store_contract import StoreContract
 
 SECONDS = 5.0  # this machine has other things to do
@@ -75,3 +80,12 @@ class TestReplicatedRedis(StoreContract):
     @pytest.fixture
     def store_factory(self, redis_sentinels: Sentinels) -> StoreFactory:
         return stores_at(f"{redis_sentinels.url}?replicas=1")
+
+
+def test_store_around_another_names_operations_as_that_one_does() -> None:
+    """Whoever wraps a cluster's store must find its records: the ids are led by their owners there, and nowhere else."""
+    clock = ManualClock()
+    for url, led in (("redis+cluster://h1,h2", True), ("redis://h1", False), ("redis://h1?partitions=4", True)):
+        store = RedisStore(url, clock=clock)
+        assert [gathers(each) for each in (store, ReadingStore(store), FaultyStore(store))] == [led] * 3
+    assert not gathers(FaultyStore(MemoryStore(clock=clock)))
