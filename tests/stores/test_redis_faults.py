@@ -366,11 +366,24 @@ async def test_record_that_cannot_be_read_is_shown_and_never_leased(store: Redis
     """A body that somebody has spoilt: a person sees the record, nobody acts on it, and those behind it go on."""
     await put(store, queued("a", due_at=1.0))
     await put(store, queued("b", due_at=2.0))
-    keys = server.run("KEYS", f"*{store.prefix}:*o:*")
-    key = next(key for key in keys if bytes.fromhex(sample("a").id) in key)
+    key = key_of(store, server, "a")
     named, _, _ = server.run("HGET", key, "b").partition(b"\n")
     server.run("HSET", key, "b", named + b"\n{broken")
     shown = await got(store, sample("a").id)
     assert (shown.why, shown.state) == ("unreadable", State.QUEUED)
     assert [each.id for each in await take(store, limit=2)] == [sample("b").id]
     assert not (await store.seize(seen(shown), holder="h", attempt="a", lease_seconds=LEASE_SECONDS)).won
+
+
+async def test_record_that_was_deleted_by_hand_holds_up_nobody(store: RedisStore, server: RedisServer) -> None:
+    """An administrator deletes a key: the queue goes on with those behind it."""
+    await put(store, queued("a", due_at=1.0))
+    await put(store, queued("b", due_at=2.0))
+    server.run("DEL", key_of(store, server, "a"))
+    assert [each.id for _ in range(2) for each in await take(store, limit=1)] == [sample("b").id]
+
+
+def key_of(store: RedisStore, server: RedisServer, name: str) -> bytes:
+    """The key of a sample's record."""
+    keys = server.run("KEYS", f"*{store.prefix}:*o:*")
+    return next(key for key in keys if bytes.fromhex(sample(name).id) in key)

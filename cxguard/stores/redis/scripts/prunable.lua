@@ -6,7 +6,7 @@ for version = 1, tonumber(ARGV[4]) do
   local key = HOME .. 'p:' .. ARGV[3] .. ':' .. version
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', exact(NOW), 'LIMIT', 0, ARGV[2])) do
     local row = load(id)
-    if #answer < tonumber(ARGV[2]) then answer[#answer + 1] = { id, whole(row) } end
+    if row and #answer < tonumber(ARGV[2]) then answer[#answer + 1] = { id, whole(row) } end
   end
 end
 return answer

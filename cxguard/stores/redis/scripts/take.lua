@@ -3,8 +3,9 @@
 -- ARGV: now, holder, lease seconds, limit, lines.
 local ripe = {}
 for n = 5, #ARGV do
-  local found = redis.call('ZRANGEBYSCORE', HOME .. 'r:' .. ARGV[n], '-inf', exact(NOW), 'WITHSCORES', 'LIMIT', 0, ARGV[4])
-  for m = 1, #found, 2 do ripe[#ripe + 1] = { found[m], tonumber(found[m + 1]) } end
+  local key = HOME .. 'r:' .. ARGV[n]
+  local found = redis.call('ZRANGEBYSCORE', key, '-inf', exact(NOW), 'WITHSCORES', 'LIMIT', 0, ARGV[4])
+  for m = 1, #found, 2 do ripe[#ripe + 1] = { found[m], tonumber(found[m + 1]), key } end
 end
 table.sort(ripe, function(a, b)
   if a[2] ~= b[2] then return a[2] < b[2] end
@@ -13,8 +14,12 @@ end)
 local answer = {}
 for n = 1, math.min(#ripe, tonumber(ARGV[4])) do
   local row = load(ripe[n][1])
-  lease(row, ARGV[2], '', ARGV[3])
-  shelve(row)
-  answer[n] = { row.id, exact(ripe[n][2]), whole(row) }
+  if row then
+    lease(row, ARGV[2], '', ARGV[3])
+    shelve(row)
+    answer[#answer + 1] = { row.id, exact(ripe[n][2]), whole(row) }
+  else -- somebody deleted its key by hand: it holds up nobody behind it
+    redis.call('ZREM', ripe[n][3], ripe[n][1])
+  end
 end
 return answer
