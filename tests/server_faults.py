@@ -7,17 +7,13 @@ looks at the store past any proxy.
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from fleet_shoppers import wishes
 from fleet_world import During, Say, Told, fleet_running
 from store_machines import Machine, PostgresMachine, postgres_machine
@@ -108,52 +104,6 @@ async def _through(server: Server, mode: Mode, folder: Path) -> AsyncIterator[Gr
             yield Ground(url, machine.url, partial(_network, proxy, mode))
 
 
-# --- a full disk
-
-
-@contextmanager
-def _small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of its own, 64 MB. Only root may mount one."""
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def can_mount() -> bool:
-    return os.getuid() == 0 and shutil.which("mount") is not None
-
-
-async def _disk_full(machine: PostgresMachine, disk: Path) -> None:
-    """The log of changes finds no room: the server gives up, and comes back only when there is some again."""
-    await asyncio.sleep(BEGIN_SECONDS)
-    filler = disk / "filler"
-    with filler.open("wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * 65_536)
-                file.flush()
-        except OSError:
-            pass  # full
-    with suppress(psycopg.Error):  # the next change needs a new file, so this is where it gives up
-        await asyncio.to_thread(machine.run, "SELECT pg_switch_wal()")
-    await asyncio.sleep(AWAY_SECONDS)
-    filler.unlink()
-    machine.kill()
-    await asyncio.to_thread(machine.start)
-
-
-@asynccontextmanager
-async def _postgres_disk_full(folder: Path) -> AsyncIterator[Ground]:
-    with postgres_machine() as machine, _small_disk(folder / "disk") as disk:
-        machine.kill()
-        machine.move_log(disk)
-        await asyncio.to_thread(machine.start)
-        yield Ground(machine.url, machine.url, partial(_disk_full, machine, disk))
-
-
 def faults_of(store: str, server: Server) -> Iterator[tuple[str, Fault]]:
     """What every server may go through."""
     yield f"{store}: killed and restarted", partial(on, server, _killed)
@@ -165,8 +115,6 @@ def faults_of(store: str, server: Server) -> Iterator[tuple[str, Fault]]:
 def _all() -> Iterator[tuple[str, Fault]]:
     yield from faults_of("postgresql", postgres_machine)
     yield "postgresql: connections ended", partial(on, postgres_machine, _terminated)
-    if can_mount():
-        yield "postgresql: disk full", _postgres_disk_full
 
 
 FAULTS: Mapping[str, Fault] = dict(_all())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Protocol
 
 import psycopg
 from postgres_server import PostgresServer, running_postgres
-from redis_servers import running_cluster, running_redis
+from redis_servers import RedisServer, running_cluster, running_redis
 
 READY_SECONDS = 30
 
@@ -75,16 +74,6 @@ class PostgresMachine:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(text.encode())
 
-    def move_log(self, folder: Path) -> None:
-        """Keep the log of changes in another folder from the next start on. While it is down."""
-        log = self._server.data / "pg_wal"
-        owner = self._server.data.stat()
-        shutil.copytree(log, folder / "pg_wal")
-        shutil.rmtree(log)
-        log.symlink_to(folder / "pg_wal")
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, owner.st_uid, owner.st_gid)
-
     def stop(self) -> None:
         """End the process that was started again; the first one belongs to `running_postgres`."""
         if self._again is not None:
@@ -113,6 +102,29 @@ class PostgresMachine:
         raise AssertionError("PostgreSQL did not come back")
 
 
+class RedisMachine:
+    """A Redis server that appends each write to its file."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.port, self.url = server.port, f"{server.url}?answer_seconds=1"  # two cores, for all of this
+        self.server = server
+
+    def kill(self) -> None:
+        self.server.kill()
+
+    def start(self) -> None:
+        self.server.start()
+
+    def freeze(self) -> None:
+        self.server.process.pause()
+
+    def thaw(self) -> None:
+        self.server.process.resume()
+
+    def run(self, *words: str) -> None:
+        self.server.run(*words)
+
+
 @contextmanager
 def postgres_machine() -> Iterator[PostgresMachine]:
     with running_postgres() as server:
@@ -121,6 +133,12 @@ def postgres_machine() -> Iterator[PostgresMachine]:
             yield machine
         finally:
             machine.stop()
+
+
+@contextmanager
+def redis_machine() -> Iterator[RedisMachine]:
+    with running_redis() as server:
+        yield RedisMachine(server)
 
 
 @contextmanager

@@ -10,10 +10,12 @@ import pytest
 from idemkit.conformance import BackendConformance
 from idemkit_shim import FastClock, IdemkitBackend
 from postgres_server import running_postgres
+from redis_servers import running_cluster, running_redis
 
 from cxguard.stores.base import Store
 from cxguard.stores.memory import MemoryStore
 from cxguard.stores.postgres import PostgresStore
+from cxguard.stores.redis import RedisStore
 from cxguard.stores.sqlite import SQLiteStore
 
 VECTORS = 13
@@ -52,3 +54,19 @@ def postgres_url() -> Iterator[str]:
 async def test_postgres_passes_every_vector(postgres_url: str) -> None:
     """The same on a PostgreSQL server."""
     await judged(PostgresStore(postgres_url, schema=f"v{secrets.token_hex(6)}", clock=FastClock()))
+
+
+@pytest.mark.server
+@pytest.mark.asyncio
+async def test_redis_passes_every_vector() -> None:
+    """The same on a Redis server."""
+    with running_redis() as server:
+        await judged(RedisStore(server.url, clock=FastClock()))
+
+
+@pytest.mark.server
+@pytest.mark.asyncio
+async def test_redis_cluster_passes_every_vector() -> None:
+    """The same on a cluster of three."""
+    with running_cluster(replicas=0) as cluster:
+        await judged(RedisStore(cluster.url, clock=FastClock()))
