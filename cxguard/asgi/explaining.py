@@ -12,9 +12,11 @@ from cxguard.asgi.telling import TOLD_IN_SCOPE, Teller
 from cxguard.asgi.types import Message, Scope
 from cxguard.core.answer import Situation, Telling, can_be_told, status_for
 from cxguard.core.cards import carries_card
+from cxguard.core.consent import NO_CONSENT
 from cxguard.core.operation import Operation
 from cxguard.core.snapshot import Snapshot, full_path
 from cxguard.engine.entering import Submission
+from cxguard.engine.keeping import CANNOT_WAIT, promise_for
 from cxguard.errors import BadRequest, StoreError
 from cxguard.guard import Guard, Mode
 from cxguard.render.renderer import Renderer
@@ -150,12 +152,13 @@ def _told(scope: Scope, telling: Telling) -> Told:
 
 async def _entering(guard: Guard, teller: Teller, scope: Scope, identity: Identity, bare: Explanation) -> Explanation:
     submission = submission_of(guard, identity)
-    foreteller = Foreteller(guard, teller, scope, identity, submission)
+    why_not = await _not_kept(guard, identity, submission)
+    foreteller = Foreteller(guard, teller, scope, identity, submission, keeps=not why_not)
     store, stored = await _stored(guard, submission, foreteller)
     return replace(
         bare,
         client=_client(identity.telling),
-        facts=_facts(identity, submission),
+        facts=_facts(identity, submission, why_not),
         store=store,
         stored=stored,
         readings=tuple(foreteller.readings()),
@@ -167,7 +170,7 @@ def _client(telling: Telling) -> Client:
     return Client(telling.medium.value, telling.audience.value, can_be_told(telling))
 
 
-def _facts(identity: Identity, submission: Submission) -> Facts:
+def _facts(identity: Identity, submission: Submission, why_not: str) -> Facts:
     asked, fresh = identity.asked, submission.fresh
     named = bool(asked.key.value)
     shown = asked.key.value[:KEY_CHARACTERS_SHOWN]
@@ -183,20 +186,32 @@ def _facts(identity: Identity, submission: Submission) -> Facts:
         purchase=next(iter(fresh.claims), ""),
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,
-        not_kept=_not_kept(identity),
+        not_kept=why_not,
     )
 
 
-def _not_kept(identity: Identity) -> str:
-    """Why an outage would end this order, in the order in which it is decided."""
-    card = carries_card(identity.snapshot)
+async def _not_kept(guard: Guard, identity: Identity, submission: Submission) -> str:
+    """Why an outage would end this order, in the order in which it is decided; the rule's own callables are asked."""
+    card, keeping = carries_card(identity.snapshot), submission.tenor.keeping
     if identity.rule.later is None:
         return "the rule has no later="
     if card is not None:
         return f"card data is never kept: {card}"
     if not can_be_told(identity.telling):
         return "this client would take a 202 for 'paid': send Prefer: respond-async, or set client_reads_202=True"
-    return ""
+    if keeping is None:
+        return ""
+    try:
+        why = (await promise_for(guard.engine, submission.fresh, keeping)).why_not
+    except StoreError:
+        return ""  # the caps cannot be counted now
+    return _WHY_NOT.get(why, why.replace("_", " "))
+
+
+_WHY_NOT = {
+    CANNOT_WAIT: "these goods cannot wait (can_wait=)",
+    NO_CONSENT: "the shopper did not agree to be charged later (consent=)",
+}
 
 
 async def _stored(guard: Guard, submission: Submission, foreteller: Foreteller) -> tuple[str, Stored | None]:

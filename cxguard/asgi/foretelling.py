@@ -89,14 +89,21 @@ class StateRow:
 
 
 class Foreteller:
-    """Imagines one request's order in every state."""
+    """Imagines one request's order in every state.
 
-    def __init__(self, guard: Guard, teller: Teller, scope: Scope, identity: Identity, submission: Submission) -> None:
+    Args:
+        keeps: the order would be kept through an outage.
+    """
+
+    def __init__(
+        self, guard: Guard, teller: Teller, scope: Scope, identity: Identity, submission: Submission, *, keeps: bool
+    ) -> None:
         self._guard = guard
         self._teller = teller
         self._scope = scope
         self._identity = identity
         self._submission = submission
+        self._keeps = keeps
         self._fresh = submission.fresh
         self._shop = submission.fresh.charged_by == SHOP
         self._now = guard.clock.now()
@@ -193,7 +200,7 @@ class Foreteller:
             charged_by_shop=self._shop,
             reading=reading,
             deferred=GATEWAY_DOWN if outage else "",
-            may_keep=tenor.may_keep and outage,
+            may_keep=self._keeps and outage,
             has_later=tenor.has_later,
             can_resolve=can_resolve(engine, operation, tenor),
         )

@@ -22,7 +22,7 @@ from cxguard.core.relocation import CLOCK_SECONDS, Relocation, Stage, came_from,
 from cxguard.engine.operations import twice
 from cxguard.engine.whereabouts import marker_key, relocation_of
 from cxguard.errors import ConfigurationError, LeaseLost, StoreUnavailable
-from cxguard.stores.base import PAGE_MAX, Match, Opened, Query, Seen, Store, gathers
+from cxguard.stores.base import PAGE_MAX, Level, Match, Opened, Query, Seen, Store, gathers
 
 AT_ONCE = 32  # records under way: what makes a store's batches worth their round trip
 LEASE_SECONDS = 30.0  # from the lease to the freeze; a killed move gives the record back after it
@@ -133,6 +133,8 @@ class Relocator:
                 "the two stores name orders differently, and an order that is sent again would be a stranger there: a Redis of one "
                 "partition names them as SQLite and PostgreSQL do: write ?partitions=1 behind its address"
             )
+        if self._source.level is Level.BEST_EFFORT and self._notice_seconds > 0:
+            raise ConfigurationError("a failover of the old store could forget the move: stop the shop, and say --stopped")
         if await relocation_of(self._target, namespace=self._namespace) is not None:
             raise ConfigurationError("the orders of the store to move to were moved away before: name a fresh one")
         self._later_seconds = await clocks_apart(self._source, self._target)

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cxguard.asgi.explaining import Explanation, explain
+from cxguard.core.caps import Caps
 from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
 from cxguard.core.reading import Reading
 from cxguard.engine.handle import current_operation
@@ -229,6 +230,27 @@ async def test_it_says_why_an_order_is_not_kept(world: Worlds, changes: dict[str
     assert facts is not None
     assert why in facts.not_kept
     assert bool(facts.not_kept) == bool(why)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"can_wait": lambda arrival: False}, "cannot wait"),
+        ({"consent": json_field("agreed")}, "did not agree"),
+        ({"caps": Caps(order_minor=1)}, "cap order"),
+    ],
+)
+async def test_it_asks_the_rule_whether_the_order_could_wait(world: Worlds, changes: dict[str, Any], why: str) -> None:
+    """Goods of now, no word of the shopper, too many that wait: then an outage ends it, and that is what is foretold."""
+    shop = await world(answering(500), rule(later=later, terms="1", **changes))
+    foretold = await explained(shop, **ASYNC)
+    assert foretold.facts is not None
+    assert why in foretold.facts.not_kept
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    told = foretold.readings[-1].told
+    assert told is not None
+    assert same_as(told, await shop.pay(**ASYNC))
 
 
 @pytest.mark.parametrize(

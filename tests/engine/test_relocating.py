@@ -13,7 +13,7 @@ from cxguard.engine.relocating import Became, Moved, Relocator, verify
 from cxguard.engine.whereabouts import NOTICE_SECONDS, marker_key, relocation_of
 from cxguard.errors import ConfigurationError, StoreRelocated, StoreUnavailable
 from cxguard.guard import Guard
-from cxguard.stores.base import Store
+from cxguard.stores.base import Level, Store
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import FaultyStore, ManualClock
 from cxguard.testing.clock import START
@@ -233,6 +233,22 @@ async def test_a_move_cannot_go_on_to_another_place(source: MemoryStore, target:
     await move(source, target)
     with pytest.raises(ConfigurationError, match=r"go to sqlite:///new\.db: run it with that address"):
         await move(source, MemoryStore(clock=clock), to="sqlite:///other.db")
+
+
+class Forgetful(MemoryStore):
+    """One whose acknowledgement a failover may forget."""
+
+    level = Level.BEST_EFFORT
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_may_forget_is_moved_only_from_a_stopped_shop(target: MemoryStore, clock: ManualClock) -> None:
+    """It could forget that an order was given up, while a process still works on it."""
+    source = Forgetful(clock=clock)
+    running = Relocator(source, target, namespace=SHOP_NAME, to="sqlite:///new.db", notice_seconds=5.0, patience_seconds=0.0)
+    with pytest.raises(ConfigurationError, match="say --stopped"):
+        await running.run()
+    assert (await move(source, target)).complete
 
 
 # --- a shop that still runs
