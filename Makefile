@@ -33,6 +33,7 @@ bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store t
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/outage.py
 	@$(BIN)/python benchmarks/breaker.py
+	@$(BIN)/python benchmarks/breaker_shared.py
 	@$(BIN)/python benchmarks/fleet.py
 
 clean:  ## take the virtual environment and all caches away

@@ -23,6 +23,7 @@ _COMMANDS = {
     "worker": "cxguard.cli.worker",
     "dashboard": "cxguard.cli.dashboard",
     "orders": "cxguard.cli.orders",
+    "breakers": "cxguard.cli.breakers",
     "report": "cxguard.cli.report",
     "doctor": "cxguard.cli.doctor",
     "explain": "cxguard.cli.explain",

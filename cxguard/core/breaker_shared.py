@@ -24,6 +24,7 @@ Name: TypeAlias = tuple[str, str, str]  # gateway, kind, method
 
 HEARD_LATELY_SECONDS = 15.0  # a process that has calls is heard of three times in it
 BATCHES_KEPT_SECONDS = 600.0  # longer than any batch is sent again
+SAID_MAX = 30  # of what people said last: for the next one on duty
 BREAKERS_MAX = 200  # in one value: more are not shared; it is read whole by every process
 FAILED = frozenset({Heard.FAILURE, Heard.THROTTLED})
 
@@ -59,16 +60,35 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a person did about a breaker, for the record.
+
+    Attributes:
+        label: what it was forced to be; empty: the word was taken back.
+        until: its end, where it has one.
+    """
+
+    at: float
+    by: str
+    name: Name
+    label: str
+    reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Shared:
     """Every breaker of a namespace.
 
     Attributes:
         batches: by process.
+        said: what people did, oldest first; the last ones.
         more: members of another version, kept as they are.
     """
 
     breakers: Mapping[Name, SharedBreaker] = field(default_factory=dict)
     batches: Mapping[str, Folded] = field(default_factory=dict)
+    said: tuple[Said, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def breaker(self, name: Name) -> SharedBreaker:
@@ -169,7 +189,8 @@ def say(
         state = shared.state(each)
         after = lift(state) if label is None else force(state, label, now, reason=reason, seconds=seconds, by=by)
         shared = shared.put_state(each, after)
-    return shared
+    line = Said(now, by, name, label.value if label is not None else "", reason, now + seconds if label is not None else None)
+    return replace(shared, said=(*shared.said, line)[-SAID_MAX:])
 
 
 def restored(shared: Shared, known: Mapping[Name, BreakerState]) -> Shared:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from cxguard.core.breaker import BreakerState
 from cxguard.core.breaker_json import from_json, to_json
-from cxguard.core.breaker_shared import Folded, Name, Shared, SharedBreaker, Voice
+from cxguard.core.breaker_shared import Folded, Name, Said, Shared, SharedBreaker, Voice
 
 VERSION = 1  # a value of a higher one may mean something else: it is not read, and not written over
 _NAMES = ("gateway", "kind", "method")
 _STATE = frozenset(BreakerState.__dataclass_fields__)
-_OF_SHARED = frozenset({"v", "breakers", "batches"})
+_OF_SHARED = frozenset({"v", "breakers", "batches", "said"})
 
 
 def shared_to_bytes(shared: Shared) -> bytes:
@@ -23,6 +24,7 @@ def shared_to_bytes(shared: Shared) -> bytes:
         "v": VERSION,
         "breakers": [_breaker_to_json(name, breaker) for name, breaker in sorted(shared.breakers.items())],
         "batches": {process: [folded.number, folded.at] for process, folded in shared.batches.items()},
+        "said": [asdict(said) for said in shared.said],
     }
     return json.dumps(value, separators=(",", ":")).encode()
 
@@ -42,6 +44,7 @@ def shared_from_bytes(value: bytes) -> Shared:
         return Shared(
             breakers=dict(_breaker_from_json(each) for each in read["breakers"]),
             batches={str(process): Folded(int(number), float(at)) for process, (number, at) in read["batches"].items()},
+            said=tuple(_said_from_json(each) for each in read.get("said", ())),
             more={name: member for name, member in read.items() if name not in _OF_SHARED},
         )
     except (TypeError, KeyError, AttributeError, ValueError) as error:
@@ -62,3 +65,10 @@ def _breaker_from_json(value: Mapping[str, Any]) -> tuple[Name, SharedBreaker]:
     )
     gateway, kind, method = (str(value[part]) for part in _NAMES)
     return (gateway, kind, method), breaker
+
+
+def _said_from_json(value: Mapping[str, Any]) -> Said:
+    gateway, kind, method = (str(part) for part in value["name"])
+    until = value.get("until")
+    members = {member: str(value.get(member, "")) for member in ("by", "label", "reason")}
+    return Said(at=float(value["at"]), name=(gateway, kind, method), until=float(until) if until is not None else None, **members)

@@ -41,6 +41,8 @@ def dashboard(guard: Guard, *, auth: Auth | None = None) -> ASGIApp:
         Route("/orders/{name}", pages.order, methods=["GET"]),
         Route("/orders/{name}/live.json", pages.order_live, methods=["GET"]),
         Route("/orders/{name}/{action}", pages.act, methods=["POST"]),
+        Route("/gateways", pages.gateways, methods=["GET"]),
+        Route("/gateways", pages.decide, methods=["POST"]),
         Route("/assets/{name}", pages.asset, methods=["GET"]),
     ]
     app = Starlette(routes=routes, exception_handlers=_handlers(guard), lifespan=_lifespan(guard))

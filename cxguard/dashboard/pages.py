@@ -14,6 +14,7 @@ from cxguard.core.message import message_of
 from cxguard.core.operation import Operation
 from cxguard.dashboard.door import actor_of
 from cxguard.dashboard.forms import SEEN_FIELD, TOKEN_FIELD, WHY_FIELD, form_token, read_form, token_fits
+from cxguard.dashboard.gateways import SPANS, breaker_lines, decide, said_lately
 from cxguard.dashboard.order import OrderPage, order_page
 from cxguard.dashboard.reading import (
     OPEN_WORD,
@@ -89,6 +90,20 @@ class Pages:
         said = self._said(request)
         return await self._order(request, notice=said, good=True)
 
+    async def gateways(self, request: Request) -> Response:
+        """How the breakers stand, and what may be decided about them."""
+        return await self._gateways(request)
+
+    async def decide(self, request: Request) -> Response:
+        """What a person decides about a breaker: 303 to the page when it was done, and the page with the reason when not."""
+        form = await read_form(request)
+        if not self._fits(request, form):
+            return await self._gateways(request, notice=_STALE, typed=form, status=403)
+        why_not = await decide(self._guard, form, by=actor_of(request))
+        if why_not:
+            return await self._gateways(request, notice=why_not, typed=form, status=422)
+        return _see(f"{root_of(request)}/gateways")
+
     async def order_live(self, request: Request) -> Response:
         """Whether the order has changed since the page was made."""
         operation = await self._desk().find(request.path_params["name"])
@@ -147,6 +162,14 @@ class Pages:
         view: OrderPage = order_page(file, engine=self._guard.engine, renderer=self._renderer)
         values = {"view": view, "notice": notice, "good": good, "typed": dict(typed or {}), "reason_max": REASON_CHARS_MAX}
         return page(request, "order.html", status=status, **self._frame(request, "order"), **values)
+
+    async def _gateways(
+        self, request: Request, *, notice: str = "", typed: Mapping[str, str] | None = None, status: int = 200
+    ) -> Response:
+        at = self._guard.clock.now()
+        values: dict[str, Any] = {"lines": breaker_lines(self._guard, now=at), "said": await said_lately(self._guard), "at": at}
+        asked = {"notice": notice, "typed": dict(typed or {}), "spans": SPANS, "reason_max": REASON_CHARS_MAX}
+        return page(request, "gateways.html", status=status, **self._frame(request, "gateways"), **values, **asked)
 
     def _frame(self, request: Request, here: str) -> dict[str, Any]:
         """What every page carries."""

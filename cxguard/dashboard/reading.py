@@ -213,9 +213,9 @@ async def next_unknown(guard: Guard, *, after: str) -> str | None:
 
 
 def gateway_lines(guard: Guard, *, now: float) -> tuple[GatewayLine, ...]:
-    """The breakers of this process, as they are at *now*."""
+    """The breakers of all processes, as this one knows them at *now*."""
     return tuple(
-        GatewayLine(view.gateway, f"{view.kind} {view.method}".strip(), view.label.value, _breaker_words(view, now=now))
+        GatewayLine(view.gateway, f"{view.kind} {view.method}".strip(), view.label.value, breaker_words(view, now=now))
         for view in guard.engine.breakers.states()
     )
 
@@ -253,17 +253,19 @@ def _query(guard: Guard, filters: Filters, *, after: str | None) -> Query:
     )
 
 
-def _breaker_words(view: BreakerView, *, now: float) -> str:
+def breaker_words(view: BreakerView, *, now: float) -> str:
     """Why it is as it is, and until when."""
     parts = []
     if view.forced_reason:
-        parts.append(f"by hand: {view.forced_reason}")
+        parts.append(f"by hand{f' of {view.forced_by}' if view.forced_by else ''}: {view.forced_reason}")
     elif view.label is not Label.CLOSED and view.why:
         parts.append(view.why.replace("_", " "))
     if view.until is not None and view.until > now:
         parts.append(f"{'until' if view.forced_reason else 'tried again'} {ago(view.until, now)}")
     if view.throttled_until is not None:
         parts.append(f"asked for silence, ends {ago(view.throttled_until, now)}")
+    if view.apart:
+        parts.append("only in this process: the others see no failures")
     if view.shadow:
         parts.append(f"in shadow: rejects nothing, would have turned away {view.would_reject}")
     if view.rate is not None:

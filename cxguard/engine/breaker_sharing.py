@@ -144,13 +144,25 @@ class Sharing:
             StoreUnavailable: it may hold or not: look.
             ValueError: half-open, no reason, no end; or the value is a newer version's.
         """
-        async with asyncio.timeout(SYNC_SECONDS_MAX):
-            await self._read_clock()
 
-            def said(shared: Shared) -> Shared:
-                return say(shared, name, label, self._store_now(), reason=reason, seconds=seconds, by=by, family=family)
+        def said(shared: Shared) -> Shared:
+            return say(shared, name, label, self._store_now(), reason=reason, seconds=seconds, by=by, family=family)
 
-            await self._swap(said)
+        try:
+            async with asyncio.timeout(SYNC_SECONDS_MAX):
+                await self._read_clock()
+                await self._swap(said)
+        except TimeoutError:
+            raise StoreUnavailable("the store did not answer in time: look whether the breaker is forced before saying it again") from None
+
+    async def read(self) -> Shared:
+        """What all processes know, as it is in the store; times are on its clock.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+            ValueError: the value is a newer version's.
+        """
+        return shared_from_bytes((await self._store.load(self._topic)).value)
 
     # --- the value
 

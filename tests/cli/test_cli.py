@@ -29,6 +29,7 @@ from cxguard.testing.fake_gateway import Does, FakeGateway
 COMMANDS = (
     *("demo", "worker", "dashboard", "orders", "orders list", "orders show", "orders requeue", "orders cancel"),
     *("report", "doctor", "reconcile", "explain", "migrate-store"),
+    *("breakers", "breakers list", "breakers force", "breakers release"),
 )
 
 
@@ -101,7 +102,7 @@ def test_help_has_examples_or_says_what_is_meant(command: str) -> None:
         assert "Exit codes:" in text
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "orders"])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ("orders", "breakers")])
 def test_every_command_speaks_json(command: str) -> None:
     """Programs are served everywhere."""
     assert "--json" in cxguard(*command.split(), "--help").output

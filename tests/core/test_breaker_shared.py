@@ -13,9 +13,11 @@ from cxguard.core.breaker import BreakerPolicy, BreakerState, Counts, Forced, He
 from cxguard.core.breaker_shared import (
     BREAKERS_MAX,
     HEARD_LATELY_SECONDS,
+    SAID_MAX,
     Batch,
     Name,
     Report,
+    Said,
     Shared,
     SharedBreaker,
     Told,
@@ -209,6 +211,20 @@ def test_a_word_about_one_method_leaves_the_others() -> None:
     shared = say(Shop().shared, DEBIT, Label.CLOSED, NOW, reason="false alarm", seconds=60.0, family=False)
     assert shared.state(CARDS).forced is None
     assert shared.state(DEBIT).forced is not None
+
+
+def test_what_people_did_is_on_record() -> None:
+    """Who, when, what, why and until when; the last thirty of it."""
+    shared = say(Shared(), CARDS, Label.OPEN, NOW, reason="bank holiday", seconds=60.0, by="ada")
+    shared = say(shared, CARDS, None, NOW + 1.0, by="bob")
+    assert shared.said == (
+        Said(NOW, "ada", CARDS, "open", "bank holiday", NOW + 60.0),
+        Said(NOW + 1.0, "bob", CARDS, "", "", None),
+    )
+    for _ in range(2 * SAID_MAX):
+        shared = say(shared, CARDS, None, NOW + 2.0, by="bob")
+    assert len(shared.said) == SAID_MAX
+    assert shared_from_bytes(shared_to_bytes(shared)) == shared
 
 
 # The copy of a process.

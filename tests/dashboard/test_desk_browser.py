@@ -40,7 +40,8 @@ async def test_every_page_is_for_everyone(chromium: Chromium, shop: Server, colo
     """No accessibility violation on any page, in light and in dark, with every fold opened."""
     page = await signed_in(chromium, shop, colours=colours)
     hostile = await hostile_order(page, shop)
-    for url in (f"{shop.url}/ops/", f"{shop.url}/ops/orders", f"{shop.url}/ops/next", hostile, f"{shop.url}/ops/orders/NONE"):
+    others = (f"{shop.url}/ops/{name}" for name in ("", "orders", "next", "gateways", "orders/NONE"))
+    for url in (*others, hostile):
         await page.goto(url)
         await page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
         await assert_accessible(page)
@@ -51,7 +52,7 @@ async def test_no_page_scrolls_sideways(chromium: Chromium, shop: Server) -> Non
     for width in WIDTHS:
         page = await signed_in(chromium, shop, width=width)
         await assert_fits(page)
-        for url in (f"{shop.url}/ops/orders", f"{shop.url}/ops/next", await hostile_order(page, shop)):
+        for url in (f"{shop.url}/ops/orders", f"{shop.url}/ops/next", f"{shop.url}/ops/gateways", await hostile_order(page, shop)):
             await page.goto(url)
             await page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
             await assert_fits(page)

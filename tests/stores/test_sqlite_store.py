@@ -11,10 +11,11 @@ import pytest
 from cxguard.clock import SystemClock
 from cxguard.stores.sqlite import SQLiteStore
 from cxguard.testing.contract.base import StoreFactory
+from cxguard.testing.contract.hinting import HintingContract
 from cxguard.testing.store_contract import StoreContract
 
 
-class TestSQLiteStore(StoreContract):
+class TestSQLiteStore(StoreContract, HintingContract):
     @pytest.fixture
     def store_factory(self, tmp_path: Path) -> StoreFactory:
         return lambda clock: SQLiteStore(tmp_path / "shop.db", clock=clock)

@@ -22,7 +22,7 @@ from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.batch import BATCH_MAX, PATIENCE_SECONDS, WAITING_MAX, Batcher, Lines
 from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
-from cxguard.stores.sqlite import reads, small, verbs
+from cxguard.stores.sqlite import ears, reads, small, verbs
 from cxguard.stores.sqlite.database import BUSY_SECONDS
 from cxguard.stores.sqlite.reader import Read, Reader
 from cxguard.stores.sqlite.rows import encode
@@ -218,6 +218,15 @@ class SQLiteStore:
 
     async def clock(self) -> float:
         return self._clock.now()
+
+    async def announce(self, topics: Sequence[str]) -> None:
+        try:
+            ears.announce(self.path, topics)
+        except OSError as error:
+            raise StoreUnavailable(f"the other processes at {self.path} were not told ({error}): they look by themselves") from error
+
+    async def listen(self, hear: Callable[[str], None]) -> None:
+        await ears.listen(self.path, hear)
 
     async def _write(self, job: Job) -> Any:
         return await (await self._opened()).writes.ask(job)
