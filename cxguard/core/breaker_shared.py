@@ -212,7 +212,10 @@ def adopted(own: BreakerState, base: BreakerState, shared: BreakerState, now: fl
         return replace(shared, failures=0, now_counts=Counts(now), last_counts=Counts())
     if own.revision != base.revision:
         return own  # by its own rule it has gone another way: until all go that way, or it has come back
-    return replace(shared, failures=own.failures, now_counts=own.now_counts, last_counts=own.last_counts)
+    silent_until = max(own.throttled_until, shared.throttled_until)  # what was asked of us may not have been told yet
+    return replace(
+        shared, failures=own.failures, now_counts=own.now_counts, last_counts=own.last_counts, throttled_until=silent_until
+    )
 
 
 def shifted(state: BreakerState, seconds: float) -> BreakerState:

@@ -61,6 +61,7 @@ class Sharing:
         self._process = process
         self._number = 0
         self._seen = 0  # revision of the value
+        self._adopted: tuple[int, float] | None = None  # with how far the store's clock was ahead
         self._lock = threading.Lock()  # held to adopt, never across an await
         self._batch: Batch | None = None  # told, and not known to have arrived
         self._told_at = self._lost_at = clock.monotonic()
@@ -109,7 +110,7 @@ class Sharing:
             self._batch = None
             if self._urgent:  # that batch was told again; there is more
                 self._woken.set()
-        except (StoreError, TimeoutError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the store: calls go on, by the own rule
             self._lost(error)
 
     async def lease(self, wanted: Wanted) -> Ticket | Rejected:
@@ -125,7 +126,7 @@ class Sharing:
         try:
             async with asyncio.timeout(LEASE_SECONDS_MAX):
                 return await self._leased(wanted, probe_id) or busy
-        except (StoreError, TimeoutError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a checkout may not fail because of it
             self._give_back(wanted, probe_id)
             self._lost(error)
             return self._breakers.admit_alone(wanted)
@@ -189,13 +190,17 @@ class Sharing:
         with self._lock:
             if revision < self._seen and not sure:
                 return
-            self._seen = revision
+            adopted = (revision, self._ahead_seconds)
+            self._seen, self.away = revision, False
+            if adopted == self._adopted:
+                return
+            self._adopted = adopted
             names = set(shared.breakers) | set(self._breakers.names())
             self._breakers.adopt({name: shifted(shared.state(name), -self._ahead_seconds) for name in names})
         worried = any(each.state.label is Label.CLOSED and each.state.failures for each in shared.breakers.values())
         if worried and not self._worried:
             self._stir()  # what went well here weighs against it
-        self._worried, self.away = worried, False
+        self._worried = worried
 
     async def _announce(self, before: Shared, after: Shared) -> None:
         """Tell the others to look, when they would see another label, a probe more or less, or a silence."""
@@ -275,8 +280,10 @@ class Sharing:
 
     async def _listen(self, store: Hinting) -> None:
         while True:
-            with contextlib.suppress(StoreError):
+            try:
                 await store.listen(self._hear)
+            except Exception as error:  # noqa: BLE001 - without hints we look by ourselves
+                _log.debug("breakers.no_hints", why=str(error)[:200])
             await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
     def _hear(self, topic: str) -> None:

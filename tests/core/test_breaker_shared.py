@@ -240,12 +240,13 @@ OWN_OPEN = replace(BASE, label=Label.OPEN, revision=4, opened_until=NOW + 1.0)
     [
         (OWN, BASE, OWN),
         (OWN, replace(BASE, throttled_until=NOW + 9.0), replace(OWN, throttled_until=NOW + 9.0)),
+        (replace(OWN, throttled_until=NOW + 5.0), BASE, replace(OWN, throttled_until=NOW + 5.0)),
         (OWN, OPEN, replace(OPEN, now_counts=Counts(NOW))),
         (OWN_OPEN, BASE, OWN_OPEN),
         (OWN_OPEN, replace(OPEN, trips=2), replace(OPEN, trips=2, now_counts=Counts(NOW))),
         (OWN_OPEN, replace(BASE, revision=6), replace(BASE, revision=6, now_counts=Counts(NOW))),
     ],
-    ids=["nothing new", "a silence", "opened by all", "opened here alone", "opened here, then by all", "all have moved on"],
+    ids=["nothing new", "a silence", "one not told yet", "opened by all", "opened here alone", "then by all", "all have moved on"],
 )
 def test_what_a_process_goes_by(own: BreakerState, shared: BreakerState, goes_by: BreakerState) -> None:
     """By what all know, but for its own counts, and for what it alone has seen."""

@@ -14,6 +14,7 @@ from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
 from cxguard.engine.breaker_sharing import BATCH_SECONDS_MAX, TELL_SECONDS, Sharing, topic_of
 from cxguard.engine.breakers import Breakers, Rejected, Ticket
 from cxguard.events import Bus, Event
+from cxguard.stores.base import Versioned
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing.clock import ManualClock
 from cxguard.testing.faulty_store import Fault, FaultyStore
@@ -321,3 +322,22 @@ async def test_well_running_shops_write_seldom() -> None:
         for _ in range(10):
             await shop.look()
         assert shop.store.calls["swap"] == swaps + 1
+
+
+class Broken(FaultyStore):
+    """A store with a bug of its own."""
+
+    async def load(self, key: str) -> Versioned:
+        raise RuntimeError("nobody thought of this")
+
+
+async def test_a_bug_in_the_store_breaks_no_call() -> None:
+    """Whatever it raises, the breaker goes by its own rule, and probes by it."""
+    clock = ManualClock()
+    process = Process(Broken(MemoryStore(clock=clock)), clock, "p", QUICK)
+    await process.look()
+    await process.call(*[SILENT] * 5)
+    assert process.label is Label.OPEN
+    clock.advance(QUICK.open_seconds_max)
+    assert await process.call(CHARGED, CHARGED) == 2
+    assert process.label is Label.CLOSED

@@ -56,7 +56,7 @@ async def listen(path: Path, hear: Callable[[str], None]) -> None:
             finally:
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise StoreUnavailable(f"no hints from other processes at {folder} ({error}): they are looked for now and then") from error
+        raise StoreUnavailable(f"no hints from other processes at {folder} ({error}): whoever listens looks by itself") from error
 
 
 def _socket() -> socket.socket:
