@@ -2,10 +2,10 @@
 
     python tests/breaker_process.py STORE_URL NAMESPACE NAME
 
-Reads lines: `fail N`, `well N` (calls one after the other), `hold N` (N calls at once, which stay under way, once the pause
-is over), `end well|fail`, `tell` (a round with the store), `probe` (asks until it gets one), `state`. Each is answered by a
-line of JSON; a line with `label` comes whenever a breaker has got another one. Times are monotonic, the same in all
-processes of a machine.
+Reads lines: `fail N`, `well N` (calls one after the other, each over at once), `slow` (one that fails after a while),
+`hold N` (N calls at once, which stay under way, once the pause is over), `end well|fail`, `tell` (a round with the store),
+`probe` (asks until it gets one), `state`. Each is answered by a line of JSON; a line with `label` comes whenever a breaker has
+got another one. Times are monotonic, the same in all processes of a machine.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from cxguard.events import Bus, Event
 from cxguard.stores.address import open_store
 
 POLICY = BreakerPolicy(open_seconds=0.5, open_seconds_max=0.5, probe_pause_seconds=0.0, turn_seconds=0.0, probe_lease_seconds=2.0)
+SLOW_SECONDS = 0.1
 PROBE_TRIES = 2_000  # a hundredth of a second apart
 OUTCOMES: dict[str, Outcome] = {"well": Charged(1, "EUR"), "fail": Unknown("no answer in time")}
 
@@ -61,6 +62,14 @@ class Process:
                 went += 1
         say(went=went, began=began)
 
+    async def slow(self) -> None:
+        """A call that fails as one does when nobody answers, only sooner."""
+        ticket = await self.enter()
+        if ticket is not None:
+            await asyncio.sleep(SLOW_SECONDS)
+            ticket.settle(OUTCOMES["fail"], SLOW_SECONDS)
+        say(went=int(ticket is not None))
+
     async def hold(self, times: int) -> None:
         for view in self.breakers.states():
             if view.label is Label.OPEN and view.until is not None:
@@ -96,6 +105,8 @@ class Process:
         match words:
             case ["fail" | "well" as how, times]:
                 await self.calls(how, int(times))
+            case ["slow"]:
+                await self.slow()
             case ["hold", times]:
                 await self.hold(int(times))
             case ["end", how]:
