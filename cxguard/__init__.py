@@ -1,10 +1,12 @@
 """Checkout middleware: charges once, keeps the order when the gateway is down, shows who met an error."""
 
 from cxguard.core.caps import Caps
+from cxguard.core.notices import NoticeKind
 from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.quotes import AskShopper, GoOn, GoOnLower, Stop
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.engine.codecs import Codec, codec_of
+from cxguard.engine.courier import Notice
 from cxguard.engine.handle import OperationHandle, current_operation
 from cxguard.engine.library import Purpose
 from cxguard.gateways.base import Charge, Gateway
@@ -50,6 +52,8 @@ __all__ = [
     "HandlerAnswer",
     "NeedsShopper",
     "NotCharged",
+    "Notice",
+    "NoticeKind",
     "OperationHandle",
     "Outcome",
     "Purpose",

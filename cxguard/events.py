@@ -72,6 +72,9 @@ EVENTS: Mapping[str, EventKind] = {
     "payment.captured": _kind("reserved money was taken", "gateway", "amount_minor", "currency", "why", "by"),
     "payment.refunded": _kind("money went back", "gateway", "amount_minor", "currency", "why", "by"),
     "reconcile.break_found": _kind("the gateway's books and ours differ", "kind", "gateway", "ours", "theirs", "payment"),
+    # what shoppers are told beside the page
+    "shopper.told": _kind("the shop's `notify` took a notice for the shopper of a kept order", "kind"),
+    "shopper.not_told": _kind("`notify` failed; it is tried again, unless `final`", "kind", "why", "tries", "final"),
     # leases, gateways and the store
     "lease.lost": _kind("a holder was too late: another one has the operation", "holder", "why"),
     "lease.rescued": _kind("an operation was taken over from a holder that went silent", "holder", "state", "money"),

@@ -20,6 +20,7 @@ from cxguard.core.operation import Operation
 from cxguard.engine.breaker_sharing import Sharing
 from cxguard.engine.breakers import Breakers
 from cxguard.engine.bridge import Bridge
+from cxguard.engine.courier import Notify, callable_or_none, courier_for
 from cxguard.engine.duties import Duties
 from cxguard.engine.engine import Engine, Timeouts
 from cxguard.engine.forwarding import Forwarding
@@ -72,6 +73,8 @@ class Guard(Library):
         answers: rows of the answer table that the shop wants otherwise; lies are refused.
         messages: the shop's own texts, by locale, or a folder of them; see `cxguard.render.renderer.Renderer`.
         caps: the most that is kept for later, unless a rule says otherwise; see `Caps`.
+        notify: gets a `Notice` for the shopper of a kept order: accepted, paid, action needed, delayed, expired, cancelled. Async or
+            not, called by the worker, each notice once, and again under the same `id` if a process died in between.
         settings, timeouts, breakers: the numbers of the whole guard, of calls to gateways, and of the breakers.
         listeners: plain functions that hear every event, at once and in the caller's thread.
         duties: run the queue and the upkeep in this process; by default where the store is the embedded one.
@@ -100,6 +103,7 @@ class Guard(Library):
         answers: Mapping[Situation, AnswerSpec] | None = None,
         messages: Any = None,
         caps: Caps | None = None,
+        notify: Notify | None = None,
         settings: Settings | None = None,
         timeouts: Timeouts | None = None,
         breakers: BreakerPolicy | None = None,
@@ -122,6 +126,7 @@ class Guard(Library):
         check_honesty(self.specs)
         self.messages = messages
         self.caps = caps or Caps()
+        self.notify = callable_or_none(notify)
         self.bus = Bus()
         self.bus.listen(log_event)
         self._opening = Opening(
@@ -312,6 +317,7 @@ class Guard(Library):
             purposes=self.purposes,
             settings=self.settings,
             rerun=self._rerun,
+            courier=courier_for(self.engine, self.notify, self.rules, prefix=self.prefix, link_seconds=self.settings.link_seconds),
         )
 
     def forwarding(self) -> Forwarding:
@@ -371,6 +377,7 @@ class Guard(Library):
             holder=holder_name(),
             waiting=waiting,
             spool=self.spool,
+            tells=self.notify is not None,
         )
         return Engine(
             operations=operations,

@@ -43,9 +43,12 @@ SHOP = Shop("Fern & Co", phone="+44 20 7946 0000")
 # What tells each block from the others, and so which test runs it.
 WATCH, FASTAPI, LIBRARY, DESK, DJANGO = 'mode="watch"', "FastAPI()", "create invoice", "dashboard(guard", "get_asgi_application"
 LATER, WEBHOOK, REFUND, CORS, GATEWAY, LISTENER = "later=place_later", "on_event", "refund order", "cors_options", "Timeouts(", "listeners="
-LOOK_AGAIN = "async def look_again"  # run in test_readme_payments.py, as those:
+LOOK_AGAIN, NOTIFY = "async def look_again", "notify=tell_shopper"  # run in test_readme_payments.py, as those:
 RESUME, SYNC, ONCE, STRIPE = "guard.resume", "guard.sync.run", "@guard.once", "StripeGateway("  # run in test_readme_payments.py
-MARKS = (WATCH, FASTAPI, LIBRARY, DESK, DJANGO, LATER, WEBHOOK, REFUND, CORS, GATEWAY, LISTENER, LOOK_AGAIN, RESUME, SYNC, ONCE, STRIPE)
+MARKS = (
+    *(WATCH, FASTAPI, LIBRARY, DESK, DJANGO, LATER, WEBHOOK, REFUND, CORS, GATEWAY, LISTENER),
+    *(LOOK_AGAIN, NOTIFY, RESUME, SYNC, ONCE, STRIPE),
+)
 
 
 @pytest.fixture(autouse=True)

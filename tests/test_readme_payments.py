@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_readme import LOOK_AGAIN, ONCE, RESUME, STRIPE, SYNC, library_guard, run, source_of
+from test_readme import LOOK_AGAIN, NOTIFY, ONCE, RESUME, STRIPE, SYNC, library_guard, run, source_of
 
-from cxguard import AskShopper, GoOn, GoOnLower, Guard, Shop, Stop
+from cxguard import AskShopper, GoOn, GoOnLower, Guard, NoticeKind, Shop, Stop
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import FakeGateway
 
@@ -90,3 +90,21 @@ async def test_price_and_stock_are_looked_at_again() -> None:
 
     said = [await space["look_again"](order(cart_id)) for cart_id in prices]
     assert said == [GoOn(), GoOnLower(4500), AskShopper(5200), Stop("out_of_stock")]
+
+
+@pytest.mark.asyncio
+async def test_a_notice_becomes_a_mail() -> None:
+    """With the way to the order's page, and the kind as its template's name."""
+    mails: list[dict[str, Any]] = []
+
+    class MailQueue:
+        async def put(self, id: str, **mail: Any) -> None:
+            mails.append({"id": id, **mail})
+
+    space = await run(NOTIFY, mail_queue=MailQueue())
+    names = {"id": "R:1:paid", "kind": NoticeKind.PAID, "contact": "ann@example.org"}
+    notice = SimpleNamespace(**names, status_path="/_cxguard/orders/t", resume_url=None)
+    await space["guard"].notify(notice)
+    assert [(mail["to"], mail["template"], mail["page"]) for mail in mails] == [
+        ("ann@example.org", "order_paid", "https://shop.example/_cxguard/orders/t")
+    ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cxguard.asgi.telling import SPOOLED_PURPOSE, STATUS_PURPOSE
+from cxguard.asgi.telling import SPOOLED_PURPOSE
 from cxguard.core.money import MoneyState, Note
 from cxguard.core.names import reference_of
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.spooling import SAME_AS, WHY_SAME_AS, is_order, spooled_situation
+from cxguard.engine.courier import STATUS_PURPOSE
 from cxguard.errors import StoreError, StoreUnavailable
 from cxguard.guard import Guard
 

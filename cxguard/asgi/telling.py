@@ -20,6 +20,7 @@ from cxguard.core.cards import carries_card
 from cxguard.core.conclude import Say
 from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState
+from cxguard.core.notices import PROMISE_SECONDS
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Declined, NeedsShopper
 from cxguard.core.reading import HandlerAnswer
@@ -27,6 +28,7 @@ from cxguard.core.refusal import answer_for_refusal
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.spooling import spooled_money, spooled_situation
 from cxguard.engine.cold import open_answer
+from cxguard.engine.courier import STATUS_PURPOSE
 from cxguard.engine.entering import Begun
 from cxguard.engine.resume_links import resume_url
 from cxguard.errors import BadRequest, HiddenMutation, SealError
@@ -35,9 +37,8 @@ from cxguard.render.html import Confirm, confirm_form
 from cxguard.render.rendered import Rendered
 from cxguard.render.renderer import Renderer
 
-STATUS_PURPOSE = "status"  # what a status link's token is for
 SPOOLED_PURPOSE = "status of a spooled order"  # and of one that no other machine knows until it is forwarded
-NEXT_UPDATE_SECONDS = 1_800.0  # we promise to have looked by then, and the page says more whenever there is more
+NEXT_UPDATE_SECONDS = PROMISE_SECONDS  # we promise to have looked by then, and the page says more whenever there is more
 TOLD_IN_SCOPE = "cxguard.told"  # our own answer, for whoever counts what shoppers were told
 FINISHED_IN_SCOPE = "cxguard.finished"  # the record that a handler's answer finished
 

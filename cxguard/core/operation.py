@@ -128,6 +128,17 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeLine:
+    """One notice to the shopper: which one, of which life of the order, when it was last tried, and whether it was given."""
+
+    kind: str
+    generation: int
+    at: float
+    tries: int = 0
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the bounded timeline: an event name, when, by whom, and figures or codes. Never personal data."""
 
@@ -199,6 +210,7 @@ class Operation:
     contact_hash: str | None = None
     locale: str = "en"
     history: tuple[Entry, ...] = ()
+    notices: tuple[NoticeLine, ...] = ()
     notes: tuple[Note, ...] = ()
     notes_seen: int = 0
     revision: int = 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
+from cxguard.engine.bounds import is_cancelled
 from cxguard.errors import HookFailed
 
 
@@ -26,6 +27,10 @@ async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, second
             return await given if inspect.isawaitable(given) else given
     except TimeoutError as error:
         raise HookFailed(f"{name} hook gave no answer in {seconds:g} s") from error
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        raise HookFailed(f"{name} hook waited for something that was cancelled, at {raised_at(error)}") from error
     except Exception as error:
         raise HookFailed(f"{name} hook raised: {type(error).__name__} at {raised_at(error)}") from error
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cxguard.core.asks import QUOTE_ENDED
 from cxguard.core.caps import Cap, Caps, Waiting, cap_reached
 from cxguard.core.consent import NO_CONSENT, Consent
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, changed
+from cxguard.engine.bounds import is_cancelled
 from cxguard.engine.engine import Engine
 from cxguard.engine.operations import twice
+from cxguard.errors import HookFailed
 from cxguard.logs import get_logger, where_raised
 from cxguard.stores.base import Query, Store
+
+T = TypeVar("T")
 
 _log = get_logger("keeping")
 
@@ -95,7 +101,7 @@ async def _cap_reached(store: Store, operation: Operation, caps: Caps) -> Cap | 
 async def _quote_until(operation: Operation, keeping: Keeping, *, now: float) -> float | None:
     """Until when the price holds; None: what the request says of it cannot be read."""
     try:
-        quoted = await keeping.quoted()
+        quoted = await _asked(keeping.quoted)
     except Exception as error:  # noqa: BLE001 - the shop's own callable may raise anything; the shopper is told "not kept"
         _log.warning("keeping.not_asked", why=QUOTE_UNREADABLE, reference=operation.reference, **where_raised(error))
         return None
@@ -110,7 +116,7 @@ def tell_not_kept(engine: Engine, operation: Operation, why: str) -> None:
 
 async def _unless_yes(says_yes: Callable[[], Awaitable[bool]], operation: Operation, *, no: str, failed: str) -> str:
     try:
-        return "" if await says_yes() else no
+        return "" if await _asked(says_yes) else no
     except Exception as error:  # noqa: BLE001 - the shop's own callable may raise anything; the shopper is told "not kept"
         _log.warning("keeping.not_asked", why=failed, reference=operation.reference, **where_raised(error))
         return failed
@@ -130,3 +136,13 @@ async def _waiting_beside(store: Store, operation: Operation, *, owner_orders_ma
         if there.money is MoneyState.NONE and there.currency is not None:
             unpaid[there.currency] = unpaid.get(there.currency, 0) - (there.amount_minor or 0)
     return Waiting(unpaid, orders, len(page.operations) - (there is not None))
+
+
+async def _asked(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the shop's own callable says. A task of its own that was cancelled is its failure, and no end of ours."""
+    try:
+        return await ask()
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        raise HookFailed("it waited for something that was cancelled") from error

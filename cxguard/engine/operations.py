@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from cxguard.clock import Clock
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.money import Note
+from cxguard.core.notices import due_for_notice
 from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, appended, changed, move, refolded
 from cxguard.engine.leases import HeldLease, Leases
 from cxguard.engine.spool import Spool
@@ -59,8 +60,10 @@ class Operations:
         holder: str,
         waiting: Waiting,
         spool: Spool | None = None,
+        tells: bool = False,
     ) -> None:
         self.store = store
+        self.tells = tells  # somebody gives notices to shoppers: records are due in time for them
         self.clock = clock
         self.leases = leases
         self.bus = bus
@@ -198,8 +201,11 @@ class Operations:
             self.waiting.ended(operation.id)
 
     async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
+        now = self.clock.now()
         # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
-        record = changed(refolded(operation, updated_at=self.clock.now()), version=RECORD_VERSION)
+        record = changed(refolded(operation, updated_at=now), version=RECORD_VERSION)
+        if self.tells and not keep_lease and not gone:
+            record = due_for_notice(record, now=now)
         try:
             return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
         except StoreUnavailable:

@@ -19,6 +19,7 @@ from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, P
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
 from cxguard.engine.cold import open_charge
+from cxguard.engine.courier import Courier
 from cxguard.engine.ending import without_parcels
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
@@ -61,6 +62,7 @@ class FallbackQueue:
     Args:
         rules, purposes: by name; records of other names are left alone.
         rerun: for `later=replay`; None: such orders are held.
+        courier: gives notices to the shoppers of kept orders; None: the shop wants none.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class FallbackQueue:
         purposes: Mapping[str, Purpose],
         settings: Settings,
         rerun: Rerun | None = None,
+        courier: Courier | None = None,
     ) -> None:
         self._engine = engine
+        self._courier = courier
         self._settings = settings
         self._rulings = Rulings(engine, rules, purposes)
         self._placing = Placing(engine, self._rulings, rerun, settings.run_seconds_max)
@@ -121,7 +125,7 @@ class FallbackQueue:
 
     async def _ends(self, works: Sequence[Work], wait_seconds: float | None) -> list[State | None]:
         """How each ended that did within the time."""
-        tasks = [asyncio.create_task(self._attend_safely(work)) for work in works]
+        tasks = [asyncio.create_task(self._attend_safely(work, courier=self._courier)) for work in works]
         if not tasks:
             return []
         try:
@@ -154,9 +158,11 @@ class FallbackQueue:
         lease = self._engine.operations.adopt(operation, lease_seconds=LEASE_SECONDS, run_seconds_max=seconds, asked_at=asked_at)
         return Work(operation, lease, deadline=asked_at + seconds, queued=True)
 
-    async def _attend_safely(self, work: Work) -> State | None:
+    async def _attend_safely(self, work: Work, *, courier: Courier | None = None) -> State | None:
         """One record must not keep the others from their turn. What failed lapses, and comes again."""
         try:
+            if courier is not None:  # not where a shopper waits for what they asked for
+                await courier.tell(work)
             await self.attend(work)
         except (LeaseLost, StoreError) as error:
             _log.warning("order.not_attended", reference=work.operation.reference, why=str(error)[:200])

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from cxguard.core.consent import Consent
 from cxguard.core.money import Note, NoteKind, Send, SendKind
-from cxguard.core.operation import RECORD_VERSION, Entry, Operation, Step, WaitingFor
+from cxguard.core.operation import RECORD_VERSION, Entry, NoticeLine, Operation, Step, WaitingFor
 from cxguard.core.outcomes import outcome_from_json, outcome_to_json
 
 HEAD = frozenset({
@@ -144,6 +144,14 @@ def _each(convert: Callable[[Any], Any], into: type[Any]) -> Callable[[Any], Any
     return lambda values: into(convert(value) for value in values)
 
 
+def _notice_to_json(line: NoticeLine) -> dict[str, Any]:
+    return {name: getattr(line, name) for name in _NOTICE}
+
+
+def _notice_from_json(value: Mapping[str, Any]) -> NoticeLine:
+    return NoticeLine(**{name: value[name] for name in _NOTICE if name in value})
+
+
 def _consent_to_json(consent: Consent) -> dict[str, Any]:
     return {name: getattr(consent, name) for name in _CONSENT}
 
@@ -156,18 +164,20 @@ def _waiting_for(value: str | None) -> WaitingFor | None:
     return member(WaitingFor, value, otherwise=WaitingFor.AGENT) if value is not None else None
 
 
-_CONSENT = Consent.__slots__
+_CONSENT, _NOTICE = Consent.__slots__, NoticeLine.__slots__
 _SEND, _NOTE, _STEP, _ENTRY = (frozenset(kind.__slots__) for kind in (Send, Note, Step, Entry))
 _BODY = _defaults()
 _KNOWN = frozenset(_BODY) | HEAD
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "consent": _consent_to_json,
+    "notices": _each(_notice_to_json, list),
     "sends": _each(_send_to_json, list),
     "steps": _each(_step_to_json, list),
     "history": _each(_entry_to_json, list),
 }
 _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "consent": _consent_from_json,
+    "notices": _each(_notice_from_json, tuple),
     "sends": _each(_send_from_json, tuple),
     "steps": _each(_step_from_json, tuple),
     "history": _each(_entry_from_json, tuple),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -154,17 +155,20 @@ async def test_a_function_that_fails_or_says_something_else_than_true_promises_n
     def broken(arrival: Arrival) -> bool:
         raise RuntimeError("no catalogue")
 
+    async def cancelled(arrival: Arrival) -> bool:
+        task = asyncio.ensure_future(asyncio.Event().wait())
+        task.cancel()
+        return await task
+
     heard: list[Event] = []
-    for can_wait in (broken, lambda arrival: "perhaps"):
+    for can_wait in (broken, cancelled, lambda arrival: "perhaps"):
         shop = await outage(world, heard=heard, can_wait=can_wait)
         assert (await shop.pay(**ASYNC)).status_code == 503
-    assert reasons(heard) == ["can_wait_failed", "cannot_wait"]
+    assert reasons(heard) == ["can_wait_failed", "can_wait_failed", "cannot_wait"]
 
 
 async def test_a_function_that_hangs_is_bounded(world: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shopper's answer does not wait for it."""
-    import asyncio
-
     from cxguard.rules import sources
 
     monkeypatch.setattr(sources, "ASK_SECONDS_MAX", 0.01)

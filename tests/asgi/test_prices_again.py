@@ -208,6 +208,22 @@ async def test_a_hook_that_hangs_is_bounded_and_holds_the_order(world: Worlds, m
     assert (order.state, order.why) == (State.HELD, "revalidate hook gave no answer in 0.01 s")
 
 
+async def test_a_hook_that_waits_for_something_cancelled_holds_the_order(world: Worlds) -> None:
+    """Of a task of the shop's own: that is a failure of the hook, and no end of the worker."""
+
+    async def cancelled(op: Any) -> GoOn:
+        task = asyncio.ensure_future(asyncio.Event().wait())
+        task.cancel()
+        await task
+        return GoOn()
+
+    shop = await outage(world, revalidate=cancelled)
+    await submit(shop)
+    order = await recovered(shop)
+    assert order.state is State.HELD
+    assert order.why.startswith("revalidate hook waited for something that was cancelled, at ")
+
+
 @pytest.mark.parametrize("said", [None, True, "ok", GoOnLower(-1)])
 async def test_a_hook_without_a_usable_answer_holds_the_order(world: Worlds, said: Any) -> None:
     """Nothing is charged on "perhaps"."""

@@ -9,7 +9,7 @@ import pytest
 
 from cxguard.core.consent import Consent
 from cxguard.core.money import MoneyState, Note, NoteKind
-from cxguard.core.operation import Entry, Operation, State, Step, WaitingFor
+from cxguard.core.operation import Entry, NoticeLine, Operation, State, Step, WaitingFor
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper
 from cxguard.errors import LeaseLost
 from cxguard.stores.base import Store
@@ -62,6 +62,7 @@ def everything(operation: Operation) -> Operation:
         "contact_hash": "contact hash",
         "locale": "de",
         "history": (Entry(START, "operation.opened", "app", {"n": 1, "text": "é\u2028"}), Entry(START + 1, "payment.sent")),
+        "notices": (NoticeLine("accepted", 1, START, 2, done=True), NoticeLine("paid", 2, START)),
         "extra": {"of_tomorrow": {"deep": [1, None, "x"]}},
     }
     return replace(operation, **changes)

@@ -1,0 +1,132 @@
+"""Give the shop's `notify` hook each notice to the shopper of a kept order: driven from the record, so that no crash forgets one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cxguard.core.money import MoneyState
+from cxguard.core.notices import TRIES_MAX, NoticeKind, owed, tried, tries_of
+from cxguard.core.operation import Operation
+from cxguard.engine.charging import Work
+from cxguard.engine.cold import open_member
+from cxguard.engine.engine import Engine
+from cxguard.engine.hooks import call_hook
+from cxguard.engine.resume_links import resume_url
+from cxguard.errors import ConfigurationError, HookFailed, SealError
+from cxguard.logs import get_logger, where_raised
+from cxguard.rules import Rule
+
+_log = get_logger("courier")
+
+NOTIFY_SECONDS_MAX = 10.0  # a mail is put on a queue in milliseconds; sending it is not this hook's work
+STATUS_PURPOSE = "status"  # what a status link's token is for
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a shopper is to be told, for a mail or a message.
+
+    Attributes:
+        id: the same if the notice is given again after a crash: whoever keeps it sends each once.
+        contact: as the rule's `contact` read it; None: the shopper left none.
+        why: the reason on record, a short code.
+        money: `none` surely not charged, `unknown`, `charged`, `declined`, `refunded`.
+        status_path: the order's page, where it can be cancelled while that is possible: put your shop's address before it.
+        resume_url: where the shopper goes on with the order (`resume_at`), when it waits for them.
+        ends_at: when the order ends by itself; wall clock, seconds since the epoch.
+    """
+
+    id: str
+    kind: NoticeKind
+    reference: str
+    rule: str
+    contact: str | None
+    locale: str
+    why: str
+    money: MoneyState
+    amount_minor: int | None
+    currency: str | None
+    status_path: str
+    resume_url: str | None
+    ends_at: float | None
+
+
+Notify = Callable[[Notice], Any]
+
+
+def callable_or_none(notify: Notify | None) -> Notify | None:
+    """*notify* itself, if it can be called."""
+    if notify is not None and not callable(notify):
+        raise ConfigurationError(f"notify={notify!r} cannot be called: write Guard(..., notify=send_mail), a function that gets a Notice")
+    return notify
+
+
+@dataclass(frozen=True, slots=True)
+class Courier:
+    """Calls the hook.
+
+    Attributes:
+        prefix, link_seconds: of the status page's links.
+    """
+
+    engine: Engine
+    notify: Notify
+    rules: Mapping[str, Rule]
+    prefix: str
+    link_seconds: float
+
+    async def tell(self, work: Work) -> None:
+        """Give every notice that is owed. A try is on record before the hook is called, its success with the next save.
+
+        Raises:
+            LeaseLost, StoreUnavailable: nothing more is given here.
+        """
+        for kind in owed(work.operation, now=self.engine.clock.now()):
+            work.operation = await self.engine.operations.write(tried(work.operation, kind, now=self.engine.clock.now()), work.lease)
+            try:
+                await call_hook(self.notify, self._notice(work.operation, kind), name="notify", seconds=NOTIFY_SECONDS_MAX)
+            except HookFailed as error:
+                self._failed(work.operation, kind, error)
+            else:
+                work.operation = tried(work.operation, kind, now=self.engine.clock.now(), done=True)
+                self.engine.operations.emit("shopper.told", work.operation, kind=kind)
+
+    def _failed(self, operation: Operation, kind: NoticeKind, error: HookFailed) -> None:
+        tries = tries_of(operation, kind)
+        _log.error("shopper.not_told", reference=operation.reference, kind=kind, **where_raised(error.__cause__ or error))
+        self.engine.operations.emit("shopper.not_told", operation, kind=kind, why=str(error), tries=tries, final=tries >= TRIES_MAX)
+
+    def _notice(self, operation: Operation, kind: NoticeKind) -> Notice:
+        seal, now = self.engine.seal, self.engine.clock.now()
+        token = seal.sign_token(operation.id, expires_at=now + self.link_seconds, purpose=STATUS_PURPOSE)
+        return Notice(
+            id=f"{operation.reference}:{operation.generation}:{kind}",
+            kind=kind,
+            reference=operation.reference,
+            rule=operation.rule,
+            contact=self._contact(operation),
+            locale=operation.locale,
+            why=operation.why,
+            money=operation.money,
+            amount_minor=operation.amount_minor,
+            currency=operation.currency,
+            status_path=f"{self.prefix}/orders/{token}",
+            resume_url=resume_url(self.engine, self.rules.get(operation.rule), operation),
+            ends_at=operation.give_up_at,
+        )
+
+    def _contact(self, operation: Operation) -> str | None:
+        if operation.contact is None:
+            return None
+        try:
+            return open_member(self.engine.seal, operation, "contact", operation.contact).decode()
+        except SealError:
+            return None  # its key is gone: the notice says that nobody can be reached
+
+
+def courier_for(engine: Engine, notify: Notify | None, rules: Sequence[Rule], *, prefix: str, link_seconds: float) -> Courier | None:
+    """The courier of a guard; None: the shop wants no notices."""
+    named = {rule.name: rule for rule in rules}
+    return Courier(engine, notify, named, prefix=prefix, link_seconds=link_seconds) if notify is not None else None

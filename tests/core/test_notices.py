@@ -1,0 +1,95 @@
+"""Which notices a record owes its shopper, in every state, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from resolve_orders import CHARGED, NOW, order, send
+
+from cxguard.core.consent import Consent
+from cxguard.core.notices import PROMISE_SECONDS, TRIES_MAX, NoticeKind, due_for_notice, next_notice_at, owed, tried
+from cxguard.core.operation import State, WaitingFor
+from cxguard.core.outcomes import Declined, Refunded, Unknown
+
+K, R, Q, H, F, C = NoticeKind, State.RUNNING, State.QUEUED, State.HELD, State.FINISHED, State.CANCELLED
+FRESH = Consent("1", at=NOW - 5, until=NOW + 3600)
+OLD = Consent("1", at=NOW - PROMISE_SECONDS, until=NOW + 3600)
+SHOPPER = {"waiting_for": WaitingFor.SHOPPER, "why": "price_up"}
+
+
+@pytest.mark.parametrize(
+    ("record", "kinds"),
+    [
+        (order(Q, consent=FRESH), (K.ACCEPTED,)),
+        (order(Q, consent=OLD), (K.ACCEPTED, K.DELAYED)),
+        (order(R, consent=FRESH), (K.ACCEPTED,)),
+        (order(H, consent=FRESH, waiting_for=WaitingFor.AGENT), (K.ACCEPTED,)),
+        (order(H, consent=OLD, waiting_for=WaitingFor.AGENT), (K.ACCEPTED, K.DELAYED)),
+        (order(H, consent=FRESH, **SHOPPER), (K.ACCEPTED, K.ACTION_NEEDED)),
+        (order(H, consent=OLD, **SHOPPER), (K.ACCEPTED, K.ACTION_NEEDED)),
+        (order(Q, send(Unknown("no answer")), consent=FRESH), (K.ACCEPTED,)),
+        (order(F, send(CHARGED), consent=OLD), (K.PAID,)),
+        (order(F, send(Declined()), consent=OLD), (K.CANCELLED,)),
+        (order(F, send(Unknown("late")), consent=OLD), ()),
+        (order(C, consent=OLD, why="gave_up"), (K.EXPIRED,)),
+        (order(C, consent=OLD, why="cancel_asked"), (K.CANCELLED,)),
+        (order(C, consent=OLD, why="out_of_stock"), (K.CANCELLED,)),
+        (order(C, send(CHARGED), consent=OLD), ()),
+        (order(C, send(Unknown("late")), consent=OLD), ()),
+        (order(C, send(Refunded(4999, "EUR")), consent=OLD), (K.CANCELLED,)),
+        (order(Q), ()),
+        (order(F, send(CHARGED)), ()),
+        (order(Q, consent=FRESH, kept=False), ()),
+    ],
+)
+def test_each_state_owes_what_it_has_to_tell(record: Any, kinds: tuple[NoticeKind, ...]) -> None:
+    """Only of orders that were kept with the shopper's word; nothing is told over money that is not known."""
+    assert owed(record, now=NOW) == kinds
+
+
+def test_a_notice_is_owed_once_in_each_life_of_the_order() -> None:
+    """What was given is not owed; the next generation is another order to its shopper."""
+    told = tried(tried(order(Q, consent=FRESH), K.ACCEPTED, now=NOW), K.ACCEPTED, now=NOW, done=True)
+    assert owed(told, now=NOW + 1e6)[0] is K.DELAYED
+    assert K.ACCEPTED in owed(replace(told, generation=2), now=NOW)
+
+
+def test_a_failed_notice_is_tried_again_ever_later_and_not_for_ever() -> None:
+    """The pauses double; after the last try nobody is asked any more."""
+    record, now, pauses = order(H, consent=FRESH, waiting_for=WaitingFor.SHOPPER, why="price_up"), NOW, []
+    record = tried(record, K.ACCEPTED, now=now, done=True)
+    for _ in range(TRIES_MAX):
+        at = next_notice_at(record, now=now)
+        assert at is not None
+        pauses.append(at - now)
+        now = at
+        assert owed(record, now=now) == (K.ACTION_NEEDED,)
+        record = tried(record, K.ACTION_NEEDED, now=now)
+        assert owed(record, now=now) == ()
+    assert pauses == sorted(pauses)
+    assert next_notice_at(record, now=now) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "due_at"),
+    [
+        (order(Q, consent=FRESH, due_at=NOW + 60), NOW + 60),
+        (order(H, consent=FRESH, due_at=NOW + 60, **SHOPPER), NOW),
+        (order(H, consent=FRESH, due_at=NOW - 60, **SHOPPER), NOW - 60),
+        (order(F, send(CHARGED), consent=FRESH), NOW),
+        (order(C, consent=FRESH, why="gave_up"), NOW),
+        (order(C, why="gave_up"), None),
+        (order(H, waiting_for=WaitingFor.AGENT), None),
+    ],
+)
+def test_a_record_is_due_in_time_for_its_notice(record: Any, due_at: float | None) -> None:
+    """A queued one keeps its turn: earlier would be a charge tried too early."""
+    assert due_for_notice(record, now=NOW).due_at == due_at
+
+
+def test_an_order_on_a_persons_desk_is_due_when_the_promise_is_over() -> None:
+    """Its shopper hears of the delay, though nobody has touched it."""
+    held = tried(order(H, consent=FRESH, waiting_for=WaitingFor.AGENT), K.ACCEPTED, now=NOW, done=True)
+    assert due_for_notice(held, now=NOW).due_at == FRESH.at + PROMISE_SECONDS
