@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 
 CHUNK = 65_536
@@ -24,6 +25,13 @@ class Mode(StrEnum):
     BLACK_HOLE = "black_hole"  # nothing passes and nothing is refused; what was sent arrives when the hole closes
 
 
+@dataclass(slots=True)
+class Talk:
+    """Who spoke last on one connection: the client (`asked`), or the server."""
+
+    asked: bool = False
+
+
 class TcpProxy:
     """One address that stands for another one.
 
@@ -31,6 +39,7 @@ class TcpProxy:
         cut_every: with the modes that cut, every so-manieth chunk is where it happens: a call of several chunks is cut at each
             of its places in turn.
         cuts: how often a connection was cut, over all.
+        round_trips: how often a client has asked and waited: what it sends before it has heard anything is one question.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -40,6 +49,7 @@ class TcpProxy:
         self.delay_seconds = 0.0
         self.cut_every = 1
         self.cuts = 0
+        self.round_trips = 0
         self._chunks = 0
         self._mode = Mode.PASS
         self._passing = asyncio.Event()
@@ -85,12 +95,13 @@ class TcpProxy:
         """One connection of a client, until either side ends it or the mode does."""
         upstream: asyncio.StreamWriter | None = None
         pumps: list[asyncio.Task[None]] = []
+        talk = Talk()
         try:
             await self._passing.wait()
             answers, upstream = await asyncio.open_connection(self.host, self.target_port)
             pumps = [
-                asyncio.ensure_future(self._pump(reader, upstream, cut=Mode.CUT_BEFORE_REQUEST)),
-                asyncio.ensure_future(self._pump(answers, writer, cut=Mode.CUT_BEFORE_ANSWER)),
+                asyncio.ensure_future(self._pump(reader, upstream, talk, cut=Mode.CUT_BEFORE_REQUEST)),
+                asyncio.ensure_future(self._pump(answers, writer, talk, cut=Mode.CUT_BEFORE_ANSWER)),
             ]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
@@ -103,10 +114,11 @@ class TcpProxy:
                 if end is not None:
                     end.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, cut: Mode) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, talk: Talk, *, cut: Mode) -> None:
         """Carry bytes one way. Returns when the connection is to end."""
         while data := await reader.read(CHUNK):
             await self._passing.wait()
+            self._count(talk, asks=cut is Mode.CUT_BEFORE_REQUEST)
             if self._mode is cut and self._is_cut():
                 return
             if self._mode is Mode.DELAY:
@@ -114,6 +126,10 @@ class TcpProxy:
             else:
                 writer.write(data)
                 await writer.drain()
+
+    def _count(self, talk: Talk, *, asks: bool) -> None:
+        self.round_trips += asks and not talk.asked
+        talk.asked = asks
 
     def _is_cut(self) -> bool:
         self._chunks += 1

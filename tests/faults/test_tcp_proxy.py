@@ -93,3 +93,16 @@ async def test_delay_is_paid_both_ways(ends: tuple[Echo, TcpProxy]) -> None:
     began = loop.time()
     assert await asked(proxy, b"a\n") == b"a\n"
     assert loop.time() - began >= 0.1
+
+
+@pytest.mark.asyncio
+async def test_what_is_sent_before_an_answer_is_one_round_trip(ends: tuple[Echo, TcpProxy]) -> None:
+    """Two lines at once are one question; a line after an answer is another."""
+    _, proxy = ends
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    for lines in (b"a\nb\n", b"c\n"):
+        writer.write(lines)
+        for _ in lines.splitlines():
+            await reader.readline()
+    writer.transport.abort()
+    assert proxy.round_trips == 2
