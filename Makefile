@@ -30,6 +30,7 @@ check: $(INSTALLED)  ## ruff, mypy --strict, and the test that reads every impor
 
 bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second; breakers; a fleet
 	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/overhead_servers.py
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/outage.py
 	@$(BIN)/python benchmarks/breaker.py

@@ -4,6 +4,8 @@
     python benchmarks/overhead.py --quick    a look
     python benchmarks/overhead.py --json     the same, for programs
 
+On Redis and PostgreSQL: `benchmarks/overhead_servers.py`.
+
 One process, uvloop, the apps are called without a socket. A round runs every case once, in an order that changes, each
 with fresh stores, so that neither a busy moment nor a store that grows is counted against one of them. Told is the
 median over the rounds, with the middle half of them as the spread.
@@ -114,8 +116,16 @@ def _scope(method: str, path: str, headers: list[tuple[bytes, bytes]]) -> dict[s
     }
 
 
-async def measure(case: Case, calls: int) -> float:
-    """Microseconds for one call, over *calls* of them, with fresh stores. The answers are checked."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Microseconds for one call, and what was wrong with the answers, or nothing: a fast wrong answer is not a figure."""
+
+    microseconds: float
+    wrong: str
+
+
+async def measure(case: Case, calls: int) -> Measured:
+    """Call it *calls* times, one after the other, with fresh stores."""
     calls = max(calls // DURABLE_SHARE, 5) if case.subject.durable else calls
     warm = min(WARM_CALLS, calls)
     shop = Shopfloor()
@@ -130,8 +140,7 @@ async def measure(case: Case, calls: int) -> float:
         for key in keys[warm:]:
             await client.call(case.method, key)
         spent = time.perf_counter_ns() - began
-    _check(case, shop, client, submits=warm + calls)
-    return spent / calls / 1_000
+    return Measured(spent / calls / 1_000, _wrong(case, shop, client, submits=warm + calls))
 
 
 def _key(case: Case, number: int) -> str | None:
@@ -143,11 +152,11 @@ def _key(case: Case, number: int) -> str | None:
     return None
 
 
-def _check(case: Case, shop: Shopfloor, client: Client, *, submits: int) -> None:
-    """A fast wrong answer is not a figure."""
+def _wrong(case: Case, shop: Shopfloor, client: Client, *, submits: int) -> str:
     wanted = 0 if case.method == "GET" else 1 if case.keyed == "replay" else submits
-    if (shop.orders, client.status) != (wanted, 200 if case.method == "GET" else 201):
-        raise SystemExit(f"{case.name}: {shop.orders} orders for {submits} submits, last status {client.status}")
+    if (shop.orders, client.status) == (wanted, 200 if case.method == "GET" else 201):
+        return ""
+    return f"{shop.orders} orders for {submits} submits, last status {client.status}"
 
 
 async def run(rounds: int, calls: int, folder: Path, console: Console) -> list[Case]:
@@ -157,7 +166,10 @@ async def run(rounds: int, calls: int, folder: Path, console: Console) -> list[C
     for number in range(rounds):
         console.print(f"round {number + 1} of {rounds}", end="\r")
         for case in order.sample(table, len(table)):
-            case.microseconds.append(await measure(case, calls))
+            found = await measure(case, calls)
+            if found.wrong:
+                raise SystemExit(f"{case.name}: {found.wrong}")
+            case.microseconds.append(found.microseconds)
             await asyncio.sleep(0)  # what a case left to the loop is not counted against the next one
     return table
 
