@@ -2,8 +2,9 @@
 
 An order that nobody has opened yet is inserted, and a record whose lease we hold is replaced, on the belief that it is as
 this process saw it last. Each is written only if the belief was right: that the id and its claims are free, or that token
-and revision are the same. Whatever was not is *missed*: nothing of it was written, and the caller goes the longer way,
-which looks first (`writing`). Nothing is decided here, and nothing in SQL: the verbs have worked on the record before.
+and revision are the same. An id that is not free is told with its record: all that a repeated submit wants to hear.
+Whatever else was not so is *missed*: nothing of it was written, and the caller goes the longer way, which looks first
+(`writing`). Nothing is decided here, and nothing in SQL: the verbs have worked on the record before.
 
 Leases begin by the server's clock. We know it from its last answer, and the statement refuses a guess that is off by more
 than a quarter of a second: lengthening a lease by more than that would take another's turn, shortening it ours.
@@ -27,7 +28,7 @@ from cxguard.errors import LeaseLost, StoreUnavailable
 from cxguard.stores.base import Opened
 from cxguard.stores.postgres.connection import Server
 from cxguard.stores.postgres.jobs import KnownJob, QuickJob, RenewJob, TakeJob
-from cxguard.stores.postgres.rows import fresh_row, is_torn, operation_of, saved_row
+from cxguard.stores.postgres.rows import Moved, fresh_row, is_torn, operation_of, row_of_json, saved_row
 from cxguard.stores.postgres.working_set import WorkingSet
 from cxguard.stores.postgres.writing import AGAIN, UNWRITABLE
 
@@ -160,21 +161,37 @@ class _Trip:
                 saves.append(saved_row(row.operation, before=row.before))
         opens.sort(key=lambda each: each["id"])
         saves.sort(key=lambda each: each["id"])
+        ids = [each["id"] for each in opens]
         opened, saved = json.dumps(opens), json.dumps(saves)
-        return {"opens": opened, "saves": saved, "slot": self._slot, "guess": self._table.now}
+        return {"ids": ids, "opens": opened, "saves": saved, "slot": self._slot, "guess": self._table.now}
 
     def _read_known(self, rows: list[Any]) -> tuple[float, str]:
-        written, now, timeline = {}, 0.0, ""
-        for id, token, revision, until, *heard in rows:
-            if id:
+        written, there, now, timeline = {}, {}, 0.0, ""
+        for id, token, revision, until, record, *heard in rows:
+            if record is not None:
+                there[id] = record
+            elif id:
                 written[id] = _Written(token, revision, until)
             else:
                 now, timeline = heard
         for number, job in enumerate(self._jobs):
-            if isinstance(job, KnownJob) and self.answers[number] is not MISSED:
-                there = written.get(job.id)
-                self.answers[number] = _finished(self.answers[number], there) if there is not None else MISSED
+            if isinstance(job, KnownJob):
+                ours = written.get(job.id) if self.answers[number] is not MISSED else None
+                self.answers[number] = _finished(self.answers[number], ours) if ours else _found(job, there.get(job.id), now=now)
         return now, timeline
+
+
+def _found(job: KnownJob, record: list[Any] | None, *, now: float) -> Any:
+    """What the verb makes of the record that is there: an answer if it only looked, else missed."""
+    if record is None:
+        return MISSED
+    table = WorkingSet(now=now, numbers=repeat(0))
+    try:
+        row = table.add(row_of_json(record))
+    except Moved:
+        return MISSED
+    answer = job.run(table)
+    return answer if isinstance(answer, Opened) and not answer.won and row.operation is row.before else MISSED
 
 
 def _take_values(job: TakeJob) -> Values:

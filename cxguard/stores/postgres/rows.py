@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg.pq import Escaping
+
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Lease, Operation, State
 from cxguard.stores.codec import decode_body, decode_note, encode_body, member
@@ -43,6 +45,17 @@ def stored_row(row: Values) -> StoredRow:
     """The row as it was read by `whole`."""
     operation = operation_of(row)
     return StoredRow(operation, row[28], row[29], before=operation, keys=gateway_keys(operation))
+
+
+def row_of_json(columns: Sequence[Any]) -> Values:
+    """A row of `whole` that was read as a JSON array, which spells bytes as text and whole times as integers."""
+    times, sealed = (9, 10, 11, 12, 15), (23, 24, 25)
+    row = list(columns)
+    for number in times:
+        row[number] = None if row[number] is None else float(row[number])
+    for number in sealed:
+        row[number] = None if row[number] is None else Escaping().unescape_bytea(row[number].encode())
+    return tuple(row)
 
 
 def is_torn(row: Values) -> bool:

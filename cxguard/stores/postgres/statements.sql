@@ -161,9 +161,11 @@ counted AS (
     ORDER BY 1, 2, 3, 4
     ON CONFLICT (namespace, kind, first, second, slot) DO UPDATE SET value = tallies.value + excluded.value
 )
-SELECT id, lease_token, revision, NULL::float8, NULL::float8, NULL FROM opened
-UNION ALL SELECT id, NULL, revision, lease_until, NULL, NULL FROM saved
-UNION ALL SELECT '', NULL, NULL, NULL, now, timeline FROM ready
+SELECT id, lease_token, revision, NULL::float8, NULL::json, NULL::float8, NULL FROM opened
+UNION ALL SELECT id, NULL, revision, lease_until, NULL, NULL, NULL FROM saved
+UNION ALL SELECT o.id, NULL, NULL, NULL, json_build_array({whole}), NULL, NULL
+FROM ready, unnest(%(ids)s::text[]) AS r (id) JOIN {schema}.operations o ON o.id = r.id WHERE ready.fits
+UNION ALL SELECT '', NULL, NULL, NULL, NULL, now, timeline FROM ready
 
 -- name: prunable
 SELECT {whole} FROM {schema}.operations o

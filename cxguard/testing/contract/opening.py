@@ -8,13 +8,17 @@ import pytest
 
 from cxguard.core.operation import State
 from cxguard.stores.base import Match, Store
-from cxguard.testing.clock import ManualClock
+from cxguard.testing.clock import START, ManualClock
 from cxguard.testing.contract.base import (
     LEASE_SECONDS,
+    SHOP,
     ContractBase,
+    charge_send,
+    charged_note,
     got,
     open_leased,
     put,
+    queued,
     race,
     sample,
     seen,
@@ -55,6 +59,15 @@ class OpeningContract(ContractBase):
         assert len(winners) == 1
         assert {answer.operation.id for answer in answers} == {winners[0].operation.id}
         assert len([n for n in range(100) if await store.get(sample(f"n{n}").id) is not None]) == 1
+
+    async def test_second_open_is_told_the_whole_record(self, store: Store) -> None:
+        """Whoever comes second learns all that is known, as it is stored: facts, times and sealed parts, byte for byte."""
+        parts = {"request": bytes(range(256)), "contact": b"", "sends": (charge_send(),), "claims": ("basket",), "give_up_at": START + 0.1}
+        await put(store, queued("a", due_at=START + 1e-6, **parts))
+        noted = await store.note(sample().id, charged_note(), namespace=SHOP)
+        second = await store.open(sample(), holder="second", attempt="second", lease_seconds=LEASE_SECONDS)
+        assert (second.won, second.match, second.operation) == (False, Match.ID, noted)
+        assert second.operation == await store.get(noted.id)
 
     async def test_repeated_attempt_is_the_same_win(self, store: Store, clock: ManualClock) -> None:
         """Repeating an open with its attempt gives the same lease token, lengthened from the repetition on."""
