@@ -32,6 +32,7 @@ bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store t
 	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/overhead_servers.py
 	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python benchmarks/store_servers.py
 	@$(BIN)/python benchmarks/outage.py
 	@$(BIN)/python benchmarks/breaker.py
 	@$(BIN)/python benchmarks/breaker_shared.py

@@ -35,7 +35,7 @@ from rich.table import Table
 from cxguard.clock import SystemClock
 from cxguard.core.names import reference_of
 from cxguard.core.operation import Operation, State
-from cxguard.stores.base import Query
+from cxguard.stores.base import Query, Store
 from cxguard.stores.memory import MemoryStore
 from cxguard.stores.sqlite import SQLiteStore
 
@@ -106,7 +106,7 @@ async def opened(path: Path, **limits: Any) -> AsyncIterator[SQLiteStore]:
         await store.stop()
 
 
-async def accept(store: SQLiteStore | MemoryStore, source: Iterator[Operation], *, callers: int) -> Waits:
+async def accept(store: Store, source: Iterator[Operation], *, callers: int) -> Waits:
     """Take all of *source* in, so many callers at a time."""
     seconds: list[float] = []
 
