@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from cxguard.core.breaker import BreakerState, Counts, Forced, Label, Probe
 
+_FIRST: dict[type[Any], Any] = {Counts: Counts(), Probe: Probe("", 0.0)}
 _FRESH = {name: getattr(BreakerState(), name) for name in BreakerState.__dataclass_fields__}
 
 
@@ -24,7 +26,7 @@ def from_json(value: Mapping[str, Any]) -> BreakerState:
     """
     try:
         members = {name: value[name] for name in BreakerState.__dataclass_fields__ if name in value}
-        plain = {name: type(_FRESH[name])(told) for name, told in members.items() if isinstance(_FRESH[name], int | float | str)}
+        plain = {name: as_like(_FRESH[name], told) for name, told in members.items() if isinstance(_FRESH[name], int | float | str)}
         return BreakerState(
             **{
                 **plain,
@@ -35,15 +37,28 @@ def from_json(value: Mapping[str, Any]) -> BreakerState:
                 "forced": _read_forced(members.get("forced")),
             }
         )
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
+    except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"that is not a breaker's state ({type(error).__name__}): start from BreakerState()") from error
 
 
-def _read(kind: type[Any], value: Mapping[str, Any]) -> Any:
-    return kind(**{name: value[name] for name in kind.__dataclass_fields__ if name in value})
+def as_like(like: int | float | str, told: Any) -> Any:
+    """*told* as what *like* is. What is none would break each call that looks at it, and a time without an end would be for good.
+
+    Raises:
+        ValueError, TypeError, OverflowError: it is none.
+    """
+    read = type(like)(told)
+    if isinstance(read, float) and not math.isfinite(read):
+        raise ValueError(f"{read} is no time")
+    return read
+
+
+def _read(kind: type[Counts | Probe], value: Mapping[str, Any]) -> Any:
+    first = _FIRST[kind]
+    return replace(first, **{name: as_like(getattr(first, name), value[name]) for name in kind.__dataclass_fields__ if name in value})
 
 
 def _read_forced(value: Mapping[str, Any] | None) -> Forced | None:
     if value is None:
         return None
-    return Forced(Label(value["label"]), str(value["reason"]), float(value["until"]), str(value.get("by", "")))
+    return Forced(Label(value["label"]), str(value["reason"]), as_like(0.0, value["until"]), str(value.get("by", "")))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cxguard.core.breaker import BreakerState
-from cxguard.core.breaker_json import from_json, to_json
+from cxguard.core.breaker_json import as_like, from_json, to_json
 from cxguard.core.breaker_shared import Folded, Name, Said, Shared, SharedBreaker, Voice
 
 VERSION = 1  # a value of a higher one may mean something else: it is not read, and not written over
@@ -43,11 +43,11 @@ def shared_from_bytes(value: bytes) -> Shared:
             raise ValueError(f"version {read['v']}")
         return Shared(
             breakers=dict(_breaker_from_json(each) for each in read["breakers"]),
-            batches={str(process): Folded(int(number), float(at)) for process, (number, at) in read["batches"].items()},
+            batches={str(process): Folded(int(number), as_like(0.0, at)) for process, (number, at) in read["batches"].items()},
             said=tuple(_said_from_json(each) for each in read.get("said", ())),
             more={name: member for name, member in read.items() if name not in _OF_SHARED},
         )
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"the shared breakers cannot be read ({error}): a newer cxguard may write them; each process is alone") from error
 
 
@@ -60,7 +60,7 @@ def _breaker_from_json(value: Mapping[str, Any]) -> tuple[Name, SharedBreaker]:
     known = _STATE | {*_NAMES, "voices"}
     breaker = SharedBreaker(
         state=from_json({member: value[member] for member in _STATE if member in value}),
-        voices={str(process): Voice(float(at), bool(failed)) for process, (at, failed) in value["voices"].items()},
+        voices={str(process): Voice(as_like(0.0, at), bool(failed)) for process, (at, failed) in value["voices"].items()},
         more={member: told for member, told in value.items() if member not in known},
     )
     gateway, kind, method = (str(value[part]) for part in _NAMES)
@@ -71,4 +71,6 @@ def _said_from_json(value: Mapping[str, Any]) -> Said:
     gateway, kind, method = (str(part) for part in value["name"])
     until = value.get("until")
     members = {member: str(value.get(member, "")) for member in ("by", "label", "reason")}
-    return Said(at=float(value["at"]), name=(gateway, kind, method), until=float(until) if until is not None else None, **members)
+    return Said(
+        at=as_like(0.0, value["at"]), name=(gateway, kind, method), until=as_like(0.0, until) if until is not None else None, **members
+    )

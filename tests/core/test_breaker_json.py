@@ -34,7 +34,13 @@ def test_another_versions_members_are_passed_over() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{"label": "ajar"}, {"probes": 7}, {"probes": [7]}, {"forced": {}}, {"now_counts": 3}, {"opened_until": "soon"}, {"revision": None}],
+    [
+        *({"label": "ajar"}, {"probes": 7}, {"probes": [7]}, {"forced": {}}, {"now_counts": 3}),
+        *({"opened_until": "soon"}, {"revision": None}),
+        *({"now_counts": {"since": "soon"}}, {"last_counts": {"calls": None}}, {"probes": [{"id": "a", "until": []}]}),
+        *({"revision": float("inf")}, {"opened_until": float("nan")}, {"throttled_until": float("inf")}),
+        {"forced": {"label": "open", "reason": "why", "until": float("inf")}},
+    ],
 )
 def test_what_is_no_state_is_refused(value: dict[str, object]) -> None:
     """Raises with what to do instead."""

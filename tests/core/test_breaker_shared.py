@@ -299,7 +299,11 @@ def test_members_of_another_version_survive() -> None:
     assert (written["moon"], written["breakers"][0]["tide"], written["breakers"][0]["failures"]) == (1, [2], 1)
 
 
-@pytest.mark.parametrize("value", [b"{", b"[]", b"{}", b'{"v":2,"breakers":[],"batches":{}}', b'{"v":1,"breakers":[{}],"batches":{}}'])
+NO_VALUES = [b"{", b"[]", b"{}", b'{"v":2,"breakers":[],"batches":{}}', b'{"v":1,"breakers":[{}],"batches":{}}']
+POISON = [b"[" * 100_000, b'{"v":1,"breakers":[],"batches":{"a":[Infinity,1]}}', b'{"v":1,"breakers":[],"batches":{"a":[1,NaN]}}']
+
+
+@pytest.mark.parametrize("value", [*NO_VALUES, *POISON], ids=range(len(NO_VALUES + POISON)))
 def test_what_cannot_be_read_is_refused(value: bytes) -> None:
     """Also a newer version's: it may mean something else, and is not written over."""
     with pytest.raises(ValueError, match="each process is alone"):

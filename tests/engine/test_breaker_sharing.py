@@ -271,6 +271,27 @@ async def test_a_store_that_lost_everything_is_told_again() -> None:
         assert late.label is Label.OPEN
 
 
+POISONED = [
+    '"revision":Infinity',
+    '"revision":9,"label":"open","opened_until":NaN',
+    '"now_counts":{"since":"soon"}',
+    '"label":"half-open","probes":[{"id":1,"until":null}]',
+]
+
+
+@pytest.mark.parametrize("members", POISONED)
+async def test_a_poisoned_value_stops_no_call(members: str) -> None:
+    """Whatever somebody has written there: each process goes by its own rule, its duty goes on, and nobody's checkout breaks."""
+    async with world(2) as shop:
+        key = topic_of("shop")
+        cards = f'{{"gateway":"cards","kind":"charge","method":"","voices":{{}},{members}}}'
+        poison = f'{{"v":1,"batches":{{}},"breakers":[{cards}]}}'.encode()
+        assert await shop.store.swap(key, revision=(await shop.store.load(key)).revision, value=poison)
+        await shop.look()
+        assert [await process.call(CHARGED) for process in shop.all] == [1, 1]
+        assert [process.sharing.away for process in shop.all] == [True, True]
+
+
 async def test_a_value_of_a_newer_version_is_left_alone() -> None:
     """It is not written over, and this process goes by itself."""
     async with world(1) as shop:
