@@ -23,10 +23,13 @@ settings.load_profile("ours")
 def _logging_as_it_was() -> Iterator[None]:
     """A command that is run in this process sets logging up for its own: the next test must not find its logger cut off."""
     logger = logging.getLogger("cxguard")
-    before = (list(logger.handlers), logger.level, logger.propagate)
+    others = [logging.getLogger(name) for name in ("", "httpx", "httpcore")]  # "": all that say nothing of their own
+    before, levels = (list(logger.handlers), logger.level, logger.propagate), [other.level for other in others]
     yield
     logger.handlers[:], logger.propagate = before[0], before[2]
     logger.setLevel(before[1])
+    for other, level in zip(others, levels, strict=True):
+        other.setLevel(level)
 
 
 @pytest.fixture

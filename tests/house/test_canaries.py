@@ -149,6 +149,7 @@ async def place_of(tmp_path: Path) -> AsyncIterator[Any]:
     before = logging.getLogger("cxguard").level
     logging.getLogger("cxguard").setLevel(logging.INFO)
     for handler in handlers:
+        handler.addFilter(lambda record: not record.name.startswith(("httpx", "httpcore")))  # the shopper's own client, not the shop
         root.addHandler(handler)
     async with AsyncExitStack() as stack:
 
