@@ -97,12 +97,19 @@ class Worlds:
         self._stack = stack
 
     async def __call__(
-        self, handler: Any = charging_handler, *rules: Rule, app: Any = None, till: Till | None = None, faulty: bool = False, **options: Any
+        self,
+        handler: Any = charging_handler,
+        *rules: Rule,
+        app: Any = None,
+        till: Till | None = None,
+        faulty: bool = False,
+        wrap: type[FaultyStore] = FaultyStore,
+        **options: Any,
     ) -> World:
-        """A guarded shop, started. *handler* answers `POST /pay`, unless a whole *app* is given."""
+        """A guarded shop, started. *handler* answers `POST /pay`, unless a whole *app* is given; *wrap* goes around a *faulty* store."""
         clock = ManualClock()
         memory = MemoryStore(clock=clock)
-        store: Any = FaultyStore(memory) if faulty else memory
+        store: Any = wrap(memory) if faulty else memory
         gateway = options.pop("gateway", None) or FakeGateway()
         guard = Guard(
             store,

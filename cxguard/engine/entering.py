@@ -9,7 +9,7 @@ from cxguard.core import names
 from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.conclude import Say
 from cxguard.core.decide import NOT_KEPT, RELEASED, Do, Submit
-from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Move, Operation, State, Step, changed, money_of, move, remember
 from cxguard.core.outcomes import NotCharged
 from cxguard.core.resolve import SHOP
@@ -191,11 +191,26 @@ async def _resume(engine: Engine, submission: Submission, handle: OperationHandl
         gateway = engine.gateway(next((send.gateway for send in work.operation.sends if send.key == key), ""))
         if gateway is not None:
             await look(engine, work, gateway=gateway, key=key, cancel=True)
-    if money_of(work.operation).state not in (MoneyState.NONE, MoneyState.DECLINED):
+    if work.operation.cancel_asked or money_of(work.operation).state not in (MoneyState.NONE, MoneyState.DECLINED):
         due_now = changed(work.operation, due_at=engine.clock.now())
         return Begun(Do.TELL, await engine.operations.end(due_now, work.lease))
     engine.operations.emit("order.resumed", work.operation, why=work.operation.why, generation=work.operation.generation + 1)
-    return await _run_again(engine, submission, handle, Move.REOPEN)
+    known = len(work.operation.notes)
+    begun = await _run_again(engine, submission, handle, Move.REOPEN)
+    wish = next((note for note in begun.operation.notes[known:] if note.kind is NoteKind.CANCEL), None)
+    return await _cancelled_meanwhile(engine, submission, begun, wish) if wish is not None else begun
+
+
+async def _cancelled_meanwhile(engine: Engine, submission: Submission, begun: Begun, wish: Note) -> Begun:
+    """The wish to cancel came with the save that began the next life: it was told as heard, so it holds for this one, too."""
+    generation = begun.operation.generation
+    noted = await engine.operations.note(begun.operation.id, replace(wish, generation=generation, event_id=f"cancel:{generation}"))
+    handle = begun.handle
+    if handle is None:  # it waits already: the queue ends it
+        return replace(begun, operation=changed(begun.operation, notes=noted.notes))
+    shop = begun.operation.charged_by == SHOP
+    handle.work.operation = changed(unsent(begun.operation) if shop else begun.operation, notes=noted.notes)
+    return await _ended_by_wish(engine, submission, handle)
 
 
 async def ask_everyone(engine: Engine, handle: OperationHandle, ask: Ask | None) -> None:
@@ -234,11 +249,16 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
     work.operation = await engine.operations.write(record, work.lease)
     if work.operation.charged_by == SHOP and work.operation.cancel_asked:  # it came with the save that wrote the line
         work.operation = unsent(work.operation)
-        handle.deferral = Deferral(why="cancel_asked", outage=True)
-        told = await end_run(engine, handle, replace(submission.tenor, may_keep=True), reading=None, answer=None)
-        return Begun(Do.TELL, told.operation)
+        return await _ended_by_wish(engine, submission, handle)
     engine.operations.emit("operation.opened", work.operation, generation=operation.generation)
     return Begun(Do.RUN, work.operation, handle)
+
+
+async def _ended_by_wish(engine: Engine, submission: Submission, handle: OperationHandle) -> Begun:
+    """Nothing runs: the queue carries the wish out."""
+    handle.deferral = Deferral(why="cancel_asked", outage=True)
+    told = await end_run(engine, handle, replace(submission.tenor, may_keep=True), reading=None, answer=None)
+    return Begun(Do.TELL, told.operation)
 
 
 def _request_for(engine: Engine, operation: Operation, fresh: Operation) -> bytes | None:

@@ -21,6 +21,7 @@ from cxguard.gateways.base import Charge
 from cxguard.rules import Rule, json_field
 from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does, FakeGateway
+from cxguard.testing.faulty_store import FaultyStore
 
 pytestmark = pytest.mark.asyncio
 ASYNC = {"prefer": "respond-async"}
@@ -278,6 +279,59 @@ async def test_a_cancelled_order_is_not_gone_on_with(world: Worlds) -> None:
     await shop.client.post(f"{kept.json()['status_url']}/cancel", headers=JSON)
     told = await submit(shop, amount=1200, resume=token)
     assert (told.json()["situation"], charged(shop)) == ("cancelled", [])
+
+
+class CancelledMeanwhile(NoStepAtBank):
+    """Whoever makes sure of the old payment here has the shopper cancel the order in another tab at that moment."""
+
+    cancels: Any = None
+
+    async def cancel(self, key: str, *, timeout_seconds: float) -> Outcome:
+        await self.cancels()
+        return await super().cancel(key, timeout_seconds=timeout_seconds)
+
+
+async def test_cancelled_while_the_old_payment_is_stopped_it_is_not_charged_anew(world: Worlds) -> None:
+    """The other tab was told that the wish is heard: the new card is not charged."""
+    gateway = CancelledMeanwhile()
+    shop = await outage(world, gateway=gateway)
+    kept = await submit(shop, card="tok_old")
+    gateway.will(Does.NEEDS_SHOPPER)
+    await recovered(shop)
+    token = await token_of(shop, kept)
+    gateway.cancels = lambda: shop.client.post(f"{kept.json()['status_url']}/cancel", headers=JSON)
+    told = await submit(shop, card="tok_new", resume=token)
+    assert (told.status_code, charged(shop)) == (202, [])
+    await recovered(shop)
+    assert ((await status(shop, kept))["situation"], charged(shop)) == ("cancelled", [])
+
+
+class CancelledBeforeSave(FaultyStore):
+    """Whoever saves next has the shopper cancel the order in another tab right before."""
+
+    cancels: Any = None
+
+    async def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
+        cancels, self.cancels = self.cancels, None
+        if cancels is not None:
+            await cancels()
+        return await super().save(operation, token=token, keep_lease=keep_lease, gone=gone)
+
+
+async def test_cancelled_in_the_moment_of_going_on_it_is_not_charged(world: Worlds) -> None:
+    """The wish reaches the store between the look at the record and the write that begins its next life."""
+    gateway = FakeGateway(otherwise=Does.NOT_CHARGED)
+    asking = keeping(revalidate=lambda op: AskShopper(1200))
+    shop = await world(pay, asking, gateway=gateway, faulty=True, wrap=CancelledBeforeSave)
+    kept = await submit(shop)
+    await recovered(shop)
+    token = await token_of(shop, kept)
+    assert isinstance(shop.store, CancelledBeforeSave)
+    shop.store.cancels = lambda: shop.client.post(f"{kept.json()['status_url']}/cancel", headers=JSON)
+    told = await submit(shop, amount=1200, resume=token)
+    assert (told.json()["situation"], charged(shop)) == ("cancel_asked", [])
+    await recovered(shop)
+    assert ((await status(shop, kept))["situation"], charged(shop)) == ("cancelled", [])
 
 
 async def test_a_late_decline_can_be_cancelled_and_ends_by_itself(world: Worlds) -> None:
