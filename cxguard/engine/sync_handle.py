@@ -49,11 +49,12 @@ class SyncOperation:
         """As `OperationHandle.step`; *call* runs in this very thread, so it may block, and has its database connections."""
         here = CallerThread()
 
+        @functools.wraps(call)  # one step name is for one function: told apart by the function's own name
         def in_this_thread(*inner: Any, **named: Any) -> Awaitable[T]:
             return here.run(functools.partial(call, *inner, **named))
 
         async def step() -> T:
-            return await self._handle.step(name, in_this_thread, *args, repeatable=repeatable, **kwargs)
+            return await self._handle.step(name, in_this_thread, *args, repeatable=repeatable, codec=codec, **kwargs)
 
         return self._wait(step(), here)
 
