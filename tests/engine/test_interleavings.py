@@ -13,7 +13,10 @@ from interleaving_judge import judge
 from interleaving_world import World
 from virtual_time import run_virtually
 
+from cxguard.engine import breaker_sharing
+
 CHUNK = 20  # seeds in one test
+LOOK_SECONDS = 20.0  # between two looks at the shared breakers: at four a second, hours of quiet are all that would be played
 SEEDS = int(os.environ.get("CXGUARD_INTERLEAVINGS", "60"))
 
 
@@ -25,6 +28,11 @@ async def told(seed: int) -> tuple[World, list[str]]:
         return world, await judge(world)
     finally:
         await end(world)
+
+
+@pytest.fixture(autouse=True)
+def _seldom_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker_sharing, "LOOK_SECONDS", LOOK_SECONDS)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
