@@ -23,6 +23,7 @@ from cxguard.engine.bridge import Bridge
 from cxguard.engine.courier import Notify, callable_or_none, courier_for
 from cxguard.engine.duties import Duties
 from cxguard.engine.engine import Engine, Timeouts
+from cxguard.engine.epochs import Epochs
 from cxguard.engine.forwarding import Forwarding
 from cxguard.engine.gateway_names import check_gateway_names, gateways_by_name
 from cxguard.engine.leases import Leases
@@ -390,5 +391,6 @@ class Guard(Library):
                 wait_seconds=self._timeouts.place_seconds,
                 retry_share=self._timeouts.retry_share,
             ),
+            epochs=Epochs(self.store, self.clock, namespace=self.namespace, tell=lambda epoch: self.emit("store.began_anew", epoch=epoch)),
             timeouts=self._timeouts,
         )

@@ -252,6 +252,7 @@ _EVENT_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "payment.sent": _sent,
     "payment.answered": _answered,
     "payment.looked_up": _looked,
+    "payment.looked_for_lost": lambda detail: f"The store had lost writes: asked whether this was paid ({detail.get('outcome', '')})",
     "payment.refunded": lambda detail: "Money went back",
     "step.finished": lambda detail: f"Step done: {detail.get('name', '')}",
 }

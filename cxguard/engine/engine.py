@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cxguard.clock import Clock
 from cxguard.core import names
 from cxguard.engine.breakers import Breakers
+from cxguard.engine.epochs import Epochs
 from cxguard.engine.operations import Operations
 from cxguard.engine.pressure import Pressure
 from cxguard.errors import ConfigurationError
@@ -55,6 +56,7 @@ class Engine:
     gateways: Mapping[str, Gateway]
     breakers: Breakers
     pressure: Pressure
+    epochs: Epochs
     timeouts: Timeouts = field(default_factory=Timeouts)
     jitter: Callable[[], float] = random.random
 

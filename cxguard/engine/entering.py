@@ -127,10 +127,19 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
             return await _take_up(engine, submission, entered, handle)
         if submission.blocked is not None:
             return await _keep_or_refuse(engine, submission, handle)
+        if await _may_be_lost(engine, submission):
+            return await _resolve_first(engine, submission, entered, handle)
     except BaseException:
         engine.operations.leases.drop(entered.lease)  # nothing runs, so it may lapse
         raise
     return Begun(Do.RUN, work.operation, handle)
+
+
+async def _may_be_lost(engine: Engine, submission: Submission) -> bool:
+    """Whether an order that looks new may be one that the store has lost, and the shop's own code would charge it again
+    unasked. (Where the guard charges, `op.charge` asks.)"""
+    asked = submission.fresh.charged_by == SHOP and submission.tenor.ask is not None
+    return asked and await engine.epochs.lost_since() is not None
 
 
 async def _keep_or_refuse(engine: Engine, submission: Submission, handle: OperationHandle) -> Begun:
@@ -158,9 +167,10 @@ async def _take_up(engine: Engine, submission: Submission, entered: Entered, han
 
 
 async def _resolve_first(engine: Engine, submission: Submission, entered: Entered, handle: OperationHandle) -> Begun:
-    """Its holder is gone, or it is unknown: ask before anything else. Run only what surely charged nothing."""
+    """Its holder is gone, or it is unknown, or may have been lost: ask before anything else. Run only what surely charged nothing."""
     work = handle.work
-    engine.operations.emit("lease.rescued", work.operation, state=work.operation.state, money=work.operation.money)
+    if entered.do is not Do.RUN:
+        engine.operations.emit("lease.rescued", work.operation, state=work.operation.state, money=work.operation.money)
     await ask_everyone(engine, handle, submission.tenor.ask)
     if work.operation.answer is not None:  # it went out before its process died: whether the rest happened is for a person to say
         handle.deferral = Deferral(why="answered_not_confirmed", hold=True)

@@ -26,6 +26,7 @@ from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_memb
 from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
 from cxguard.engine.looking import look
+from cxguard.engine.losing import look_for_lost
 from cxguard.engine.moving import Movement, move_money
 from cxguard.engine.routing import Route, is_of_step, may_go_on, routes_of
 from cxguard.engine.steps import Called, Kept, Steps, function_name
@@ -238,7 +239,8 @@ class OperationHandle:
         if self._finished:
             raise AlreadyFinished(f"order {self.reference} has ended without this charge: nothing was sent")
         self._check_consent(charge)
-        return await self._send_along(routes)
+        lost = await look_for_lost(self._engine, self._work, routes)
+        return lost if lost is not None else await self._send_along(routes)
 
     def _check_consent(self, charge: Charge) -> None:
         """Without the shopper, only what they agreed to is charged; for anything else they are asked."""

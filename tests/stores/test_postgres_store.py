@@ -10,6 +10,7 @@ from postgres_server import PostgresServer, running_postgres
 
 from cxguard.stores.postgres import PostgresStore
 from cxguard.testing.contract.base import StoreFactory
+from cxguard.testing.contract.hinting import HintingContract
 from cxguard.testing.store_contract import StoreContract
 
 
@@ -20,7 +21,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.mark.server
-class TestPostgresStore(StoreContract):
+class TestPostgresStore(StoreContract, HintingContract):
     @pytest.fixture
     def store_factory(self, postgres: PostgresServer) -> StoreFactory:
         schema = f"t{secrets.token_hex(6)}"

@@ -65,6 +65,9 @@ async def connect(url: str) -> Connection:
             prepare_threshold=None,
             application_name="cxguard",
             tcp_user_timeout=5_000,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
         )
     except _WRONG_SETTING as error:
         raise ConfigurationError(f"PostgreSQL refuses us: {first_line(error)}") from None
@@ -148,14 +151,19 @@ async def check_server(connection: Connection) -> Level:
 
 
 async def _plan(connection: Connection) -> None:
-    """Prepare statements, and say how to plan them, if we talk to the server itself.
+    """Prepare statements, and say how to plan them, if we talk to the server itself."""
+    if await is_direct(connection):
+        await connection.execute(_PLANS)
+        connection.prepare_threshold = PREPARE_AFTER
+
+
+async def is_direct(connection: Connection) -> bool:
+    """Whether nobody stands between us and the server.
 
     A pooler hands out keys of its own for cancelling, so that the process it names is not the one that answers.
     """
     pid = await one(connection, "SELECT pg_backend_pid()")
-    if pid[0] == connection.info.backend_pid:
-        await connection.execute(_PLANS)
-        connection.prepare_threshold = PREPARE_AFTER
+    return bool(pid[0] == connection.info.backend_pid)
 
 
 async def _life(connection: Connection, statements: Mapping[str, str]) -> tuple[str, str]:

@@ -280,3 +280,6 @@ INSERT INTO {schema}.counters (name, value) VALUES (%s, %s) ON CONFLICT (name) D
 
 -- name: counters
 SELECT name, value FROM {schema}.counters WHERE starts_with(name, %(prefix)s)
+
+-- name: announce
+SELECT pg_notify(%(channel)s, t.topic) FROM unnest(%(topics)s::text[]) WITH ORDINALITY AS t (topic, place) ORDER BY t.place

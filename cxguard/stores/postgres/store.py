@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, 
 from cxguard.stores.batch import PATIENCE_SECONDS
 from cxguard.stores.postgres import reads
 from cxguard.stores.postgres.connection import Server, serving
+from cxguard.stores.postgres.hints import announce_topics, channel_of, listen_on
 from cxguard.stores.postgres.jobs import Job, KnownJob, LeaveJob, PruneJob, QuickJob, RecordJob, RenewJob, SessionJob, SwapJob, TakeJob
 from cxguard.stores.postgres.known import Known
 from cxguard.stores.postgres.lines import Line, Read
@@ -38,6 +39,7 @@ class PostgresStore:
 
     Args:
         url: as libpq reads it: `postgresql://user@host/database`. A password belongs into `PGPASSFILE` or the environment.
+        direct_url: where hints are heard, when *url* is a pooler's; without it, hints do not come through one.
         schema: where the tables are; made on first use, if the role may and *migrate* says so.
         migrate: bring the schema up to date on start; False: `cxguard migrate` does it.
         clock: for tests, instead of the server's.
@@ -48,6 +50,7 @@ class PostgresStore:
         self,
         url: str,
         *,
+        direct_url: str | None = None,
         schema: str = "cxguard",
         migrate: bool = True,
         clock: Clock | None = None,
@@ -56,6 +59,7 @@ class PostgresStore:
         if not SCHEMA_NAME.fullmatch(schema):
             raise ConfigurationError(f'schema={schema!r} is no plain name: write schema="cxguard"')
         self._url = url
+        self._direct_url = direct_url
         self._schema = schema
         self._migrate = migrate
         self._clock = clock
@@ -228,6 +232,12 @@ class PostgresStore:
     async def clock(self) -> float:
         now: float = self._clock.now() if self._clock is not None else await self._read(reads.read_clock)
         return now
+
+    async def announce(self, topics: Sequence[str]) -> None:
+        await self._read(partial(announce_topics, channel=channel_of(self._schema), topics=topics))
+
+    async def listen(self, hear: Callable[[str], None]) -> None:
+        await listen_on(self._direct_url or self._url, channel=channel_of(self._schema), hear=hear)
 
     async def _quickly(self, job: QuickJob) -> Any:
         """The answer, or None: the longer way knows."""

@@ -1,0 +1,72 @@
+"""Whether the store may have lost its tail not long ago: its epoch is another one than the last that was seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from cxguard.clock import Clock
+from cxguard.core.lost import LOST_BACK_SECONDS
+from cxguard.stores.base import Store
+
+SWAPS_MAX = 4  # of the small value; whoever comes first has written what we would
+
+
+class Epochs:
+    """The last epoch that was seen, by this process and (among the store's small values) by all of them.
+
+    Asking costs nothing until the store's epoch is another one than this process knows.
+
+    Args:
+        tell: called with the new epoch when this process is the one that noticed.
+    """
+
+    def __init__(self, store: Store, clock: Clock, *, namespace: str, tell: Callable[[str], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._key = f"epoch:{namespace}"
+        self._tell = tell
+        self._seen: str | None = None
+        self._changed_at: float | None = None
+
+    async def lost_since(self) -> float | None:
+        """When the store last began another life, while an order of the former one could still come back; else None.
+
+        Raises:
+            StoreUnavailable: it cannot be told now.
+        """
+        epoch = self._store.epoch
+        if epoch and epoch != self._seen:  # empty: the store does not know yet
+            self._changed_at = await self._learn(epoch)
+            self._seen = epoch
+        if self._changed_at is None or self._clock.now() - self._changed_at >= LOST_BACK_SECONDS:
+            return None
+        return self._changed_at
+
+    async def _learn(self, epoch: str) -> float | None:
+        changed_at: float | None = None
+        for _ in range(SWAPS_MAX):
+            kept = await self._store.load(self._key)
+            last, since = _read(kept.value) if kept.revision else (self._seen, self._changed_at)
+            if kept.revision and last == epoch:
+                return since
+            changed_at = self._clock.now() if last is not None else None
+            if await self._store.swap(self._key, revision=kept.revision, value=_written(epoch, changed_at)):
+                if changed_at is not None:
+                    self._tell(epoch)
+                return changed_at
+        return changed_at
+
+
+def _written(epoch: str, changed_at: float | None) -> bytes:
+    return json.dumps({"epoch": epoch, "changed_at": changed_at}).encode()
+
+
+def _read(value: bytes) -> tuple[str | None, float | None]:
+    """What was written; an unreadable value is as good as another epoch."""
+    try:
+        found = json.loads(value)
+        changed_at = found["changed_at"]
+        return str(found["epoch"]), float(changed_at) if changed_at is not None else None
+    except (ValueError, TypeError, KeyError):
+        return "", None
