@@ -164,7 +164,6 @@ class Guard(Library):
         self.runs: set[asyncio.Task[Any]] = set()
 
     # --- life
-
     @property
     def spool(self) -> Spool | None:
         """Where this machine keeps orders while the store is away."""
@@ -220,17 +219,21 @@ class Guard(Library):
         """Let runs end, stop the duties, write what is buffered, close the store. Idempotent."""
         if self._engine is None:
             return
+        try:
+            await self._end()
+        finally:  # also if something before has failed, or nobody waits for us any longer
+            self._engine.operations.leases.stop()
+            await self._opening.stop()
+            self._engine = self._loop = self._starting = None
+
+    async def _end(self) -> None:
         await self.finish_runs()
         await self.stop_duties()
         await self._stalls.stop()
         await self.recorder.stop()
         await self.breakers.stop()
-        self._engine.operations.leases.stop()
-        for gateway in self.gateways.values():
-            if isinstance(gateway, Closes):
-                await gateway.aclose()
-        await self._opening.stop()
-        self._engine = self._loop = self._starting = None
+        for gateway in [each for each in self.gateways.values() if isinstance(each, Closes)]:
+            await gateway.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import httpx
+import psycopg
 import pytest
 import yaml
 from example_ground import EXAMPLES
@@ -21,6 +22,7 @@ from postgres_server import PostgresServer, running_postgres
 from servers import ROOT, Spawn
 
 from cxguard.cli import main as cxguard_command
+from cxguard.stores.postgres import PostgresStore
 
 DEPLOY = EXAMPLES / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -89,20 +91,26 @@ def server() -> Iterator[PostgresServer]:
         yield running
 
 
-@pytest.mark.server
-def test_deploy_runs_with_two_roles(server: PostgresServer, spawn: Spawn, serve: Any, tmp_path: Path) -> None:
-    """The roles as the script makes them: the owner migrates, and the shop's own role is enough to take and to pay an order."""
+def make_roles(server: PostgresServer, folder: Path) -> tuple[str, str]:
+    """Run the script, with another name for the shop's role, and migrate. The addresses of the owner and of that role."""
     owner = server.url.replace("shop@", "owner@")
     psql = str(server.binaries / "psql")
     subprocess.run([psql, "-q", server.url, "-c", "CREATE ROLE owner LOGIN SUPERUSER"], check=True)
     roles = (DEPLOY / "roles.sql").read_text("utf-8").replace("CREATE ROLE shop", "CREATE ROLE seller").replace("TO shop", "TO seller")
-    (tmp_path / "roles.sql").write_text(roles, "utf-8")
-    subprocess.run([psql, "-q", owner, "--set=ON_ERROR_STOP=1", "--set=password=secret", "-f", str(tmp_path / "roles.sql")], check=True)
+    (folder / "roles.sql").write_text(roles, "utf-8")
+    subprocess.run([psql, "-q", owner, "--set=ON_ERROR_STOP=1", "--set=password=secret", "-f", str(folder / "roles.sql")], check=True)
     subprocess.run([sys.executable, "-m", "cxguard.cli", "migrate", owner], check=True, capture_output=True, cwd=ROOT)
+    return owner, server.url.replace("shop@", "seller@")
+
+
+@pytest.mark.server
+def test_deploy_runs_with_two_roles(server: PostgresServer, spawn: Spawn, serve: Any, tmp_path: Path) -> None:
+    """The roles as the script makes them: the owner migrates, and the shop's own role is enough to take and to pay an order."""
+    _, seller = make_roles(server, tmp_path)
     gateway = spawn([sys.executable, "-m", "cxguard.demo.gateway", "--ledger", str(tmp_path / "ledger")], ready='"control_url"')
     url = re.findall(r'"url": "([^"]+)"', gateway.ready_line)[0]
     environment = {
-        "SHOP_STORE": server.url.replace("shop@", "seller@"),
+        "SHOP_STORE": seller,
         "SHOP_GATEWAY": url,
         "CXGUARD_SECRET": secrets.token_hex(32),
         "CXGUARD_KEYS": secrets.token_hex(32),
@@ -115,3 +123,23 @@ def test_deploy_runs_with_two_roles(server: PostgresServer, spawn: Spawn, serve:
     assert [answer.status_code for answer in paid] == [201, 201]
     assert paid[0].content == paid[1].content
     assert httpx.get(f"{shop.url}/alive", trust_env=False).json() == {"alive": True}
+
+
+@pytest.mark.server
+@pytest.mark.asyncio
+async def test_deploy_role_is_enough_after_a_failover(server: PostgresServer, tmp_path: Path) -> None:
+    """The shop's role puts another life of the data on record, and lets the numbers jump ahead, without the owner's help."""
+    owner, seller = make_roles(server, tmp_path)
+    store = PostgresStore(seller, migrate=False)
+    await store.start()
+    await store.stop()
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("UPDATE cxguard.lives SET timeline = '00000000'")  # as if the server had another one by now
+        before = connection.execute("SELECT last_value FROM cxguard.numbers").fetchone()
+        await store.start()
+        await store.stop()
+        after = connection.execute("SELECT last_value FROM cxguard.numbers").fetchone()
+    assert store.epoch.endswith(":2")
+    assert before is not None
+    assert after is not None
+    assert after[0] - before[0] == 2**32

@@ -118,7 +118,7 @@ class Place:
     async def sinks(self) -> dict[str, bytes]:
         """Everything readable, by name."""
         await drained(self.guard)
-        found = {path.name: path.read_bytes() for path in sorted(self.folder.iterdir()) if "secret" not in path.name}
+        found = {path.name: path.read_bytes() for path in sorted(self.folder.iterdir()) if path.is_file() and "secret" not in path.name}
         found["log"] = self.log.getvalue().encode()
         found["events"] = repr(self.heard).encode()
         report = report_to_json(await build_report(self.guard.store, namespace="shop"))

@@ -38,6 +38,7 @@ class Link:
         self._server: Server | None = None
         self._warned = False
         self._down: tuple[float, StoreError] | None = None  # until when, and why
+        self._ended = False
 
     async def use(self, work: Callable[[Server], Awaitable[Any]]) -> Any:
         """Do *work* with the connection.
@@ -82,6 +83,11 @@ class Link:
         if server is not None:
             server.connection.pgconn.finish()
 
+    def end(self) -> None:
+        """Close for good, from any thread: a connection that is being made meanwhile is closed as soon as it is there."""
+        self._ended = True
+        self.finish()
+
     async def _open(self) -> Server:
         if self._server is not None and not self._server.connection.closed:
             return self._server
@@ -95,6 +101,9 @@ class Link:
             raise
         server.connection.add_notice_handler(self._heard)
         self._server, self._down = server, None
+        if self._ended:  # asked after the server is kept, as `end` says so before it looks: one of the two closes it
+            self.finish()
+            raise StoreUnavailable("the PostgreSQL store was stopped: nothing was sent")
         return server
 
     def _heard(self, notice: psycopg.errors.Diagnostic) -> None:
@@ -128,9 +137,9 @@ class Line:
         for link in self._links:
             await link.close()
 
-    def finish(self) -> None:
+    def end(self) -> None:
         for link in self._links:
-            link.finish()
+            link.end()
 
     def _send_quick(self, jobs: list[QuickJob]) -> asyncio.Future[Sequence[Any]]:
         async def write(server: Server) -> Sequence[Any]:

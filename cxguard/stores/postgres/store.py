@@ -93,12 +93,14 @@ class PostgresStore:
         if self._lines is None or self._pid != os.getpid():
             return
         lines, self._lines = self._lines, None
-        own = lines.pop(asyncio.get_running_loop(), None)
-        if own is not None:
-            await own.drain()
-            await own.close()
-        for line in lines.values():  # of other event loops, which have ended or will hear it at their next call
-            line.finish()
+        own = lines.get(asyncio.get_running_loop())
+        try:
+            if own is not None:
+                await own.drain()
+                await own.close()
+        finally:  # also if nobody waits for us any longer; other event loops have ended, or will hear it at their next call
+            for line in tuple(lines.values()):
+                line.end()
 
     async def open(
         self, operation: Operation, *, holder: str, attempt: str, lease_seconds: float | None, superseding: Sequence[Seen] = ()
@@ -258,8 +260,8 @@ class PostgresStore:
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop)
         if line is None:
-            for ended in [known for known in self._lines if known.is_closed()]:
-                self._lines.pop(ended).finish()
+            for ended in [known for known in tuple(self._lines) if known.is_closed()]:
+                self._lines.pop(ended).end()
             line = self._lines[loop] = Line(
                 self._connect, slot=self._slot, clock=self._clock, patience_seconds=self._patience_seconds
             )
