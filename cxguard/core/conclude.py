@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cxguard.core.asks import CARD_DECLINED
+from cxguard.core.asks import CARD_DECLINED, TRY_FAILED
 from cxguard.core.money import Money, MoneyState
 from cxguard.core.reading import Reading
 
@@ -58,6 +58,7 @@ class Run:
         needs_shopper: the last word of the gateway was "one more step at the bank".
         asks: what is to be charged is not covered by what the shopper agreed to, so the shopper is asked.
         may_ask: it was accepted, its shopper is away, and has a page to go on with it.
+        falls_back: its shopper went on with it by their link, and may do so again.
         may_keep: the rule has `later`, the shopper can be told, and the request may be kept.
         has_later: the rule has `later`: an order that is paid can be completed without the shopper.
         can_resolve: somebody can be asked what became of an unknown.
@@ -74,6 +75,7 @@ class Run:
     needs_shopper: bool = False
     asks: bool = False
     may_ask: bool = False
+    falls_back: bool = False
     may_keep: bool = False
     has_later: bool = False
     can_resolve: bool = False
@@ -144,16 +146,20 @@ def _nothing_charged(run: Run) -> Conclusion:
     if run.deferred:
         if run.may_keep:
             return Conclusion(Ending.DEFER, Say.KEPT, run.deferred)
-        return Conclusion(_freed(run), Say.NOT_KEPT, run.deferred)
+        return _freed(run, Say.NOT_KEPT, run.deferred)
     if run.reading is Reading.SUCCEEDED and run.raised_after:  # what it did may stand, and its answer may have gone out
         return Conclusion(Ending.HOLD, Say.HELD, "failed_after_answer")
     if run.reading is Reading.SUCCEEDED:
         return Conclusion(Ending.FINISH, Say.HANDLER)
     if run.reading in (Reading.DECLINED, Reading.REJECTED):
-        return Conclusion(_freed(run), Say.HANDLER, "rejected")
-    return Conclusion(_freed(run), Say.NOT_KEPT, "failed")
+        return _freed(run, Say.HANDLER, "rejected")
+    return _freed(run, Say.NOT_KEPT, "failed")
 
 
-def _freed(run: Run) -> Ending:
-    """Steps that have run are kept with the record, so that the next submit goes on after them."""
-    return Ending.DEFER if run.has_steps else Ending.RELEASE
+def _freed(run: Run, say: Say, why: str) -> Conclusion:
+    """Steps that have run are kept with the record, so that the next submit goes on after them. An order that was accepted
+    before is not lost by a try that charged nothing: it waits for its shopper, as it did."""
+    if run.falls_back and not run.cancel_asked:
+        said = say if say is Say.HANDLER else Say.NEEDS_SHOPPER
+        return Conclusion(Ending.HOLD, said, TRY_FAILED, waiting_for_shopper=True)
+    return Conclusion(Ending.DEFER if run.has_steps else Ending.RELEASE, say, why)

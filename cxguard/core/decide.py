@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cxguard.core.asks import may_resume
+from cxguard.core.asks import link_generation, may_resume
 from cxguard.core.money import Money, MoneyState, NoteKind
 from cxguard.core.operation import Operation, State, money_of
 
@@ -126,10 +126,11 @@ def _at_work(operation: Operation, money: Money) -> Do:
 
 
 def _resumed(operation: Operation, generation: int, *, money: Money, leased: bool, now: float) -> Do:
-    """A link is for one try: whoever sends it again hears what has become of the order."""
+    """A link is for one try that may charge: whoever sends it again hears what has become of the order."""
     if leased:
         return _at_work(operation, money)
-    return Do.RESUME if operation.generation == generation and may_resume(operation, now=now) else Do.TELL
+    good = link_generation(operation) <= generation <= operation.generation
+    return Do.RESUME if good and may_resume(operation, now=now) else Do.TELL
 
 
 def _is_over(operation: Operation, submit: Submit, *, money: Money, seconds: float, now: float) -> bool:

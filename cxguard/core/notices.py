@@ -16,6 +16,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from cxguard.core.answer import WHY_GAVE_UP
+from cxguard.core.asks import link_generation
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import NoticeLine, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.schedule import backoff_seconds
@@ -65,7 +66,7 @@ def due_for_notice(operation: Operation, *, now: float) -> Operation:
 
 def tried(operation: Operation, kind: NoticeKind, *, now: float, done: bool = False) -> Operation:
     """The record with one more try of *kind*, or (with *done*) with the try that went well."""
-    before = _line(operation, kind) or NoticeLine(kind.value, operation.generation, at=now)
+    before = _line(operation, kind) or NoticeLine(kind.value, link_generation(operation), at=now)
     line = replace(before, at=now, done=True) if done else replace(before, at=now, tries=before.tries + 1)
     others = tuple(one for one in operation.notices if (one.kind, one.generation) != (line.kind, line.generation))
     return changed(operation, notices=(*others, line))
@@ -110,4 +111,5 @@ def _due_at(operation: Operation, kind: NoticeKind, *, now: float) -> float | No
 
 
 def _line(operation: Operation, kind: NoticeKind) -> NoticeLine | None:
-    return next((line for line in operation.notices if (line.kind, line.generation) == (kind.value, operation.generation)), None)
+    life = (kind.value, link_generation(operation))  # a try that charged nothing begins no life that is told anew
+    return next((line for line in operation.notices if (line.kind, line.generation) == life), None)

@@ -186,6 +186,8 @@ class Operation:
     kept: bool = False
     consent: Consent | None = None
     quote_until: float | None = None
+    asked_until: float | None = None  # its shopper goes on with it in this life: if that charges nothing, it waits for them until then
+    asked_generation: int = 0  # and for which life they were given the link
     generation: int = 1
     waiting_for: WaitingFor | None = None
     why: str = ""  # the reason of the present state, a short code: "gateway_down", "order_missing", ...

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cxguard.core.asks import CARD_DECLINED
+from cxguard.core.asks import CARD_DECLINED, TRY_FAILED, falls_back
 from cxguard.core.decide import NOT_KEPT, RELEASED
 from cxguard.core.figures import failed_refunds, figures_of, standing_minor
 from cxguard.core.money import (
@@ -350,6 +350,8 @@ def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
         return _still_held(operation)
     if operation.state is State.RUNNING and operation.answer is not None:
         return Hold("answered_not_confirmed", WaitingFor.AGENT)
+    if not operation.kept and operation.asked_until is not None:
+        return Hold(TRY_FAILED, WaitingFor.SHOPPER) if falls_back(operation, now=now) else Cancel("gave_up")
     if operation.state is State.HELD and operation.why == "needs_shopper":
         return Cancel("needs_shopper")  # the payment ended at the bank: its key can charge no more
     if ways.later and operation.kept:

@@ -52,6 +52,7 @@ _WHY: Mapping[str, str] = {
     "needs_shopper": "one more step at the bank",
     "no_consent": "the shopper has not agreed to be charged later",
     "order_changed": "the order is not the same any more: the shopper is asked",
+    "try_failed": "its shopper went on with it, and nothing was charged: they may try again",
     "price_up": "it costs more now: the shopper is asked",
     "quote_ended": "the price held no longer: the shopper is asked",
     "lower_price_cannot_replay": "it costs less now, and the kept request names the old price",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from cxguard.core.asks import shopper_ends
+from cxguard.core.asks import TRY_FAILED, falls_back, shopper_ends
 from cxguard.core.conclude import Conclusion, Ending, Run, Say, conclude
 from cxguard.core.decide import RELEASED
 from cxguard.core.money import MoneyState, Send
@@ -25,7 +25,6 @@ from cxguard.engine.looking import ask_shop, look
 Ask = Callable[[OperationHandle], Awaitable[Outcome]]
 
 ASKED_STATUSES = frozenset({400, 409, 422})  # "rejected" by these may hide a charge, so a `resolve` hook is asked first
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +139,7 @@ async def _end_run(
             needs_shopper=handle.deferral.needs_shopper,
             asks=handle.deferral.asks,
             may_ask=tenor.may_ask and work.needs_consent and work.operation.kept,
+            falls_back=falls_back(work.operation, now=engine.clock.now()),
             may_keep=tenor.may_keep and handle.deferral.outage,
             has_later=tenor.has_later,
             can_resolve=can_resolve(engine, work.operation, tenor),
@@ -324,6 +324,7 @@ def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Co
         detail={"why": conclusion.why, "money": money_of(operation).state},
         why=conclusion.why,
         kept=kept,
+        asked_until=None if kept else operation.asked_until,
         attempts=operation.attempts - untried,
         due_at=due_at,
         give_up_at=give_up_at,
@@ -352,7 +353,7 @@ def _held(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclu
         detail={"why": conclusion.why, "waiting_for": waiting_for, "money": money_of(operation).state},
         why=conclusion.why,
         waiting_for=waiting_for,
-        kept=operation.kept or tenor.may_keep,
+        kept=operation.kept or tenor.may_keep or conclusion.why == TRY_FAILED,
         answer=seal_answer(engine.seal, operation, answer) if answer is not None else operation.answer,
         **ends,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from cxguard.core import names
 from cxguard.core.answer import WHY_REPLACED
+from cxguard.core.asks import gone_on_with
 from cxguard.core.conclude import Say
 from cxguard.core.decide import NOT_KEPT, RELEASED, Do, Submit
 from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
@@ -206,7 +207,8 @@ async def _resume(engine: Engine, submission: Submission, handle: OperationHandl
         return Begun(Do.TELL, await engine.operations.end(due_now, work.lease))
     engine.operations.emit("order.resumed", work.operation, why=work.operation.why, generation=work.operation.generation + 1)
     known = len(work.operation.notes)
-    begun = await _run_again(engine, submission, handle, Move.REOPEN)
+    work.operation = gone_on_with(work.operation, now=engine.clock.now())
+    begun = await _run_again(engine, submission, handle, Move.REOPEN, resumed=True)
     wish = next((note for note in begun.operation.notes[known:] if note.kind is NoteKind.CANCEL), None)
     return await _cancelled_meanwhile(engine, submission, begun, wish) if wish is not None else begun
 
@@ -230,11 +232,13 @@ async def ask_everyone(engine: Engine, handle: OperationHandle, ask: Ask | None)
         await ask_about_shop_sends(engine, handle, ask)
 
 
-async def _run_again(engine: Engine, submission: Submission, handle: OperationHandle, to: Move | None) -> Begun:
+async def _run_again(engine: Engine, submission: Submission, handle: OperationHandle, to: Move | None, *, resumed: bool = False) -> Begun:
     """The next life (or the next try of this one) takes over what this request carries."""
     work, fresh = handle.work, submission.fresh
     operation = move(work.operation, to) if to else work.operation
     accepted = to is not Move.REOPEN and operation.kept and operation.give_up_at is not None
+    asked_until = operation.asked_until if resumed or to is not Move.REOPEN else None
+    promised = accepted or asked_until is not None
     operation = changed(
         operation,
         fingerprint=fresh.fingerprint,
@@ -243,8 +247,9 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,
         kept=accepted or fresh.kept,
-        consent=operation.consent if accepted else None,
-        quote_until=operation.quote_until if accepted else None,
+        consent=operation.consent if promised else None,
+        quote_until=operation.quote_until if promised else None,
+        asked_until=asked_until,
         give_up_at=operation.give_up_at if accepted else None,
         answer=None,
         answered_at=None,

@@ -59,8 +59,8 @@ class Promise:
     why_not: str = ""
 
     def on(self, operation: Operation) -> Operation:
-        """The record with it."""
-        return changed(operation, consent=self.consent, quote_until=self.quote_until)
+        """The record with it; without it, what it rested on before stands."""
+        return operation if self.why_not else changed(operation, consent=self.consent, quote_until=self.quote_until)
 
 
 async def promise_for(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from cxguard.config import Settings
-from cxguard.core.asks import shopper_ends
+from cxguard.core.asks import TRY_FAILED, shopper_ends
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
@@ -262,7 +262,8 @@ class FallbackQueue:
         if duty.waiting_for is WaitingFor.SHOPPER:
             now, seconds = self._engine.clock.now(), self._rulings.tenor(work.operation).queue_seconds
             ends = shopper_ends(work.operation, duty.why, now=now, queue_seconds=seconds)
-        await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, **ends)
+        kept = work.operation.kept or duty.why == TRY_FAILED
+        await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, kept=kept, **ends)
 
     async def _place(self, work: Work) -> None:
         unpaid = money_of(work.operation).state is MoneyState.NONE

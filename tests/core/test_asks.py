@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from resolve_orders import ALL, CHARGED, NOW, duty, order, send, wish
 
-from cxguard.core.asks import ASK_SECONDS, ASKS, CARD_DECLINED, asked_words, may_resume, shopper_ends
+from cxguard.core.asks import ASK_SECONDS, ASKS, CARD_DECLINED, TRY_FAILED, asked_words, may_resume, shopper_ends
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Declined, Unknown
-from cxguard.core.resolve import Cancel, Finish, Hold
+from cxguard.core.resolve import Cancel, Duty, Finish, Hold
 
 SHOPPER = WaitingFor.SHOPPER
 POLICY = Policy(double_click_seconds=10.0, duplicate_window_seconds=900.0, can_resolve=True)
@@ -107,3 +107,26 @@ def test_the_money_goes_before_the_question() -> None:
     """Over a charge, or one that is unknown, nobody is asked for another card."""
     assert not isinstance(duty(order(State.QUEUED, send(CHARGED)), ASKING), Hold)
     assert duty(order(State.QUEUED, send(Unknown("no answer"))), ASKING) != Hold(CARD_DECLINED, SHOPPER)
+
+
+def test_the_link_of_a_try_that_charged_nothing_leads_on_again_and_newer_ones_too() -> None:
+    """One made for an older life does not, and a link of the next life is nobody's."""
+    held = order(State.HELD, why=TRY_FAILED, waiting_for=SHOPPER, generation=3, asked_until=NOW + 60, asked_generation=2)
+    submits = [Submit(owner=held.owner, client_key=False, same_request=False, resumes=of) for of in (1, 2, 3, 4)]
+    done = [decide(held, submit, POLICY, leased=False, claim=False, now=NOW) for submit in submits]
+    assert done == [Do.TELL, Do.RESUME, Do.RESUME, Do.TELL]
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.QUEUED])
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, Hold(TRY_FAILED, SHOPPER)),
+        ({"asked_until": NOW}, Cancel("gave_up")),
+        ({"notes": (wish(),)}, Cancel("cancel_asked")),
+    ],
+)
+def test_what_a_dead_process_had_gone_on_with_waits_for_its_shopper(state: State, changes: dict[str, Any], wanted: Duty) -> None:
+    """Nothing was charged, and nobody agreed to a later charge."""
+    gone_on = order(state, kept=False, asked_until=NOW + 60, asked_generation=1)
+    assert duty(replace(gone_on, **changes), ASKING) == wanted

@@ -141,3 +141,18 @@ def test_no_run_says_more_than_is_known() -> None:
         assert told.ending is not RELEASE or money is NONE
         if reading is YES and told.say is Say.HANDLER:
             assert money in (NONE, CHARGED)
+
+
+@pytest.mark.parametrize("has_steps", [False, True])
+@pytest.mark.parametrize("deferred", ["", "gateway_down"])
+@pytest.mark.parametrize("reading", [NO, REJECTED, FAILED, None])
+def test_an_order_that_its_shopper_went_on_with_waits_for_them_again(reading: Reading | None, deferred: str, has_steps: bool) -> None:
+    """A try that charged nothing lets go of nothing; the shop's own word about the form goes through."""
+    said = Say.HANDLER if reading in (NO, REJECTED) and not deferred else Say.NEEDS_SHOPPER
+    told = ended(NONE, reading, deferred=deferred, has_steps=has_steps, falls_back=True)
+    assert told == Conclusion(HOLD, said, "try_failed", waiting_for_shopper=True)
+
+
+def test_an_order_that_was_gone_on_with_and_cancelled_is_let_go() -> None:
+    """Its shopper wanted out."""
+    assert ended(NONE, FAILED, falls_back=True, cancel_asked=True) == FREE

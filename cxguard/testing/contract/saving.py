@@ -39,6 +39,8 @@ def everything(operation: Operation) -> Operation:
         "charged_by": "shop",
         "consent": Consent("2026-11", at=START, until=START + 600.5, ceiling_minor=4999, currency="EUR"),
         "quote_until": START + 300.5,
+        "asked_until": START + 7_200.5,
+        "asked_generation": 2,
         "generation": 3,
         "waiting_for": WaitingFor.SHOPPER,
         "why": "needs_shopper",
