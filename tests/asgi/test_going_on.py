@@ -2,108 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pytest
-from shopworld import World, Worlds, rule
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from resumeworld import JSON, NoStepAtBank, charged, keeping, late_decline, only, outage, pay, recovered, status, submit, token_of
+from shopworld import Worlds
 
 from cxguard import AskShopper
 from cxguard.core.operation import Operation, State, WaitingFor
-from cxguard.core.outcomes import NeedsShopper, NotCharged, Outcome, Unknown
-from cxguard.engine.handle import current_operation
-from cxguard.errors import PaymentDeclined
-from cxguard.gateways.base import Charge
-from cxguard.rules import Rule, json_field
-from cxguard.stores.base import Query
+from cxguard.core.outcomes import Outcome, Unknown
 from cxguard.testing.fake_gateway import Does, FakeGateway
 from cxguard.testing.faulty_store import FaultyStore
 
 pytestmark = pytest.mark.asyncio
-ASYNC = {"prefer": "respond-async"}
-JSON = {"accept": "application/json"}
-PAGE = "https://shop.example/checkout?resume={token}"
-
-
-class NoStepAtBank(FakeGateway):
-    """A bank that wants the shopper, and names no page of its own for them."""
-
-    async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
-        return self._bare(await super().charge(charge, key=key, timeout_seconds=timeout_seconds))
-
-    async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
-        return self._bare(await super().find(key, timeout_seconds=timeout_seconds))
-
-    def _bare(self, outcome: Outcome) -> Outcome:
-        return replace(outcome, resume_url="") if isinstance(outcome, NeedsShopper) else outcome
-
-
-async def place(op: Any) -> dict[str, str]:
-    payment = await op.charge(Charge(op.amount_minor, op.currency, source=op.request.json()["card"]))
-    return {"paid": payment.payment_id}
-
-
-async def pay(request: Request) -> Response:
-    body = await request.json()
-    try:
-        payment = await current_operation().charge(Charge(body["amount"], body["currency"], source=body["card"]))
-    except PaymentDeclined:
-        return JSONResponse({"declined": True}, status_code=402)
-    return JSONResponse({"paid": payment.payment_id}, status_code=201)
-
-
-def keeping(**changes: Any) -> Rule:
-    asked = {"resume_at": PAGE, "resume_token": json_field("resume"), "later": place, "terms": "2026-11"}
-    return rule(**{**asked, "key": json_field("cart"), **changes})
-
-
-async def outage(world: Worlds, *, gateway: FakeGateway | None = None, heard: list[Any] | None = None, **changes: Any) -> World:
-    """A shop whose gateway takes no connection."""
-    gateway = gateway or FakeGateway()
-    gateway.otherwise = Does.NOT_CHARGED
-    return await world(pay, keeping(**changes), gateway=gateway, listeners=[heard.append] if heard is not None else [])
-
-
-async def submit(shop: World, *, owner: str = "ann", **more: Any) -> httpx.Response:
-    body = {"amount": 1000, "currency": "EUR", "cart": "c1", "card": "tok_ok", **more}
-    return await shop.client.post("/pay", json=body, headers={"x-user": owner, **ASYNC})
-
-
-async def only(shop: World) -> Operation:
-    (operation,) = (await shop.store.search(Query(namespace="shop"))).operations
-    return operation
-
-
-async def recovered(shop: World, *, after_seconds: float = 60.0) -> Operation:
-    shop.gateway.otherwise = Does.CHARGE
-    shop.clock.advance(after_seconds)
-    await shop.rest()
-    return await only(shop)
-
-
-async def status(shop: World, kept: httpx.Response) -> Any:
-    return (await shop.client.get(kept.json()["status_url"], headers=JSON)).json()
-
-
-async def late_decline(shop: World) -> tuple[httpx.Response, Operation]:
-    """An order that was kept, and whose card the bank turned down when its turn came."""
-    kept = await submit(shop)
-    shop.gateway.will(Does.DECLINE)
-    return kept, await recovered(shop)
-
-
-async def token_of(shop: World, kept: httpx.Response) -> str:
-    url = (await status(shop, kept))["resume_url"]
-    assert url.startswith("https://shop.example/checkout?resume=")
-    return parse_qs(urlsplit(url).query)["resume"][0]
-
-
-def charged(shop: World) -> list[tuple[int, str]]:
-    return [(payment.charge.amount_minor, payment.charge.source) for payment in shop.gateway.standing]
 
 
 async def test_a_higher_price_is_paid_by_going_on_with_the_same_order(world: Worlds) -> None:
@@ -354,94 +265,3 @@ async def test_the_page_shows_the_way_on_in_the_shoppers_words(world: Worlds) ->
         page = await shop.client.get(kept.json()["status_url"], headers={"accept": "text/html", "accept-language": language})
         assert label in page.text
         assert "https://shop.example/checkout?resume=" in page.text
-
-
-async def gone_on_in_vain(shop: World, kept: httpx.Response, **more: Any) -> tuple[str, httpx.Response]:
-    """A submit by the link of the order, while the gateway takes no connection again; the link's token, and the answer."""
-    shop.gateway.otherwise = Does.NOT_CHARGED
-    token = await token_of(shop, kept)
-    return token, await submit(shop, resume=token, **more)
-
-
-@pytest.mark.parametrize("link", ["same", "fresh"])
-async def test_a_try_while_the_gateway_is_down_loses_neither_the_order_nor_the_link(world: Worlds, link: str) -> None:
-    """No consent to a later charge: not charged, the order still here until its day is over, and the next try pays it once."""
-    shop = await outage(world, consent=json_field("agrees"))
-    kept = await submit(shop, agrees=True)
-    shop.gateway.will(Does.DECLINE)
-    held = await recovered(shop)
-    token, refused = await gone_on_in_vain(shop, kept)
-    told = refused.json()
-    assert (told["situation"], told["money"], told["reference"]) == ("shopper_asked", "not_charged", held.reference)
-    waits = await only(shop)
-    assert (waits.state, waits.waiting_for, waits.give_up_at) == (State.HELD, WaitingFor.SHOPPER, held.give_up_at)
-    assert (await recovered(shop)).state is State.HELD
-    token = token if link == "same" else await token_of(shop, refused)
-    again = await submit(shop, resume=token)  # the breaker's first probe belongs to the queue: turned away once more, nothing is lost
-    assert again.json()["situation"] == "shopper_asked"
-    shop.clock.advance(10.0)
-    paid = await submit(shop, resume=token)
-    assert (paid.status_code, charged(shop)) == (201, [(1000, "tok_ok")])
-    assert ((await only(shop)).reference, (await status(shop, kept))["situation"]) == (held.reference, "placed")
-
-
-async def test_a_try_in_vain_is_no_consent_to_a_later_charge(world: Worlds) -> None:
-    """The gateway is back, and nobody has come back: nothing is charged."""
-    shop = await outage(world, consent=json_field("agrees"))
-    kept = await submit(shop, agrees=True)
-    shop.gateway.will(Does.DECLINE)
-    await recovered(shop)
-    await gone_on_in_vain(shop, kept, card="tok_new")
-    waits = await recovered(shop, after_seconds=3_600.0)
-    assert (waits.state, charged(shop)) == (State.HELD, [])
-
-
-async def test_a_form_that_the_shop_turns_down_loses_nothing(world: Worlds) -> None:
-    """The shop's own answer goes through; the order waits, and the same link goes on with it."""
-
-    async def careful(request: Request) -> Response:
-        body = await request.json()
-        return await pay(request) if body.get("name") else JSONResponse({"error": "name"}, status_code=422)
-
-    gateway = FakeGateway()
-    shop = await world(careful, keeping(consent=json_field("agrees")), gateway=gateway)
-    gateway.otherwise = Does.NOT_CHARGED
-    kept = await submit(shop, agrees=True, name="Ann")
-    gateway.will(Does.DECLINE)
-    await recovered(shop)
-    token = await token_of(shop, kept)
-    turned_down = await submit(shop, resume=token)
-    assert (turned_down.status_code, turned_down.json()) == (422, {"error": "name"})
-    assert (await status(shop, kept))["situation"] == "shopper_asked"
-    assert (await submit(shop, resume=token, name="Ann")).status_code == 201
-    assert charged(shop) == [(1000, "tok_ok")]
-
-
-async def test_an_unknown_try_that_turns_out_uncharged_waits_for_its_shopper_again(world: Worlds) -> None:
-    """The answer was lost, and the gateway says later that there was no charge: the order is not let go."""
-    shop = await outage(world, consent=json_field("agrees"))
-    kept = await submit(shop, agrees=True)
-    shop.gateway.will(Does.DECLINE)
-    await recovered(shop)
-    token = await token_of(shop, kept)
-    shop.gateway.will(Does.UNKNOWN)
-    shop.gateway.will_say("find", [Unknown("no answer in time"), NotCharged("no such charge")])
-    unsure = await submit(shop, resume=token)
-    assert unsure.json()["money"] == "unknown"
-    assert (await submit(shop, resume=token, card="tok_other")).json()["money"] == "unknown"
-    waits = await recovered(shop, after_seconds=3_600.0)
-    assert (waits.state, waits.why, charged(shop)) == (State.HELD, "try_failed", [])
-    paid = await submit(shop, resume=token)
-    assert (paid.status_code, charged(shop)) == (201, [(1000, "tok_ok")])
-
-
-async def test_a_try_in_vain_after_the_bank_wanted_the_shopper_loses_nothing(world: Worlds) -> None:
-    """After the bank's word was wanted: the old payment is cancelled, the new one is not sent, the order waits."""
-    shop = await outage(world, gateway=NoStepAtBank(), consent=json_field("agrees"))
-    kept = await submit(shop, agrees=True)
-    shop.gateway.will(Does.NEEDS_SHOPPER)
-    await recovered(shop)
-    _, refused = await gone_on_in_vain(shop, kept, card="tok_new")
-    assert (refused.json()["situation"], (await recovered(shop)).state, charged(shop)) == ("shopper_asked", State.HELD, [])
-    paid = await submit(shop, card="tok_new", resume=await token_of(shop, kept))
-    assert (paid.status_code, charged(shop)) == (201, [(1000, "tok_new")])
