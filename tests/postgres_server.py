@@ -53,6 +53,32 @@ def running_postgres(*, options: str = "") -> Iterator[PostgresServer]:
     data, port = folder / "data", _free_port()
     made = [str(binaries / "initdb"), "-D", str(data), "-U", "shop", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
     subprocess.run(made, check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
+    try:
+        with _serving(binaries, data, port=port, user=user, options=options) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """A server that follows *primary*, and ends afterwards."""
+    user, folder = _user(), Path(tempfile.mkdtemp(prefix="cxguard-standby-"))
+    if user is not None:
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    data, port = folder / "data", _free_port()
+    copy = [str(primary.binaries / "pg_basebackup"), "-D", str(data), "-d", primary.url, "-R", "-X", "stream", "-c", "fast", "--no-sync"]
+    subprocess.run(copy, check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
+    try:
+        with _serving(primary.binaries, data, port=port, user=user, options="") as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _serving(binaries: Path, data: Path, *, port: int, user: str | None, options: str) -> Iterator[PostgresServer]:
+    folder = data.parent
     command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", *options.split()]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, user=user, stdout=log, stderr=log, cwd=folder)
@@ -66,7 +92,6 @@ def running_postgres(*, options: str = "") -> Iterator[PostgresServer]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _user() -> str | None:
