@@ -23,9 +23,11 @@ from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknow
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.core.resolve import SHOP
 from cxguard.engine.charging import GATEWAY_DOWN, Work
-from cxguard.engine.ending import ASKED_STATUSES, can_resolve, read_shop_charge, record_at_end
+from cxguard.engine.end_record import record_at_end
+from cxguard.engine.ending import can_resolve
 from cxguard.engine.entering import Begun, Submission
 from cxguard.engine.leases import HeldLease
+from cxguard.engine.shop_reading import ASKED_STATUSES, read_shop_charge
 from cxguard.guard import Guard
 
 SAME, OTHER, CLAIM = "the same again", "other content, same key", "the same purchase, another key"

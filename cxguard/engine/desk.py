@@ -17,7 +17,7 @@ from cxguard.core.names import normalise_reference
 from cxguard.core.operation import Entry, Move, Operation, State, changed, move, refolded, remember
 from cxguard.core.outcomes import outcome_kind
 from cxguard.engine.casefile import Actor, Became, CaseFile, Word, busy, fact_of, hands_of, moved_on, refused, what_follows
-from cxguard.engine.ending import without_parcels
+from cxguard.engine.end_record import without_parcels
 from cxguard.engine.engine import Engine
 from cxguard.engine.leases import MARGIN, HeldLease
 from cxguard.engine.library import Purpose

@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from cxguard.core.asks import TRY_FAILED, falls_back, shopper_ends
+from cxguard.core.asks import falls_back
 from cxguard.core.conclude import Conclusion, Ending, Run, Say, conclude
 from cxguard.core.decide import RELEASED
-from cxguard.core.money import MoneyState, Send
-from cxguard.core.operation import Move, Operation, State, WaitingFor, changed, money_of, move, remember
-from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Move, Operation, State, changed, money_of, move, remember
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Unknown
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.core.resolve import SHOP
-from cxguard.core.schedule import backoff_seconds, resolve_pause_seconds
 from cxguard.engine.breakers import Ticket
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import StoredAnswer, Tombstone, seal_answer
+from cxguard.engine.end_record import record_at_end
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
-from cxguard.engine.keeping import Keeping, promise_for, tell_not_kept
+from cxguard.engine.keeping import promise_for, tell_not_kept
 from cxguard.engine.looking import ask_shop, look
-
-Ask = Callable[[OperationHandle], Awaitable[Outcome]]
-
-ASKED_STATUSES = frozenset({400, 409, 422})  # "rejected" by these may hide a charge, so a `resolve` hook is asked first
-
-
-@dataclass(frozen=True, slots=True)
-class Tenor:
-    """What the rule says about ending a run.
-
-    Attributes:
-        may_keep: the merchant opted in, this shopper can be told, and the request holds nothing that may not be kept.
-        why_not: why not, where the merchant opted in: for the event.
-        keeping: what is looked at before it is kept; None: it was kept before, or nobody waits for it.
-        has_later: an order that is paid can be completed without the shopper.
-        ask: the rule's `resolve` hook.
-        queue_seconds: the order's own end, counted from now, when it is kept.
-        keep_seconds: how long an ended record stays whole.
-    """
-
-    may_keep: bool
-    has_later: bool
-    ask: Ask | None
-    queue_seconds: float
-    keep_seconds: float
-    why_not: str = ""
-    keeping: Keeping | None = None
-    may_ask: bool = False  # the shopper can be sent back to the checkout, to go on with the order
+from cxguard.engine.shop_reading import doubtful, read_shop_charge
+from cxguard.engine.tenor import Ask, Tenor
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +30,6 @@ class Told:
 
     operation: Operation
     conclusion: Conclusion
-
-
-def read_shop_charge(work: Work, reading: Reading) -> None:
-    """Where the shop's own code charges, its answer is what we know about the send that was written at the start."""
-    operation = work.operation
-    newest = max((send.number for send in operation.sends if send.gateway == SHOP), default=0)
-    sends = tuple(
-        replace(send, outcome=_shop_outcome(operation, reading, send.outcome)) if send.number == newest and send.gateway == SHOP else send
-        for send in operation.sends
-    )
-    work.operation = changed(operation, sends=sends)
-
-
-def _shop_outcome(operation: Operation, reading: Reading, before: Outcome) -> Outcome:
-    match reading:
-        case Reading.SUCCEEDED:
-            return Charged(amount_minor=operation.amount_minor or 0, currency=operation.currency or "")
-        case Reading.DECLINED:
-            return Declined()
-        case Reading.REJECTED:
-            return NotCharged(why="rejected by the shop")
-        case Reading.FAILED:
-            return before
-
-
-def doubtful(reading: Reading, status: int) -> bool:
-    """Whether a shop's own "not paid" is asked about before a shopper hears it."""
-    return reading is Reading.DECLINED or (reading is Reading.REJECTED and status in ASKED_STATUSES)
 
 
 async def keep_answer(engine: Engine, work: Work, answer: StoredAnswer) -> None:
@@ -256,107 +201,6 @@ async def _write_end(
     _tell_listeners(engine, saved, conclusion)
     work.operation = saved
     return saved
-
-
-def record_at_end(
-    engine: Engine,
-    operation: Operation,
-    tenor: Tenor,
-    conclusion: Conclusion,
-    *,
-    answer: StoredAnswer | None = None,
-    good: StoredAnswer | None = None,
-    untried_seconds: float | None = None,
-) -> Operation:
-    """The record as *conclusion* leaves it; one that is let go stays as it is. Arguments as for `_write_end`."""
-    match conclusion.ending:
-        case Ending.FINISH:
-            return _finished(engine, operation, tenor, conclusion, answer=answer if conclusion.say is Say.HANDLER else None)
-        case Ending.DEFER:
-            return _deferred(engine, operation, tenor, conclusion, untried_seconds=untried_seconds)
-        case Ending.HOLD:
-            return _held(engine, operation, tenor, conclusion, answer=good if operation.answer is None else None)
-        case Ending.RELEASE:
-            return operation
-
-
-def _finished(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
-    now = engine.clock.now()
-    return engine.operations.moved(
-        operation,
-        Move.FINISH,
-        "operation.finished",
-        detail={"money": money_of(operation).state},
-        why=conclusion.why,
-        answer=seal_answer(engine.seal, operation, answer) if answer is not None else None,
-        answered_at=now,
-        due_at=pending_due(engine, operation),
-        keep_until=now + tenor.keep_seconds,
-        request=None,  # what a re-run or a resend would have needed is erased when the operation ends
-        sends=without_parcels(operation.sends),
-    )
-
-
-def pending_due(engine: Engine, operation: Operation) -> float | None:
-    """When a capture or refund without an answer is looked at; None: there is none."""
-    money = money_of(operation)
-    pending = money.refund_pending or money.capture_pending
-    return engine.clock.now() + resolve_pause_seconds(0, jitter=engine.jitter()) if pending else None
-
-
-def without_parcels(sends: tuple[Send, ...]) -> tuple[Send, ...]:
-    """The lines without what a resend would need."""
-    return tuple(replace(send, parcel=None) if send.parcel else send for send in sends)
-
-
-def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, untried_seconds: float | None) -> Operation:
-    now = engine.clock.now()
-    untried = untried_seconds is not None and operation.attempts > 0  # the breaker stood in the way: that was no try
-    # who was told "not kept", or the handler's own no, is never charged later: only the kept steps wait for the next submit
-    waits = conclusion.say in (Say.NOT_KEPT, Say.HANDLER)
-    kept = not waits and (operation.kept or tenor.may_keep)
-    give_up_at = operation.give_up_at or now + tenor.queue_seconds
-    due_at = give_up_at if waits else min(now + _pause_seconds(engine, operation, conclusion, untried_seconds), give_up_at)
-    return engine.operations.moved(
-        operation,
-        Move.DEFER,
-        "order.queued",
-        detail={"why": conclusion.why, "money": money_of(operation).state},
-        why=conclusion.why,
-        kept=kept,
-        asked_until=None if kept else operation.asked_until,
-        attempts=operation.attempts - untried,
-        due_at=due_at,
-        give_up_at=give_up_at,
-    )
-
-
-def _pause_seconds(engine: Engine, operation: Operation, conclusion: Conclusion, untried_seconds: float | None) -> float:
-    jitter = engine.jitter()
-    if conclusion.say is Say.UNKNOWN:
-        return resolve_pause_seconds(0, jitter=jitter)
-    if untried_seconds is not None:
-        return untried_seconds * (1.0 + jitter)
-    return backoff_seconds(operation.attempts, jitter=jitter)
-
-
-def _held(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
-    waiting_for = WaitingFor.SHOPPER if conclusion.waiting_for_shopper else WaitingFor.AGENT
-    now = engine.clock.now()
-    ends: dict[str, float] = {}
-    if conclusion.waiting_for_shopper:
-        ends = shopper_ends(operation, conclusion.why, now=now, queue_seconds=tenor.queue_seconds)
-    return engine.operations.moved(
-        operation,
-        Move.HOLD,
-        "order.held",
-        detail={"why": conclusion.why, "waiting_for": waiting_for, "money": money_of(operation).state},
-        why=conclusion.why,
-        waiting_for=waiting_for,
-        kept=operation.kept or tenor.may_keep or conclusion.why == TRY_FAILED,
-        answer=seal_answer(engine.seal, operation, answer) if answer is not None else operation.answer,
-        **ends,
-    )
 
 
 async def _release(engine: Engine, work: Work, tenor: Tenor, conclusion: Conclusion) -> Operation:

@@ -17,12 +17,14 @@ from cxguard.core.resolve import SHOP
 from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.charging import GATEWAY_DOWN, Work
 from cxguard.engine.cold import open_member, seal_member
-from cxguard.engine.ending import Ask, Tenor, ask_about_shop_sends, end_run, look_at_unknown
+from cxguard.engine.deferral import Deferral
+from cxguard.engine.ending import ask_about_shop_sends, end_run, look_at_unknown
 from cxguard.engine.engine import Engine
-from cxguard.engine.handle import Deferral, OperationHandle
+from cxguard.engine.handle import OperationHandle
 from cxguard.engine.keeping import Promise, promise_for, tell_not_kept
 from cxguard.engine.looking import look
 from cxguard.engine.operations import SEIZING, Entered, Terms
+from cxguard.engine.tenor import Ask, Tenor
 from cxguard.errors import LeaseLost
 
 _LET_GO = frozenset({RELEASED, NOT_KEPT})  # nothing was charged, so that the next submit goes on after the steps that have run

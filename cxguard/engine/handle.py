@@ -7,50 +7,31 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
-from cxguard.core.consent import late_refusal
-from cxguard.core.currency import amount_fault
-from cxguard.core.money import Money, Send, SendKind
-from cxguard.core.operation import Operation, State, money_of, remember
+from cxguard.core.money import Money, SendKind
+from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
-from cxguard.core.standing import standing_outcome
 from cxguard.engine.breakers import Ticket
-from cxguard.engine.charging import NOT_SENT, Work, send_charge
+from cxguard.engine.charges import Charges, ShopperMustAgree
+from cxguard.engine.charging import NOT_SENT, Work
 from cxguard.engine.codecs import Codec, check_codec
 from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_member, result_bytes
+from cxguard.engine.deferral import Deferral
 from cxguard.engine.engine import Engine
 from cxguard.engine.leases import HeldLease
-from cxguard.engine.looking import look
-from cxguard.engine.losing import look_for_lost
 from cxguard.engine.moving import Movement, move_money
-from cxguard.engine.routing import Route, is_of_step, may_go_on, routes_of
 from cxguard.engine.steps import Called, Kept, Steps, function_name
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.engine.unguarded import UnguardedOperation
-from cxguard.errors import AlreadyFinished, PaymentDeclined, PaymentDeferred, StepMismatch, StepResultLost, StepUnfinished, StoreUnavailable
+from cxguard.errors import PaymentDeclined, PaymentDeferred, StepResultLost, StepUnfinished, StoreUnavailable
 from cxguard.gateways.base import Charge
 
 T = TypeVar("T")
 
 TURN_SECONDS = 0.05  # how soon a queued order asks for its turn in the ramp again: a tenth of what a shopper waits
-
-
-@dataclass(slots=True)
-class Deferral:
-    """Why `op.charge` gave no end: for the guard, which answers in the handler's place."""
-
-    why: str = ""
-    needs_shopper: bool = False
-    resume_url: str = ""
-    hold: bool = False
-    asks: bool = False  # the shopper has to agree first
-    outage: bool = False  # our side's fault, and surely not charged: the only reason to keep an order for later
-    untried_seconds: float | None = None  # the breaker let nothing through, and says when to come back
 
 
 class OperationHandle:
@@ -59,7 +40,7 @@ class OperationHandle:
     def __init__(self, engine: Engine, work: Work, *, gateways: Sequence[str] = (), finished: bool = False) -> None:
         self._engine = engine
         self._work = work
-        self._gateways = tuple(gateways)
+        self._charges = Charges(engine, work, gateways=gateways)
         self._finished = finished
         self._loop = running_loop()
         self._turn = asyncio.Lock()
@@ -138,8 +119,7 @@ class OperationHandle:
         Returns:
             At most 64 printable ASCII characters.
         """
-        operation, sent = self._work.operation, self._sends_of(step)
-        return sent[-1].key if sent else names.gateway_key(operation.id, step=step, generation=operation.generation)
+        return self._charges.key(step)
 
     async def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
         """Take the money once, however often this is called for the operation.
@@ -159,11 +139,14 @@ class OperationHandle:
             StoreUnavailable: nothing could be written, so nothing was sent.
         """
         async with self._my_turn():
-            self._check_charge(charge, step)
+            self._charges.check(charge, step)
             try:
-                outcome = await self._outcome_of(charge, step)
+                outcome = await self._charges.outcome_of(charge, step, finished=self._finished)
             except StoreUnavailable:
                 self.store_failed = True
+                raise
+            except ShopperMustAgree as asked:
+                self.deferral = Deferral(why=asked.why, asks=True)
                 raise
             return self._told(outcome)
 
@@ -208,82 +191,6 @@ class OperationHandle:
         """One charge or step after another; those that a step itself makes have a turn of their own inside it."""
         inside = _INSIDE.get(None)
         return inside[1] if inside is not None and inside[0] is self else self._turn
-
-    def _check_charge(self, charge: Charge, step: str) -> None:
-        fault = amount_fault(charge.amount_minor, charge.currency)
-        if fault:
-            raise StepMismatch(f"{fault}; nothing was sent")
-        operation = self._work.operation
-        accepted = (operation.amount_minor, operation.currency)
-        asked = (charge.amount_minor, charge.currency)
-        if operation.amount_minor is not None and accepted != asked:
-            raise StepMismatch(f"accepted were {accepted[0]} {accepted[1]}, not {asked[0]} {asked[1]}: nothing was sent; open a new order")
-        own = [send for send in operation.sends if is_of_step(send.step, step) and send.generation == operation.generation]
-        if any(send.kind is not SendKind.CHARGE for send in own):
-            raise StepMismatch(f"{step!r} was a {own[-1].kind} before: give each charge a step name of its own; nothing was sent")
-        others_asked = {send.key for send in own if (send.amount_minor, send.currency) != asked}
-        if any(standing_outcome(operation, key) is not None for key in others_asked):
-            raise StepMismatch(f"{step!r} was sent with other figures before: give each charge a step name of its own")
-        others = {*self.money.charged_keys, *self.money.unknown_keys} - {send.key for send in own}
-        if others:
-            raise StepMismatch("another charge of this order stands or is unknown: one charge for one order")
-
-    async def _outcome_of(self, charge: Charge, step: str) -> Outcome:
-        """What is known of this step, at whichever gateway; else one send, or one after the other to each gateway."""
-        charge = replace(charge, off_session=True) if self._work.needs_consent else charge
-        routes = routes_of(self._engine, charge, named=self._gateways, step=step, operation_id=self.id)
-        for route in routes:
-            known = standing_outcome(self._work.operation, self._key_for(route.charge, route.step))
-            if known is not None:
-                return await self._looked_up(known, route)
-        if self._finished:
-            raise AlreadyFinished(f"order {self.reference} has ended without this charge: nothing was sent")
-        self._check_consent(charge)
-        lost = await look_for_lost(self._engine, self._work, routes)
-        return lost if lost is not None else await self._send_along(routes)
-
-    def _check_consent(self, charge: Charge) -> None:
-        """Without the shopper, only what they agreed to is charged; for anything else they are asked."""
-        if not self._work.needs_consent:
-            return
-        amount_minor, currency, consent = charge.amount_minor, charge.currency, self._work.operation.consent
-        why = late_refusal(consent, amount_minor=amount_minor, currency=currency, now=self._engine.clock.now())
-        if why:
-            self.deferral = Deferral(why=why, asks=True)
-            raise PaymentDeferred(why, reference=self.reference)
-
-    async def _send_along(self, routes: Sequence[Route]) -> Outcome:
-        for route, following in pairwise((*routes, None)):
-            assert route is not None
-            key = self._key_for(route.charge, route.step)
-            known = await send_charge(self._engine, self._work, route.charge, gateway=route.gateway, key=key, step=route.step)
-            if following is None or not may_go_on(known):
-                return await self._looked_up(known, route)
-            detail = {"gateway": route.gateway.name, "to": following.gateway.name, "why": getattr(known, "why", "")}
-            self._work.operation = remember(self._work.operation, self._engine.operations.entry("payment.rerouted", **detail))
-            self._engine.operations.emit("payment.rerouted", self._work.operation, **detail)
-        raise AssertionError("there is always a first gateway")
-
-    async def _looked_up(self, known: Outcome, route: Route) -> Outcome:
-        """An unknown is looked up once, never charged by another way."""
-        if not isinstance(known, Unknown):
-            return known
-        key = self._key_for(route.charge, route.step)
-        await look(self._engine, self._work, gateway=route.gateway, key=key)
-        return standing_outcome(self._work.operation, key) or known
-
-    def _sends_of(self, step: str) -> list[Send]:
-        operation = self._work.operation
-        return [send for send in operation.sends if send.step == step and send.generation == operation.generation]
-
-    def _key_for(self, charge: Charge, step: str) -> str:
-        """The step's key. A kept order whose basket was replaced has other figures: then what was sent before is surely not
-        charged (it has been checked), and the gateway must not take the new request for a repetition of the old."""
-        before = self._sends_of(step)
-        if not before or (before[-1].amount_minor, before[-1].currency) == (charge.amount_minor, charge.currency):
-            return self.gateway_key(step)
-        baskets = len({send.key for send in before})
-        return names.gateway_key(self.id, step=f"{step}~{baskets}", generation=self.generation)
 
     def _told(self, outcome: Outcome) -> Charged:
         match outcome:

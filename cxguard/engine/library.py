@@ -14,12 +14,13 @@ from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State
 from cxguard.core.reading import Reading
 from cxguard.engine.cold import KeptResult
-from cxguard.engine.ending import Tenor, end_run
+from cxguard.engine.ending import end_run
 from cxguard.engine.engine import Engine
 from cxguard.engine.entering import Begun, Submission, begin_or_wait
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.operations import Terms
+from cxguard.engine.tenor import Tenor
 from cxguard.errors import KeyMismatch, LeaseLost, OperationHeld, OperationInFlight, PaymentDeclined, StoreError
 
 if TYPE_CHECKING:

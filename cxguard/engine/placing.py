@@ -15,10 +15,11 @@ from cxguard.core.snapshot import Snapshot
 from cxguard.engine.bounds import is_cancelled
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import KeptResult, StoredAnswer, replayable, result_bytes
+from cxguard.engine.deferral import Deferral
 from cxguard.engine.ending import end_run
 from cxguard.engine.engine import Engine
 from cxguard.engine.entering import shop_line, unsent
-from cxguard.engine.handle import CURRENT, Deferral, OperationHandle
+from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StepMismatch, StoreError
 from cxguard.logs import get_logger, where_raised

@@ -20,7 +20,7 @@ from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
 from cxguard.engine.cold import open_charge
 from cxguard.engine.courier import Courier
-from cxguard.engine.ending import without_parcels
+from cxguard.engine.end_record import without_parcels
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxguard.core.operation import State, changed
 from cxguard.engine.charging import Work
-from cxguard.engine.ending import pending_due
+from cxguard.engine.end_record import pending_due
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import CURRENT
 from cxguard.engine.late import note_late_answers

@@ -10,9 +10,9 @@ from cxguard.core.decide import Policy
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.resolve import SHOP, Ways
-from cxguard.engine.ending import Ask, Tenor
 from cxguard.engine.engine import Engine
 from cxguard.engine.library import Purpose
+from cxguard.engine.tenor import Ask, Tenor
 from cxguard.gateways.base import Gateway
 from cxguard.rules import Rule
 

@@ -1,0 +1,126 @@
+"""`op.charge`: what is known of a step already, and if nothing is, one send, or one after the other to each gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from cxguard.core import names
+from cxguard.core.consent import late_refusal
+from cxguard.core.currency import amount_fault
+from cxguard.core.money import Send, SendKind
+from cxguard.core.operation import money_of, remember
+from cxguard.core.outcomes import Outcome, Unknown
+from cxguard.core.standing import standing_outcome
+from cxguard.engine.charging import Work, send_charge
+from cxguard.engine.engine import Engine
+from cxguard.engine.looking import look
+from cxguard.engine.losing import look_for_lost
+from cxguard.engine.routing import Route, is_of_step, may_go_on, routes_of
+from cxguard.errors import AlreadyFinished, PaymentDeferred, StepMismatch
+from cxguard.gateways.base import Charge
+
+
+class ShopperMustAgree(PaymentDeferred):
+    """What is to be charged is not covered by what the shopper agreed to: they are asked, and nothing was sent."""
+
+
+class Charges:
+    """The charges of one operation in hand."""
+
+    def __init__(self, engine: Engine, work: Work, *, gateways: Sequence[str]) -> None:
+        self._engine = engine
+        self._work = work
+        self._gateways = tuple(gateways)
+
+    def key(self, step: str) -> str:
+        """The step's key at its gateway: the one that was sent last, in this life."""
+        operation, sent = self._work.operation, self._sends_of(step)
+        return sent[-1].key if sent else names.gateway_key(operation.id, step=step, generation=operation.generation)
+
+    def check(self, charge: Charge, step: str) -> None:
+        """Refuse what may not be sent for this order.
+
+        Raises:
+            StepMismatch: nothing was sent.
+        """
+        fault = amount_fault(charge.amount_minor, charge.currency)
+        if fault:
+            raise StepMismatch(f"{fault}; nothing was sent")
+        operation = self._work.operation
+        accepted = (operation.amount_minor, operation.currency)
+        asked = (charge.amount_minor, charge.currency)
+        if operation.amount_minor is not None and accepted != asked:
+            raise StepMismatch(f"accepted were {accepted[0]} {accepted[1]}, not {asked[0]} {asked[1]}: nothing was sent; open a new order")
+        own = [send for send in operation.sends if is_of_step(send.step, step) and send.generation == operation.generation]
+        if any(send.kind is not SendKind.CHARGE for send in own):
+            raise StepMismatch(f"{step!r} was a {own[-1].kind} before: give each charge a step name of its own; nothing was sent")
+        others_asked = {send.key for send in own if (send.amount_minor, send.currency) != asked}
+        if any(standing_outcome(operation, key) is not None for key in others_asked):
+            raise StepMismatch(f"{step!r} was sent with other figures before: give each charge a step name of its own")
+        money = money_of(operation)
+        others = {*money.charged_keys, *money.unknown_keys} - {send.key for send in own}
+        if others:
+            raise StepMismatch("another charge of this order stands or is unknown: one charge for one order")
+
+    async def outcome_of(self, charge: Charge, step: str, *, finished: bool) -> Outcome:
+        """What is known of this step, at whichever gateway; else what it comes to now.
+
+        Raises:
+            AlreadyFinished, ShopperMustAgree, LeaseLost, StoreUnavailable: nothing was sent.
+        """
+        charge = replace(charge, off_session=True) if self._work.needs_consent else charge
+        operation = self._work.operation
+        routes = routes_of(self._engine, charge, named=self._gateways, step=step, operation_id=operation.id)
+        for route in routes:
+            known = standing_outcome(self._work.operation, self._key_for(route.charge, route.step))
+            if known is not None:
+                return await self._looked_up(known, route)
+        if finished:
+            raise AlreadyFinished(f"order {operation.reference} has ended without this charge: nothing was sent")
+        self._check_consent(charge)
+        lost = await look_for_lost(self._engine, self._work, routes)
+        return lost if lost is not None else await self._send_along(routes)
+
+    def _check_consent(self, charge: Charge) -> None:
+        """Without the shopper, only what they agreed to is charged; for anything else they are asked."""
+        if not self._work.needs_consent:
+            return
+        operation, now = self._work.operation, self._engine.clock.now()
+        why = late_refusal(operation.consent, amount_minor=charge.amount_minor, currency=charge.currency, now=now)
+        if why:
+            raise ShopperMustAgree(why, reference=operation.reference)
+
+    async def _send_along(self, routes: Sequence[Route]) -> Outcome:
+        for route, following in pairwise((*routes, None)):
+            assert route is not None
+            key = self._key_for(route.charge, route.step)
+            known = await send_charge(self._engine, self._work, route.charge, gateway=route.gateway, key=key, step=route.step)
+            if following is None or not may_go_on(known):
+                return await self._looked_up(known, route)
+            detail = {"gateway": route.gateway.name, "to": following.gateway.name, "why": getattr(known, "why", "")}
+            self._work.operation = remember(self._work.operation, self._engine.operations.entry("payment.rerouted", **detail))
+            self._engine.operations.emit("payment.rerouted", self._work.operation, **detail)
+        raise AssertionError("there is always a first gateway")
+
+    async def _looked_up(self, known: Outcome, route: Route) -> Outcome:
+        """An unknown is looked up once, never charged by another way."""
+        if not isinstance(known, Unknown):
+            return known
+        key = self._key_for(route.charge, route.step)
+        await look(self._engine, self._work, gateway=route.gateway, key=key)
+        return standing_outcome(self._work.operation, key) or known
+
+    def _sends_of(self, step: str) -> list[Send]:
+        operation = self._work.operation
+        return [send for send in operation.sends if send.step == step and send.generation == operation.generation]
+
+    def _key_for(self, charge: Charge, step: str) -> str:
+        """The step's key. A kept order whose basket was replaced has other figures: then what was sent before is surely not
+        charged (it has been checked), and the gateway must not take the new request for a repetition of the old."""
+        before = self._sends_of(step)
+        if not before or (before[-1].amount_minor, before[-1].currency) == (charge.amount_minor, charge.currency):
+            return self.key(step)
+        baskets, operation = len({send.key for send in before}), self._work.operation
+        return names.gateway_key(operation.id, step=f"{step}~{baskets}", generation=operation.generation)
