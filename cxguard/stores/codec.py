@@ -32,8 +32,9 @@ E = TypeVar("E", bound=StrEnum)
 def encode_body(operation: Operation) -> str:
     """Every member outside of `HEAD`. One that has its default is left out: a default's meaning never changes."""
     body = {name: value for name, value in operation.extra.items() if name not in _KNOWN}
+    members = vars(operation)
     for name, default in _BODY.items():
-        value = getattr(operation, name)
+        value = members[name]
         if value != default:
             encode = _ENCODERS.get(name)
             body[name] = encode(value) if encode is not None else value
@@ -92,7 +93,10 @@ def _defaults() -> dict[str, Any]:
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))  # ASCII: text of any kind survives, lone surrogates too
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # ASCII: text of any kind survives, lone surrogates too
 
 
 def _send_to_json(send: Send) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from binascii import crc32
+from functools import lru_cache
 
 from cxguard.core.names import OWNER_DIGITS
 
@@ -54,11 +55,13 @@ def unpacked_id(packed: bytes) -> str:
     return packed.hex()
 
 
+@lru_cache(maxsize=64)  # a program has one or two
 def space_name(namespace: str) -> str:
     """What stands for a namespace in keys: short, and free of anything that a key's name must not hold."""
     return _short("space", namespace)
 
 
+@lru_cache(maxsize=1024)  # as many as it has rules
 def line_name(namespace: str, rule: str, version: int) -> str:
     """The list from which `take` takes: one for each rule, and for each version of the record."""
     return _short("line", namespace, rule, str(version))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -73,7 +74,9 @@ class Wire:
             raise self._silent(f"{type(error).__name__}: {str(error)[:200]}") from error
 
     async def _exchange(self, commands: Sequence[Words]) -> list[Answer]:
-        await self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+        # packed by hiredis: redis-py's own packer takes as long as everything else that we do for a record
+        packed = b"".join([pack_command(tuple(words)) for words in commands])  # type: ignore[arg-type]  # its stub knows one word
+        await self._connection.send_packed_command(packed, check_health=False)
         return [await self._answer() for _ in commands]
 
     async def _answer(self) -> Answer:
