@@ -122,6 +122,53 @@ class AlreadyFinished(CxguardError):
     problem = "already-finished"
 
 
+class FinishRefused(CxguardError):
+    """`op.finish` came too early or too late: a charge without an end, a wish to cancel, a step under way. Nothing was written."""
+
+    status = 409
+    problem = "finish-refused"
+
+    def __init__(self, reference: str, why: str) -> None:
+        super().__init__(
+            f"order {reference} cannot finish now ({why}): nothing was written; roll your transaction back: the guard tells the shopper, "
+            "and sees the order through"
+        )
+        self.reference = reference
+        self.why = why
+
+
+class TransactionOpen(CxguardError):
+    """The transaction in which `op.finish` wrote has not ended: commit it, or roll it back, before anything else is done with the
+    order, and before the handler returns.
+    """
+
+    status = 500
+    problem = "transaction-open"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(
+            f"the transaction that finishes order {reference} is still open, and holds its record: commit it or roll it back before "
+            "the next charge or step, and before your function returns (`async with connection.transaction():` around op.finish does)"
+        )
+        self.reference = reference
+
+
+class TransactionRolledBack(CxguardError):
+    """The transaction in which `op.finish` wrote was rolled back, and the function ended as if all were well: the order is not
+    finished. What was charged stands, and a worker or a person goes on with it.
+    """
+
+    status = 500
+    problem = "transaction-rolled-back"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(
+            f"order {reference} is not finished: the transaction that finishes it was rolled back. Let the error of your transaction out "
+            "of your function, or write again and call op.finish again; what was charged stands, and is not charged again"
+        )
+        self.reference = reference
+
+
 class StepMismatch(CxguardError):
     """A step's name was used twice, or with other arguments than before. Give each step a name of its own."""
 

@@ -45,9 +45,10 @@ WATCH, FASTAPI, LIBRARY, DESK, DJANGO = 'mode="watch"', "FastAPI()", "create inv
 LATER, WEBHOOK, REFUND, CORS, GATEWAY, LISTENER = "later=place_later", "on_event", "refund order", "cors_options", "Timeouts(", "listeners="
 LOOK_AGAIN, NOTIFY = "async def look_again", "notify=tell_shopper"  # run in test_readme_payments.py, as those:
 RESUME, SYNC, ONCE, STRIPE = "guard.resume", "guard.sync.run", "@guard.once", "StripeGateway("  # run in test_readme_payments.py
+IN_ONE = "op.finish("  # run in test_examples_transaction.py
 MARKS = (
     *(WATCH, FASTAPI, LIBRARY, DESK, DJANGO, LATER, WEBHOOK, REFUND, CORS, GATEWAY, LISTENER),
-    *(LOOK_AGAIN, NOTIFY, RESUME, SYNC, ONCE, STRIPE),
+    *(LOOK_AGAIN, NOTIFY, RESUME, SYNC, ONCE, STRIPE, IN_ONE),
 )
 
 

@@ -24,12 +24,13 @@ from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, replayable
 from cxguard.engine.ending import Told, end_run, keep_answer
 from cxguard.engine.entering import Begun, Submission, begin_or_wait
+from cxguard.engine.finishing import Fate
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.shop_reading import read_shop_charge
 from cxguard.engine.spool import Laid
 from cxguard.engine.unguarded import UnguardedOperation
-from cxguard.errors import BadRequest, LeaseLost, StoreError
+from cxguard.errors import BadRequest, LeaseLost, StoreError, TransactionOpen
 from cxguard.guard import Guard
 from cxguard.logs import get_logger, where_raised
 from cxguard.render.renderer import Renderer
@@ -173,6 +174,7 @@ class _Running:
         self._submission = submission
         self._handle = handle
         self._capture = Capture(exchange._send, bytes_max=identity.rule.answer_bytes_max, completed=self._begin_settling)
+        handle.in_request = True
         self._early: set[asyncio.Task[None]] = set()
         self._settling: asyncio.TimerHandle | None = None
         self._answered = False
@@ -226,10 +228,13 @@ class _Running:
         if answer is None or self._answered or self._reading(answer) is not Reading.SUCCEEDED or not self._may_say_success():
             return
         try:
-            await keep_answer(self._guard.engine, self._handle.work, replayable(answer))
+            fate = await self._handle.finishing.look()
+            if fate is Fate.NONE:
+                await keep_answer(self._guard.engine, self._handle.work, replayable(answer))
         except (StoreError, LeaseLost):
             return  # then it waits for the end like any other
-        await self._give_once(answer)
+        if fate in (Fate.NONE, Fate.COMMITTED):
+            await self._give_once(answer)
 
     async def _answer_at_deadline(self) -> None:
         """Nobody waits longer than the rule's deadline; the run goes on, and the status page follows it."""
@@ -273,19 +278,22 @@ class _Running:
                 answer=stored,
                 raised_after=raised and reading is Reading.SUCCEEDED,
             )
+        except TransactionOpen as error:
+            await self._left_open(error)
         except (LeaseLost, StoreError) as error:
             await self._not_written(error, reading, answer)
-            return
-        await self._give(told, answer)
+        else:
+            await self._give(told, answer)
 
     async def _give(self, told: Told, answer: HandlerAnswer | None) -> None:
         """Send what was concluded, unless the answer has gone already."""
+        good = told.instead or answer
         if told.conclusion.say is Say.HANDLER and told.operation.state is State.FINISHED:
             self._exchange._scope[FINISHED_IN_SCOPE] = told.operation
         if self._capture.live:
             await self._capture.finish_live()
-        elif told.conclusion.say is Say.HANDLER and answer is not None:
-            await self._give_once(answer)
+        elif told.conclusion.say is Say.HANDLER and good is not None:
+            await self._give_once(good)
         else:
             await self._give_once(self._corrected(told))
 
@@ -294,6 +302,15 @@ class _Running:
         identity, url = self._identity, self._handle.deferral.resume_url or None
         say, operation = told.conclusion.say, told.operation
         return self._exchange._teller.concluded(say, operation, identity.telling, identity.snapshot, at_bank=url)
+
+    async def _left_open(self, error: TransactionOpen) -> None:
+        """The shop's own transaction holds the record, so nobody can say how the order ended, or write it down."""
+        _log.error("transaction.left_open", reference=self._handle.reference, why=str(error))
+        if self._capture.live:
+            await self._capture.finish_live()
+        else:
+            teller, identity = self._exchange._teller, self._identity
+            await self._give_once(teller.uncertain(self._handle.work.operation, identity.telling, identity.snapshot))
 
     async def _not_written(self, error: Exception, reading: Reading, answer: HandlerAnswer | None) -> None:
         """The end could not be written. What we know of the money becomes a note; what we say stays within what we know."""

@@ -17,6 +17,7 @@ from cxguard.engine.charging import Work
 from cxguard.engine.cold import StoredAnswer, Tombstone, seal_answer
 from cxguard.engine.end_record import record_at_end
 from cxguard.engine.engine import Engine
+from cxguard.engine.finishing import Fate
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.keeping import promise_for, tell_not_kept
 from cxguard.engine.looking import ask_shop, look
@@ -26,10 +27,15 @@ from cxguard.engine.tenor import Ask, Tenor
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How the run ended: the record as stored, and what to say."""
+    """How the run ended: the record as stored, and what to say.
+
+    Attributes:
+        instead: the answer that was committed with the shop's own transaction, where the handler failed after that.
+    """
 
     operation: Operation
     conclusion: Conclusion
+    instead: HandlerAnswer | None = None
 
 
 async def keep_answer(engine: Engine, work: Work, answer: StoredAnswer) -> None:
@@ -57,6 +63,7 @@ async def end_run(
 
     Raises:
         LeaseLost, StoreUnavailable: the end was not written; the record still says what was written before.
+        TransactionOpen: the same; what `op.finish` wrote may still come to hold.
     """
     try:
         return await _end_run(engine, handle, tenor, reading=reading, answer=answer, raised_after=raised_after)
@@ -69,6 +76,11 @@ async def _end_run(
     engine: Engine, handle: OperationHandle, tenor: Tenor, *, reading: Reading | None, answer: StoredAnswer | None, raised_after: bool
 ) -> Told:
     work = handle.work
+    match await handle.finishing.settled():
+        case Fate.COMMITTED:
+            return _told_of_commit(engine, handle, reading)
+        case Fate.ROLLED_BACK if reading is Reading.SUCCEEDED:
+            reading = Reading.FAILED  # whatever the handler says, what it wrote for this order is not there
     if handle.shop_ticket is not None:
         _feed_breaker(engine, handle, handle.shop_ticket, reading)
     await _settle_unknown(engine, handle, tenor, reading=reading, answer=answer)
@@ -101,6 +113,19 @@ async def _end_run(
     if money_of(saved).state is not money.state:  # a fact came in with this very save: what was concluded is no longer true
         conclusion = replace(conclusion, say=Say.UNKNOWN)  # which says what the record says
     return Told(saved, conclusion)
+
+
+def _told_of_commit(engine: Engine, handle: OperationHandle, reading: Reading | None) -> Told:
+    """The shop's own transaction has written the end. A handler that failed after that changes nothing about it."""
+    saved, last = handle.finishing.there, handle.finishing.last
+    assert saved is not None and last is not None, "it was seen in the record"
+    engine.operations.waiting.ended(saved.id)
+    if handle.shop_ticket is not None:
+        _feed_breaker(engine, handle, handle.shop_ticket, Reading.SUCCEEDED)
+    conclusion = Conclusion(Ending.FINISH, Say.HANDLER if money_of(saved).state is last.money else Say.UNKNOWN)
+    _tell_listeners(engine, saved, conclusion)
+    failed = reading is not Reading.SUCCEEDED and isinstance(last.answer, HandlerAnswer)
+    return Told(saved, conclusion, last.answer if failed and isinstance(last.answer, HandlerAnswer) else None)
 
 
 async def _unless_over(engine: Engine, handle: OperationHandle, tenor: Tenor) -> Tenor:

@@ -125,6 +125,7 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
         return Begun(entered.do, entered.operation, claim=entered.claim)
     work = Work(operation=entered.operation, lease=entered.lease, deadline=submission.deadline)
     handle = OperationHandle(engine, work, gateways=submission.gateways)
+    handle.finishing.tenor = submission.tenor
     try:
         if entered.do is not Do.RUN:
             return await _take_up(engine, submission, entered, handle)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar, cast
 
@@ -14,6 +15,7 @@ from cxguard.core.money import Money, SendKind
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
+from cxguard.engine.answers import answer_of
 from cxguard.engine.breakers import Ticket
 from cxguard.engine.charges import Charges, ShopperMustAgree
 from cxguard.engine.charging import NOT_SENT, Work
@@ -21,13 +23,24 @@ from cxguard.engine.codecs import Codec, check_codec
 from cxguard.engine.cold import KeptResult, StoredAnswer, open_answer, open_member, result_bytes
 from cxguard.engine.deferral import Deferral
 from cxguard.engine.engine import Engine
+from cxguard.engine.finishing import Fate, Finishing
 from cxguard.engine.leases import HeldLease
 from cxguard.engine.moving import Movement, move_money
 from cxguard.engine.steps import Called, Kept, Steps, function_name
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.engine.unguarded import UnguardedOperation
-from cxguard.errors import PaymentDeclined, PaymentDeferred, StepResultLost, StepUnfinished, StoreUnavailable
+from cxguard.errors import (
+    AlreadyFinished,
+    FinishRefused,
+    PaymentDeclined,
+    PaymentDeferred,
+    StepResultLost,
+    StepUnfinished,
+    StoreUnavailable,
+    TransactionOpen,
+)
 from cxguard.gateways.base import Charge
+from cxguard.stores.joining import InThread
 
 T = TypeVar("T")
 
@@ -46,6 +59,8 @@ class OperationHandle:
         self._turn = asyncio.Lock()
         self._steps = Steps(engine, work)
         self.deferral = Deferral()
+        self.finishing = Finishing(engine, work)
+        self.in_request = False  # what finishes it is the answer to a request; else a function's result
         self.store_failed = False  # a charge could not be written down, so it was not sent
         self.shop_ticket: Ticket | None = None  # for the breaker of the shop's own charging
 
@@ -185,12 +200,63 @@ class OperationHandle:
 
     async def _move(self, asked: Movement) -> Charged | Refunded:
         async with self._my_turn():
+            if self.finishing.there is not None:
+                raise AlreadyFinished(f"order {self.reference} has ended: come back with guard.resume(reference=...); nothing was sent")
             return await move_money(self._engine, self._work, asked, key=self.gateway_key(asked.step))
 
-    def _my_turn(self) -> asyncio.Lock:
+    async def finish(self, answer: Any, *, connection: object, status: int = 200) -> None:
+        """Finish inside a database transaction of your own: your writes and the answer commit together, or neither does.
+
+        The last thing before you commit: afterwards nothing is charged and no step is run. If you roll back, the operation
+        goes on as if this had not been called.
+
+        Args:
+            answer: what repeats get. In a guarded request the response that you return (Starlette's or Django's), or what its
+                JSON body says; elsewhere the function's result.
+            connection: psycopg's own, in a transaction in the database of the guard's store. Its `synchronous_commit` is on
+                from here to the transaction's end.
+            status: of the response, for a JSON body.
+
+        Raises:
+            ConfigurationError: another database, no transaction, a store that is not PostgreSQL. Nothing was written.
+            FinishRefused: this order cannot end well now. Nothing was written.
+            AlreadyFinished: it has ended. Nothing was written.
+            LeaseLost: somebody else works on the operation now: let it out of your transaction, so that it rolls back.
+            TypeError: the answer cannot be kept. Nothing was written.
+            psycopg.Error: what the database said (a lock after 3 s, say): roll back, as for any other error.
+        """
+        await self.finish_from(None, answer, connection=connection, status=status)
+
+    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int = 200) -> None:
+        """As `finish`; with *in_thread*, on a connection that blocks."""
+        if self._is_inside():
+            raise FinishRefused(self.reference, "inside_a_step")
+        async with self._my_turn():
+            if self._finished:
+                raise AlreadyFinished(f"order {self.reference} has ended: nothing was written; ask op.finished first")
+            await self.finishing.write(self._as_kept(answer, status), connection, deferral=self.deferral, in_thread=in_thread)
+
+    def _as_kept(self, answer: Any, status: int) -> StoredAnswer:
+        if self.in_request:
+            return answer_of(answer, status=status)
+        result_bytes(answer)
+        return KeptResult(answer)
+
+    @asynccontextmanager
+    async def _my_turn(self) -> AsyncIterator[None]:
         """One charge or step after another; those that a step itself makes have a turn of their own inside it."""
         inside = _INSIDE.get(None)
-        return inside[1] if inside is not None and inside[0] is self else self._turn
+        async with inside[1] if inside is not None and inside[0] is self else self._turn:
+            match await self.finishing.look():
+                case Fate.OPEN:
+                    raise TransactionOpen(self.reference)
+                case Fate.COMMITTED:
+                    self._finished = True
+            yield
+
+    def _is_inside(self) -> bool:
+        inside = _INSIDE.get(None)
+        return inside is not None and inside[0] is self
 
     def _told(self, outcome: Outcome) -> Charged:
         match outcome:

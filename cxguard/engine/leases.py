@@ -86,6 +86,10 @@ class Leases:
         self._beat_seconds = min(self._beat_seconds, lease_seconds / BEATS_PER_LEASE)
         return lease
 
+    def keep(self, lease: HeldLease) -> None:
+        """Renew it again."""
+        self._held[lease.token] = lease
+
     def drop(self, lease: HeldLease) -> None:
         """Renew it no more."""
         self._held.pop(lease.token, None)

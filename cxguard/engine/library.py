@@ -21,7 +21,8 @@ from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.operations import Terms
 from cxguard.engine.tenor import Tenor
-from cxguard.errors import KeyMismatch, LeaseLost, OperationHeld, OperationInFlight, PaymentDeclined, StoreError
+from cxguard.errors import KeyMismatch, LeaseLost, OperationHeld, OperationInFlight, PaymentDeclined, StoreError, TransactionRolledBack
+from cxguard.stores.joining import InThread
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -82,8 +83,13 @@ class LibraryOperation(OperationHandle):
         Raises:
             TypeError: it cannot be kept as JSON.
         """
-        self._kept_bytes(result)
-        self.result = result
+        if self.finishing.last is None:  # else what `finish` was given is the result
+            self._kept_bytes(result)
+            self.result = result
+
+    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int = 200) -> None:
+        await super().finish_from(in_thread, answer, connection=connection, status=status)
+        self.result = answer
 
     @property
     def answer(self) -> Any:
@@ -126,6 +132,7 @@ class OperationScope:
         submission = self._submission(engine)
         begun = await begin_or_wait(engine, submission, wait_seconds=self._purpose.wait_seconds)
         self._op = _in_hand(engine, begun, gateways=self._purpose.gateways)
+        self._op.finishing.tenor = submission.tenor
         self._token = CURRENT.set(self._op)
         return self._op
 
@@ -143,6 +150,8 @@ class OperationScope:
         except (LeaseLost, StoreError):
             await note_late_answers(self._guard.engine, op.work.operation)
             raise
+        if error is None and op.finishing.rolled_back:
+            raise TransactionRolledBack(op.reference)
 
     def _submission(self, engine: Engine) -> Submission:
         fresh = self._fresh(engine)

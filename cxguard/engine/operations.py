@@ -201,11 +201,7 @@ class Operations:
             self.waiting.ended(operation.id)
 
     async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
-        now = self.clock.now()
-        # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
-        record = changed(refolded(operation, updated_at=now), version=RECORD_VERSION)
-        if self.tells and not keep_lease and not gone:
-            record = due_for_notice(record, now=now)
+        record = self.ready(operation, ends=not keep_lease and not gone)
         try:
             return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
         except StoreUnavailable:
@@ -213,6 +209,13 @@ class Operations:
         except LeaseLost:
             self.emit("lease.lost", operation)
             raise
+
+    def ready(self, operation: Operation, *, ends: bool) -> Operation:
+        """The record as it is saved: folded, and due in time for a notice if its lease *ends* with this save."""
+        now = self.clock.now()
+        # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
+        record = changed(refolded(operation, updated_at=now), version=RECORD_VERSION)
+        return due_for_notice(record, now=now) if self.tells and ends else record
 
     async def _save_again(self, record: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
         """The first answer was lost: the write may have happened. A second refusal is then read against the record."""

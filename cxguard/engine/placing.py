@@ -51,8 +51,9 @@ class Placing:
         """Place a kept (or complete a paid) order, as the rule's `later` says; conclude like any run."""
         await self._start(work)
         handle = OperationHandle(self.engine, work, gateways=self.rulings.gateway_names(work.operation))
+        handle.finishing.tenor = tenor = self.rulings.tenor(work.operation)
         reading, answer = await self._unless_cancelled(handle)
-        told = await end_run(self.engine, handle, self.rulings.tenor(work.operation), reading=reading, answer=answer)
+        told = await end_run(self.engine, handle, tenor, reading=reading, answer=answer)
         if told.operation.state is State.FINISHED and told.operation.money is MoneyState.CHARGED:
             detail = {"amount_minor": told.operation.amount_minor, "currency": told.operation.currency}
             self.engine.operations.emit("order.placed", told.operation, attempts=told.operation.attempts, **detail)
@@ -134,6 +135,7 @@ class Placing:
         if self.rerun is None or kept is None or rule is None:
             handle.deferral = Deferral(why="cannot_replay", hold=True)
             return Reading.FAILED, None
+        handle.in_request = True
         answer = await self.rerun(handle, kept)
         reading = read(answer, rule.cases)
         if answer is not None and answer.status in LOGIN_STATUSES:

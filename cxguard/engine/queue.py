@@ -30,7 +30,7 @@ from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_again
 from cxguard.engine.revalidating import instead_of_charging
 from cxguard.engine.rulings import Rulings
-from cxguard.errors import CxguardError, LeaseLost, StoreError
+from cxguard.errors import CxguardError, LeaseLost, StoreError, TransactionOpen
 from cxguard.logs import get_logger, where_raised
 from cxguard.rules import Rule
 
@@ -167,6 +167,9 @@ class FallbackQueue:
         except (LeaseLost, StoreError) as error:
             _log.warning("order.not_attended", reference=work.operation.reference, why=str(error)[:200])
             await note_late_answers(self._engine, work.operation)
+            return None
+        except TransactionOpen as error:  # nothing can be written while it lasts: its lease lapses, and then somebody looks
+            _log.error("order.not_attended", reference=work.operation.reference, why=str(error)[:200])
             return None
         except Exception as error:  # noqa: BLE001 - a hook of the shop may raise anything
             _log.error("order.not_attended", reference=work.operation.reference, **where_raised(error))

@@ -58,6 +58,11 @@ class SyncOperation:
 
         return self._wait(step(), here)
 
+    def finish(self, answer: Any, *, connection: object, status: int = 200) -> None:
+        """As `OperationHandle.finish`, on a `psycopg.Connection`, which is used in this very thread."""
+        here = CallerThread()
+        self._wait(self._handle.finish_from(here.run, answer, connection=connection, status=status), here)
+
     def _wait(self, coroutine: Coroutine[Any, Any, T], here: CallerThread | None = None) -> T:
         try:
             refuse_in_a_loop()

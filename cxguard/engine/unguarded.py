@@ -44,6 +44,9 @@ class UnguardedOperation:
             case _:
                 raise PaymentDeferred("unguarded")
 
+    async def finish(self, answer: Any, *, connection: object, status: int = 200) -> None:
+        """Nothing: no record is kept here."""
+
     async def step(
         self,
         name: str,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from psycopg import errors
+
 from cxguard.core.money import MoneyState
 from cxguard.core.names import id_prefix
 from cxguard.core.operation import Operation, State
@@ -48,6 +50,19 @@ async def read_tally(server: Server, namespace: str) -> Tally:
         unpaid_minor={first: value for kind, first, _, value in rows if kind == "unpaid"},
         oldest_due_at=oldest[0] if oldest is not None else None,
     )
+
+
+async def read_place(server: Server) -> tuple[Any, ...]:
+    """The database's name, and its server's identifier and timeline."""
+    return await _fact(server, "place")
+
+
+async def is_open(server: Server, name: str) -> bool:
+    """Whether that transaction has no end yet. One that this server has never heard of was another server's, and ended with it."""
+    try:
+        return bool((await _fact(server, "is_open", name=name))[0])
+    except errors.InvalidParameterValue:
+        return False
 
 
 async def load_value(server: Server, key: str) -> Versioned:
@@ -119,9 +134,15 @@ def _list(where: Sequence[str], order: str) -> str:
     return f"SELECT o.id FROM {{schema}}.operations o WHERE {' AND '.join(where)} ORDER BY {order} LIMIT %(limit)s"
 
 
-async def _one(server: Server, name: str, **values: Any) -> tuple[Any, ...] | None:
-    rows = await _all(server, server.sql[name], values)
+async def _one(server: Server, statement: str, /, **values: Any) -> tuple[Any, ...] | None:
+    rows = await _all(server, server.sql[statement], values)
     return rows[0] if rows else None
+
+
+async def _fact(server: Server, statement: str, /, **values: Any) -> tuple[Any, ...]:
+    row = await _one(server, statement, **values)
+    assert row is not None, "this question has one answer"
+    return row
 
 
 async def _all(server: Server, text: str, values: Mapping[str, Any]) -> list[Any]:

@@ -283,3 +283,27 @@ SELECT name, value FROM {schema}.counters WHERE starts_with(name, %(prefix)s)
 
 -- name: announce
 SELECT pg_notify(%(channel)s, t.topic) FROM unnest(%(topics)s::text[]) WITH ORDINALITY AS t (topic, place) ORDER BY t.place
+
+-- name: place
+SELECT current_database()::text, system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()
+
+-- name: is_open
+SELECT coalesce(txid_status(%(name)s::bigint) = 'in progress', false)
+
+-- name: join
+SELECT current_database()::text, system_identifier::text,
+    CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+    current_setting('transaction_read_only'), current_setting('lock_timeout'),
+    CASE WHEN NOT pg_is_in_recovery() THEN txid_current()::text END,
+    coalesce(
+        (SELECT n FROM generate_series(%(first)s::int, %(last)s::int) n WHERE pg_try_advisory_xact_lock(hashtext('tallies {schema}'), n) LIMIT 1),
+        %(last)s::int
+    )
+FROM pg_control_system()
+
+-- name: set_joined
+SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
+    set_config('lock_timeout', '3000', true)
+
+-- name: unset_joined
+SELECT set_config('lock_timeout', %(lock_timeout)s, true)

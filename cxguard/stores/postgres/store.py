@@ -21,14 +21,17 @@ from cxguard.errors import ConfigurationError
 from cxguard.stores import verbs
 from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.batch import PATIENCE_SECONDS
+from cxguard.stores.joining import InThread, Joined
 from cxguard.stores.postgres import reads
 from cxguard.stores.postgres.connection import Server, serving
 from cxguard.stores.postgres.hints import announce_topics, channel_of, listen_on
 from cxguard.stores.postgres.jobs import Job, KnownJob, LeaveJob, PruneJob, QuickJob, RecordJob, RenewJob, SessionJob, SwapJob, TakeJob
+from cxguard.stores.postgres.joined import Home, join_transaction
 from cxguard.stores.postgres.known import Known
 from cxguard.stores.postgres.lines import Line, Read
 from cxguard.stores.postgres.one_trip import MISSED, taken
 from cxguard.stores.postgres.schema import SCHEMA_NAME
+from cxguard.stores.postgres.statements import statements_of
 from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
 
 SLOTS = 16  # of each counter: more processes than that share them
@@ -240,6 +243,15 @@ class PostgresStore:
 
     async def listen(self, hear: Callable[[str], None]) -> None:
         await listen_on(self._direct_url or self._url, channel=channel_of(self._schema), hear=hear)
+
+    async def join(self, connection: object, *, in_thread: InThread | None = None) -> Joined:
+        """See `cxguard.stores.joining.Joining`."""
+        home = Home(*await self._read(reads.read_place))
+        return await join_transaction(connection, in_thread=in_thread, home=home, statements=statements_of(self._schema), clock=self._clock)
+
+    async def is_open(self, name: str) -> bool:
+        still: bool = await self._read(partial(reads.is_open, name=name))
+        return still
 
     async def _quickly(self, job: QuickJob) -> Any:
         """The answer, or None: the longer way knows."""

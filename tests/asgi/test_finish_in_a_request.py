@@ -1,0 +1,214 @@
+"""`op.finish(connection=...)` in a guarded handler: what the client is told always agrees with what was committed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from django.http import HttpResponse
+from fastapi import Depends, FastAPI
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from finishworld import FinishWorld, charged, finish_world
+from postgres_server import PostgresServer, running_postgres
+from shopworld import rule
+
+from cxguard.asgi import GuardMiddleware
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import State
+from cxguard.core.reading import HandlerAnswer
+from cxguard.engine import finishing
+from cxguard.engine.answers import answer_of
+from cxguard.engine.handle import current_operation
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_postgres() as running:
+        yield running
+
+
+class Crash(Exception):
+    """A bug of the shop's own."""
+
+
+class Shop:
+    """A FastAPI shop on the world's database; *routes* registers `POST /pay`."""
+
+    def __init__(self, world: FinishWorld, client: httpx.AsyncClient) -> None:
+        self.world = world
+        self.client = client
+
+    async def pay(self, key: str = "k1") -> httpx.Response:
+        headers = {"x-user": "ann", "idempotency-key": key}
+        return await self.client.post("/pay", json={"amount": 4999, "currency": "EUR", "cart": "c1"}, headers=headers)
+
+
+@asynccontextmanager
+async def shop_on(server: PostgresServer, handler: Any, **changes: Any) -> AsyncIterator[Shop]:
+    """*handler* gets the world, and gives a FastAPI endpoint."""
+    async with finish_world(server, rules=(rule(**changes),)) as world:
+        app = FastAPI()
+        app.post("/pay", status_code=201)(handler(world))
+        guarded = GuardMiddleware(app, guard=world.guard)
+        transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+            yield Shop(world, client)
+
+
+def in_one_block(world: FinishWorld, *, crash: bool = False, roll_back: bool = False) -> Any:
+    """The transaction begins and ends inside the handler."""
+
+    async def pay() -> Any:
+        op = current_operation()
+        answer = JSONResponse({"paid": await charged(op)}, status_code=201, headers={"x-order": "o1"})
+        try:
+            async with await world.connect() as connection, connection.transaction():
+                await world.write(connection)
+                await op.finish(answer, connection=connection)
+                if roll_back:
+                    raise Crash
+        except Crash:
+            pass  # and the handler goes on as if all were well
+        if crash:
+            raise Crash
+        return answer
+
+    return pay
+
+
+@pytest.mark.asyncio
+async def test_repeat_gets_the_answer_that_was_committed(server: PostgresServer) -> None:
+    """Order, end and answer in one transaction: a repeat gets the same bytes, and nothing runs again."""
+    async with shop_on(server, in_one_block) as shop:
+        first, again = await shop.pay(), await shop.pay()
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert again.headers["idempotency-replayed"] == "true"
+        assert (again.content, again.headers["x-order"]) == (first.content, "o1")
+        assert await shop.world.orders() == ["o1"]
+        assert (await shop.world.record()).state is State.FINISHED
+
+
+@pytest.mark.asyncio
+async def test_handler_that_fails_after_the_commit_has_sold_all_the_same(server: PostgresServer) -> None:
+    """The order is there and paid; an exception after the commit is not the shopper's: they get the committed answer."""
+    async with shop_on(server, lambda world: in_one_block(world, crash=True)) as shop:
+        first, again = await shop.pay(), await shop.pay()
+        assert (first.status_code, first.json()) == (201, {"paid": "pay_1"})
+        assert again.content == first.content
+        assert len(shop.world.gateway.standing) == 1
+
+
+@pytest.mark.asyncio
+async def test_handler_that_says_thank_you_over_a_rollback_is_corrected(server: PostgresServer) -> None:
+    """Charged, and the shop's own order rolled back: "you have paid, we are finishing it", never the handler's thanks."""
+    async with shop_on(server, lambda world: in_one_block(world, roll_back=True)) as shop:
+        answer = await shop.pay()
+        assert answer.status_code != 201
+        assert (answer.json()["money"], answer.json()["situation"]) == ("charged", "paid_unfinished")
+        record = await shop.world.record()
+        assert (record.state, record.money) == (State.HELD, MoneyState.CHARGED)
+
+
+def as_a_dependency(world: FinishWorld, *, fails: bool = False) -> Any:
+    """As FastAPI shops often have it: the transaction commits once the response is made."""
+
+    async def transaction() -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        async with await world.connect() as connection, connection.transaction():
+            yield connection
+            if fails:
+                raise Crash
+
+    given = Depends(transaction)
+
+    async def pay(connection: Any = given) -> dict[str, str]:
+        op = current_operation()
+        answer = {"paid": await charged(op)}
+        await world.write(connection)
+        await op.finish(answer, connection=connection, status=201)
+        return answer
+
+    return pay
+
+
+@pytest.mark.asyncio
+async def test_commit_after_the_response_was_made(server: PostgresServer) -> None:
+    """A dependency that commits behind the handler's back: the client is told after the commit, a repeat the same bytes."""
+    async with shop_on(server, as_a_dependency) as shop:
+        first, again = await shop.pay(), await shop.pay()
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert again.content == first.content
+        assert (await shop.world.record()).state is State.FINISHED
+
+
+@pytest.mark.asyncio
+async def test_commit_that_fails_after_the_response_was_made(server: PostgresServer) -> None:
+    """The response was made, the commit failed: it is held back, and the shopper hears what is true."""
+    async with shop_on(server, lambda world: as_a_dependency(world, fails=True)) as shop:
+        answer = await shop.pay()
+        assert answer.json()["situation"] == "paid_unfinished"
+        assert await shop.world.orders() == []
+
+
+@pytest.mark.asyncio
+async def test_transaction_that_outlives_the_handler_is_not_told_as_sold(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left open: nobody can know. The client hears that they have paid and that it is being finished; a late commit then holds."""
+    monkeypatch.setattr(finishing, "OPEN_SECONDS", 0.1)
+    left: list[psycopg.AsyncConnection[Any]] = []
+
+    def leaving(world: FinishWorld) -> Any:
+        async def pay() -> dict[str, str]:
+            op = current_operation()
+            left.append(await world.connect())
+            answer = {"paid": await charged(op)}
+            await op.finish(answer, connection=left[0], status=201)
+            return answer
+
+        return pay
+
+    async with shop_on(server, leaving) as shop:
+        assert (await shop.pay()).json()["situation"] == "paid_unfinished"
+        await left[0].commit()
+        await left[0].close()
+        assert (await shop.pay()).json() == {"paid": "pay_1"}
+
+
+@pytest.mark.asyncio
+async def test_shop_that_charges_by_itself_finishes_as_charged(server: PostgresServer) -> None:
+    """`charged_by="shop"`: the last write says that the shop's own code has charged."""
+
+    def by_itself(world: FinishWorld) -> Any:
+        async def pay() -> dict[str, str]:
+            async with await world.connect() as connection, connection.transaction():
+                await world.write(connection)
+                await current_operation().finish({"order": "o1"}, connection=connection, status=201)
+            return {"order": "o1"}
+
+        return pay
+
+    async with shop_on(server, by_itself, charged_by="shop") as shop:
+        assert (await shop.pay()).status_code == 201
+        record = await shop.world.record()
+        assert (record.state, record.money, record.captured_minor) == (State.FINISHED, MoneyState.CHARGED, 4999)
+
+
+def test_responses_of_frameworks_are_kept_as_they_are_sent() -> None:
+    """Starlette's and Django's responses, and JSON as FastAPI writes it; cookies and dates are not for a repeat."""
+    starlette = JSONResponse({"ä": 1}, status_code=201)
+    starlette.set_cookie("session", "secret")
+    assert answer_of(starlette, status=200) == answer_of({"ä": 1}, status=201)
+    page = HttpResponse("sold", content_type="text/html; charset=utf-8", status=200, headers={"X-Order": "o1"})
+    assert answer_of(page, status=500) == HandlerAnswer(200, ((b"x-order", b"o1"), (b"content-type", b"text/html; charset=utf-8")), b"sold")
+    assert answer_of(RedirectResponse("/thanks", status_code=303), status=200).header("location") == "/thanks"
+
+
+@pytest.mark.parametrize("given", [StreamingResponse(iter([b"x"])), {"at": object()}, float("nan")])
+def test_what_cannot_be_kept_is_refused(given: Any) -> None:
+    """A stream has no body to keep, and neither has what is no JSON."""
+    with pytest.raises(TypeError, match=r"op\.finish"):
+        answer_of(given, status=200)

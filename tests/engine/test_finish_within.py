@@ -1,0 +1,303 @@
+"""`op.finish(connection=...)`: the shop's own order and the end of the operation commit together, or neither does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from finishworld import WHO, FinishWorld, charged, finish_world
+from postgres_server import PostgresServer, running_postgres
+from psycopg.rows import dict_row
+
+from cxguard.core.money import MoneyState, Note, NoteKind
+from cxguard.core.operation import State
+from cxguard.engine import finishing
+from cxguard.errors import (
+    FinishRefused,
+    LeaseLost,
+    OperationHeld,
+    OperationInFlight,
+    PaymentDeferred,
+    TransactionOpen,
+    TransactionRolledBack,
+)
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = [pytest.mark.server, pytest.mark.asyncio]
+
+
+class Gone(Exception):
+    """What the shop's own code raises in the middle."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_postgres() as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def world(server: PostgresServer) -> AsyncIterator[FinishWorld]:
+    async with finish_world(server) as made:
+        yield made
+
+
+async def place(op: Any, world: FinishWorld, fail: bool = False) -> None:
+    payment = await charged(op)
+    async with await world.connect() as connection, connection.transaction():
+        await world.write(connection)
+        await op.finish({"payment": payment}, connection=connection)
+        if fail:
+            raise Gone
+
+
+async def test_order_and_answer_commit_together(world: FinishWorld) -> None:
+    """One transaction of the shop's: its order, the end of the operation and its result are there; a repeat runs nothing."""
+    assert await world.guard.run(place, world, **WHO) == {"payment": "pay_1"}
+    record = await world.record()
+    assert (record.state, record.money, record.lease) == (State.FINISHED, MoneyState.CHARGED, None)
+    assert await world.other.run(place, world, **WHO) == {"payment": "pay_1"}
+    assert await world.orders() == ["o1"]
+    assert await world.counted() == {("finished", "charged"): 1}
+    assert world.events.count("operation.finished") == 1
+
+
+async def test_rolled_back_write_leaves_the_order_unfinished_and_charged_once(world: FinishWorld) -> None:
+    """The shop's transaction fails after `op.finish`: neither is there, and the charge waits for whoever completes the order."""
+    with pytest.raises(Gone):
+        await world.guard.run(place, world, True, **WHO)
+    record = await world.record()
+    assert (record.state, record.money, record.why) == (State.QUEUED, MoneyState.CHARGED, "order_missing")
+    assert await world.orders() == []
+    assert await world.counted() == {("queued", "charged"): 1}
+    assert len(world.gateway.standing) == 1
+
+
+async def test_second_transaction_may_do_what_the_first_could_not(world: FinishWorld) -> None:
+    """Rolled back, written again, committed: one charge, one order, finished."""
+
+    async def place_twice(op: Any) -> None:
+        with pytest.raises(Gone):
+            await place(op, world, True)
+        await place(op, world)
+
+    assert await world.guard.run(place_twice, **WHO) == {"payment": "pay_1"}
+    assert (await world.record()).state is State.FINISHED
+    assert await world.orders() == ["o1"]
+    assert len(world.gateway.standing) == 1
+
+
+async def test_swallowed_rollback_is_not_told_as_finished(world: FinishWorld) -> None:
+    """A function that goes on as if its transaction had held is told that it did not."""
+
+    async def swallow(op: Any) -> dict[str, str]:
+        with pytest.raises(Gone):
+            await place(op, world, True)
+        return {"all": "well"}
+
+    with pytest.raises(TransactionRolledBack):
+        await world.guard.run(swallow, **WHO)
+    assert (await world.record()).why == "order_missing"
+
+
+async def test_savepoint_that_was_rolled_back_counts_as_rolled_back(world: FinishWorld) -> None:
+    """The transaction commits, but not the part of it in which `op.finish` wrote."""
+
+    async def within_savepoint(op: Any) -> None:
+        payment = await charged(op)
+        async with await world.connect() as connection, connection.transaction():
+            await world.write(connection)
+            with pytest.raises(Gone):
+                async with connection.transaction():
+                    await op.finish({"payment": payment}, connection=connection)
+                    raise Gone
+
+    with pytest.raises(TransactionRolledBack):
+        await world.guard.run(within_savepoint, **WHO)
+    assert (await world.record()).state is State.QUEUED
+
+
+async def test_lost_lease_rolls_the_shops_transaction_back(world: FinishWorld) -> None:
+    """Somebody else took the order over meanwhile: `LeaseLost`, and the shop's own order is not there either."""
+
+    async def too_late(op: Any) -> None:
+        await charged(op)
+        world.clock.advance(10.0)  # still ours by our own clock
+        await world.guard.store.renew({op.id: op.work.lease.token}, lease_seconds=1.0)
+        world.clock.advance(2.0)
+        with pytest.raises(OperationHeld):
+            await world.other.run(place, world, **WHO)
+        async with await world.connect() as connection, connection.transaction():
+            await world.write(connection)
+            await op.finish(None, connection=connection)
+
+    with pytest.raises(LeaseLost):
+        await world.guard.run(too_late, **WHO)
+    assert await world.orders() == []
+    assert len(world.gateway.standing) == 1
+    assert "lease.lost" in world.events
+
+
+async def test_transaction_that_is_left_open_is_named_and_blocks_nothing(world: FinishWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function ends while its transaction is open: an error, nothing else written; a later commit still holds."""
+    monkeypatch.setattr(finishing, "OPEN_SECONDS", 0.1)
+    connection = await world.connect()
+
+    async def leave_open(op: Any) -> None:
+        await world.write(connection)
+        await op.finish({"payment": await charged(op)}, connection=connection)
+
+    with pytest.raises(TransactionOpen, match="still open"):
+        await world.guard.run(leave_open, **WHO)
+    with pytest.raises(OperationInFlight):
+        await world.other.run(place, world, **WHO)
+    await connection.commit()
+    await connection.close()
+    assert await world.other.run(place, world, **WHO) == {"payment": "pay_1"}
+    assert await world.orders() == ["o1"]
+
+
+async def test_transaction_that_is_left_open_and_dropped_is_recovered(world: FinishWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, rolled back at last: the order lapses, and is seen to as charged without an order."""
+    monkeypatch.setattr(finishing, "OPEN_SECONDS", 0.1)
+    connection = await world.connect()
+
+    async def leave_open(op: Any) -> None:
+        await op.finish({"payment": await charged(op)}, connection=connection)
+
+    with pytest.raises(TransactionOpen):
+        await world.guard.run(leave_open, **WHO)
+    await connection.close()
+    await world.rest()
+    record = await world.record()
+    assert (record.state, record.money, record.why) == (State.HELD, MoneyState.CHARGED, "order_missing")
+
+
+async def test_nothing_is_charged_or_run_after_the_last_write(world: FinishWorld) -> None:
+    """A charge or a step behind `op.finish` is refused at once, without waiting for our own lock."""
+
+    async def goes_on(op: Any) -> None:
+        async with await world.connect() as connection, connection.transaction():
+            await op.finish({"paid": False}, connection=connection)
+            async with asyncio.timeout(2.0):
+                with pytest.raises(TransactionOpen):
+                    await charged(op)
+                with pytest.raises(TransactionOpen):
+                    await op.step("mail", dict)
+
+    assert await world.guard.run(goes_on, **WHO) == {"paid": False}
+    assert world.gateway.standing == []
+
+
+async def test_webhook_that_comes_meanwhile_is_kept(world: FinishWorld) -> None:
+    """A fact that is noted while the shop's transaction holds the record waits for it, and is there afterwards."""
+    noting: list[asyncio.Task[Any]] = []
+
+    async def with_webhook(op: Any) -> None:
+        payment = await charged(op)
+        async with await world.connect() as connection, connection.transaction():
+            await op.finish({"payment": payment}, connection=connection)
+            proof = next(send.outcome for send in op.work.operation.sends)
+            noting.append(asyncio.create_task(world.other.note(proof, event_id="evt_1", gateway_key=op.gateway_key())))
+            await asyncio.sleep(0.1)  # it may well wait by now; the test holds either way
+
+    await world.guard.run(with_webhook, **WHO)
+    await noting[0]
+    record = await world.record()
+    assert (record.state, record.money, len(record.notes)) == (State.FINISHED, MoneyState.CHARGED, 1)
+
+
+async def test_checkouts_do_not_wait_for_one_anothers_commit(world: FinishWorld) -> None:
+    """Eight orders finish in eight transactions that are all open at once; the counters come out right."""
+    everybody = asyncio.Barrier(8)
+
+    async def together(op: Any) -> None:
+        async with await world.connect() as connection, connection.transaction():
+            await op.finish({}, connection=connection)
+            async with asyncio.timeout(5.0):
+                await everybody.wait()
+
+    await asyncio.gather(*(world.guard.run(together, **{**WHO, "key": f"o{n}"}) for n in range(8)))
+    assert await world.counted() == {("finished", "none"): 8}
+
+
+async def test_serialization_failure_is_the_shops_own_to_repeat(world: FinishWorld) -> None:
+    """Under REPEATABLE READ the driver's own error comes out, so that the shop's own loop tries again, and then it holds."""
+    tries = []
+
+    async def with_retries(op: Any) -> None:
+        payment = await charged(op)
+        async with await world.connect() as connection:
+            await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            for _ in range(3):
+                tries.append(payment)
+                try:
+                    async with connection.transaction():
+                        await world.write(connection)
+                        if len(tries) == 1:
+                            await world.guard.store.renew({op.id: op.work.lease.token}, lease_seconds=30.0)
+                        await op.finish({"payment": payment}, connection=connection)
+                    return
+                except psycopg.errors.SerializationFailure:
+                    continue
+
+    assert await world.guard.run(with_retries, **WHO) == {"payment": "pay_1"}
+    assert tries == ["pay_1", "pay_1"]
+    assert await world.orders() == ["o1"]
+
+
+async def test_shops_own_settings_are_as_before(world: FinishWorld) -> None:
+    """Its lock time-out and its rows as dicts stay; what it told the disk to skip is not skipped in this transaction."""
+
+    async def look(op: Any) -> dict[str, str]:
+        async with await world.connect(row_factory=dict_row) as connection, connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '7s'")
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            await op.finish({}, connection=connection)
+            for name, value in (("lock_timeout", "7s"), ("synchronous_commit", "on")):
+                found = await connection.execute("SELECT current_setting(%s) AS value", (name,))
+                assert await found.fetchone() == {"value": value}
+        return {}
+
+    await world.guard.run(look, **WHO)
+    assert (await world.record()).state is State.FINISHED
+
+
+async def test_order_that_is_to_be_cancelled_does_not_finish(world: FinishWorld) -> None:
+    """The shopper wanted out while it was charged: refused, the shop rolls back, and the money goes back."""
+
+    async def unwanted(op: Any) -> None:
+        await charged(op)
+        wish = Note("cancel:1", NoteKind.CANCEL, at=world.clock.now(), source="status page", generation=1)
+        await world.other.engine.operations.note(op.id, wish)
+        await op.step("pack", dict)  # the first to hear of it
+        async with await world.connect() as connection, connection.transaction():
+            await world.write(connection)
+            await op.finish({}, connection=connection)
+
+    with pytest.raises(FinishRefused, match="cancel_asked"):
+        await world.guard.run(unwanted, **WHO)
+    await world.rest()
+    assert await world.orders() == []
+    assert (await world.record()).money is MoneyState.REFUNDED
+
+
+async def test_unknown_charge_does_not_finish(world: FinishWorld) -> None:
+    """A charge without an answer, and a function that goes on as if it had one: refused, and the shop's order is not there."""
+    world.gateway.will(Does.UNKNOWN)
+
+    async def hopeful(op: Any) -> None:
+        with pytest.raises(PaymentDeferred):
+            await charged(op)
+        async with await world.connect() as connection, connection.transaction():
+            await world.write(connection)
+            await op.finish({}, connection=connection)
+
+    with pytest.raises(FinishRefused, match="charge_unknown"):
+        await world.guard.run(hopeful, **WHO)
+    assert await world.orders() == []
+    assert (await world.record()).money is MoneyState.UNKNOWN
