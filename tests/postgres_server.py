@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -86,7 +87,7 @@ def _serving(binaries: Path, data: Path, *, port: int, user: str | None, options
         _wait_until_ready(binaries, port)
         yield PostgresServer(f"postgresql://shop@127.0.0.1:{port}/postgres", port, data, binaries, process.pid)
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # it does not wait for its clients to leave
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,8 +35,14 @@ def killed_while(ground: Ground, serve: Serve, cart: str, *, when: Callable[[], 
         when()
         ground.server.kill()
         for one in running:
-            assert isinstance(one.exception(), httpx.TransportError)
+            _heard_nothing_wrong(one)
     return Ground.opened(serve, ground.gateway, ground.framework, ground.folder, port=ground.server.port)
+
+
+def _heard_nothing_wrong(answer: Future[Told]) -> None:
+    """The connection broke; or, for the first of the doors on a slow machine, the attempt was over before the kill."""
+    error = answer.exception()
+    assert isinstance(error, httpx.TransportError) if error is not None else answer.result().money == "unknown"
 
 
 def paid_in_the_end(ann: Shopper, cart: str, door: str) -> Told:

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,7 @@ POINTS = (
     "handler.begun",
     "save.before:1",
     "save.after:1",
-    "charge.before",
-    "gateway.before",  # the gateway has the request, and has not charged
-    "gateway.after",  # it has charged, and has not answered
+    "charge.before",  # what happens while the gateway has it: two tests of their own
     "charge.after",
     "handler.charged",
     "save.before:2",
@@ -124,10 +123,35 @@ class Victim:
 
 
 @pytest.fixture
-def victim(serve: Serve, gateway: GatewayAt, tmp_path: Path) -> Victim:
-    return Victim(serve, gateway, tmp_path, secrets.token_hex(8))
+def victims(serve: Serve, gateway: GatewayAt, tmp_path: Path) -> Callable[[str], Victim]:
+    """Makes one, in a folder of its own."""
+
+    def victim(name: str) -> Victim:
+        folder = tmp_path / name
+        folder.mkdir()
+        return Victim(serve, gateway, folder, secrets.token_hex(8))
+
+    return victim
 
 
+def killed_at_each(points: Sequence[str], killed_at: Callable[[str], None]) -> None:
+    """Most of each story is waiting for a lease to lapse, so some are played at a time.
+
+    Raises:
+        ExceptionGroup: what went wrong, each with its point.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        stories = {point: threads.submit(killed_at, point) for point in points}
+    errors = []
+    for point, story in stories.items():
+        if (error := story.exception()) is not None:
+            error.add_note(f"killed at {point}")
+            errors.append(error)
+    if errors:
+        raise BaseExceptionGroup(f"{len(errors)} of {len(points)} points", errors)
+
+
+AT_ONCE = 4  # stories
 SETTLED = ("held", "placed", "answered")
 
 
@@ -162,17 +186,29 @@ async def hours_later(victim: Victim) -> Any:
     return record
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_there_the_order_is_charged_once_or_held(victim: Victim, point: str) -> None:
+def test_killed_there_the_order_is_charged_once_or_held(victims: Callable[[str], Victim]) -> None:
     """One charge, and the shopper hears "paid"; or, where the gateway cannot say what became of it, a person looks."""
-    if point.startswith("gateway."):
-        victim.gateway.ask("POST", "/control/hold", count=1, at="before_charge" if point == "gateway.before" else "after_charge")
-    shop = victim.start("" if point.startswith("gateway.") else point)
-    if point.startswith("gateway."):
-        _killed_while_the_gateway_has_it(victim, shop)
-    else:
+
+    def killed_at(point: str) -> None:
+        victim = victims(point)
+        shop = victim.start(point)
         victim.pay(shop.url)
         assert shop.wait_gone() == -9, f"it never came to {point}"
+        _charged_once_or_held(victim)
+
+    killed_at_each(POINTS, killed_at)
+
+
+@pytest.mark.parametrize("at", ["before_charge", "after_charge"])
+def test_killed_while_the_gateway_has_it_the_order_is_charged_once_or_held(victims: Callable[[str], Victim], at: str) -> None:
+    """The gateway has the request and has not charged; or it has charged and has not answered."""
+    victim = victims(at)
+    victim.gateway.ask("POST", "/control/hold", count=1, at=at)
+    _killed_while_the_gateway_has_it(victim, victim.start())
+    _charged_once_or_held(victim)
+
+
+def _charged_once_or_held(victim: Victim) -> None:
     again = victim.start()
     said = until_settled(victim, again.url, seconds=20.0 if victim.gateway.keyed else 8.0)
     again.stop()
@@ -196,9 +232,13 @@ def _killed_while_the_gateway_has_it(victim: Victim, shop: Any) -> None:
     victim.gateway.ask("POST", "/control/release")
 
 
-@pytest.mark.parametrize("point", ["save.before:1", "save.after:1", "refund.before", "refund.after", "save.before:2", "save.after:2"])
-def test_killed_there_a_refund_is_made_once(victim: Victim, point: str) -> None:
-    """The order was paid; its refund dies in the middle, and is asked for again."""
+def test_killed_there_a_refund_is_made_once(victims: Callable[[str], Victim]) -> None:
+    """The order was paid; its refund dies in the middle, at each of six points, and is asked for again."""
+    points = ["save.before:1", "save.after:1", "refund.before", "refund.after", "save.before:2", "save.after:2"]
+    killed_at_each(points, lambda point: _refunded_once(victims(point), point))
+
+
+def _refunded_once(victim: Victim, point: str) -> None:
     paid = victim.start()
     assert victim.pay(paid.url) is not None
     kept = victim.pay(paid.url)
@@ -222,8 +262,9 @@ def test_killed_there_a_refund_is_made_once(victim: Victim, point: str) -> None:
     assert payment["refunded_minor"] in ((1000,) if victim.gateway.keyed else (0, 1000)), answer
 
 
-def test_a_request_that_lands_after_its_client_gave_up_is_no_second_charge(victim: Victim) -> None:
+def test_a_request_that_lands_after_its_client_gave_up_is_no_second_charge(victims: Callable[[str], Victim]) -> None:
     """The gateway takes the request in, answers nothing, and charges five seconds later."""
+    victim = victims("late")
     victim.gateway.ask("PUT", "/control", mode="late", late_seconds=5.0)
     shop = victim.start()
     first = victim.pay(shop.url)
