@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
-WORKERS ?= 2
+WORKERS ?= 3
 ARGS ?=
 
 .DEFAULT_GOAL := help

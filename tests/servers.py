@@ -24,6 +24,7 @@ READY_SECONDS_MAX = 30.0  # a cold start of a large framework on a busy machine
 STOP_SECONDS_MAX = 10.0  # then it is killed
 TAIL_CHARS = 4_000  # of the log, shown when a process was not ready
 BACKLOG = 1_024
+LOOK_PAUSE_SECONDS = 0.05
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -154,6 +155,11 @@ class Server(Process):
         super().__init__(command, env=env, ready=ready, pass_fds=pass_fds)
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+
+
+def between_looks() -> None:
+    """Leave the cores to whom a test looks at: asked again and again without a pause, a shop has none left to do it."""
+    threading.Event().wait(LOOK_PAUSE_SECONDS)
 
 
 AnyProcess = TypeVar("AnyProcess", bound=Process)

@@ -17,9 +17,11 @@ from starlette.routing import Route
 
 from cxguard import Charge, Guard, Rule, Shop, current_operation, header, json_field
 from cxguard.asgi import GuardMiddleware
+from cxguard.engine import forwarding, spool
 from cxguard.gateways.http import HttpGateway
 from cxguard.stores.postgres import PostgresStore
 
+forwarding.LEASE_SECONDS = spool.LEASE_SECONDS = 3.0  # so that whoever was killed is not waited for half a minute
 PATIENCE_SECONDS = 1.5  # less than a shop's, so that the tests wait for one time-out and not for ages
 
 

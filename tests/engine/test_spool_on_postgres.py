@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import pytest
 from postgres_server import PostgresServer, running_postgres
-from servers import ROOT, Serve, Server
+from servers import ROOT, Serve, Server, between_looks
 
 pytestmark = pytest.mark.server
 
@@ -115,6 +115,7 @@ class Town:
             until = time.monotonic() + SETTLED_SECONDS
             while saved and self.page(shop, saved[-1])["situation"] != "placed":
                 assert time.monotonic() < until, self.page(shop, saved[-1])
+                between_looks()
             assert self.standing(order) == 1
             references = {one.json()["reference"] for one in answers}
             assert len(references) == 1, "the reference stays good"
@@ -170,6 +171,7 @@ def test_a_cancel_while_the_database_hangs_is_never_charged(town: Town) -> None:
     until = time.monotonic() + SETTLED_SECONDS
     while town.page(shop, told)["situation"] != "cancelled":
         assert time.monotonic() < until
+        between_looks()
     assert town.standing("a") == 0
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from servers import Process, Serve, Server, Spawn
+from servers import Process, Serve, Server, Spawn, between_looks
 
 PATIENCE_SECONDS = 15.0
 LOOPBACK: dict[str, Any] = {"trust_env": False, "timeout": 30.0, "verify": False}  # plain HTTP: no certificates are read
@@ -260,6 +260,7 @@ def until(look: Callable[[], T], *, wanted: Callable[[T], bool]) -> T:
         if wanted(seen):
             return seen
         assert time.monotonic() < ends_at, f"still {seen!r}"
+        between_looks()
 
 
 def raw_request(

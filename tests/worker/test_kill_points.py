@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 import pytest
-from servers import ROOT, Serve
+from servers import ROOT, Serve, between_looks
 
 from cxguard.core.operation import State
 from cxguard.gateways.http import HttpGateway
@@ -167,6 +167,7 @@ def until_settled(victim: Victim, url: str, *, seconds: float) -> Any:
         assert said.get("money") != "not_charged" or victim.standing() == 0, "told 'not charged' over a charge"
         if "paid" in said or said.get("situation") in SETTLED:
             break
+        between_looks()
     return said
 
 
@@ -258,6 +259,7 @@ def _refunded_once(victim: Victim, point: str) -> None:
         answer = httpx.post(f"{again.url}/refund/{reference}", trust_env=False, timeout=20)
         if answer.status_code == 200:
             break
+        between_looks()
     (payment,) = victim.gateway.payments(victim.source)
     assert payment["refunded_minor"] in ((1000,) if victim.gateway.keyed else (0, 1000)), answer
 
