@@ -53,16 +53,16 @@ class FinishWorld:
 
     async def connect(self, **options: Any) -> psycopg.AsyncConnection[Any]:
         """The shop's own connection."""
-        return await psycopg.AsyncConnection.connect(self.url, options=f"-csearch_path={self.schema}", **options)
+        return await psycopg.AsyncConnection.connect(self.url, **{"prepare_threshold": None, **options})
 
     async def write(self, connection: psycopg.AsyncConnection[Any], number: str = "o1") -> None:
         """The shop's own order."""
-        await connection.execute("INSERT INTO shop_orders VALUES (%s)", (number,))
+        await connection.execute(f"INSERT INTO {self.schema}.shop_orders VALUES (%s)".encode(), (number,))
 
     async def orders(self) -> list[str]:
         """What the shop's own table has."""
         async with await self.connect() as connection:
-            found = await connection.execute("SELECT number FROM shop_orders ORDER BY number")
+            found = await connection.execute(f"SELECT number FROM {self.schema}.shop_orders ORDER BY number".encode())
             return [row[0] for row in await found.fetchall()]
 
     async def record(self) -> Operation:
@@ -94,5 +94,5 @@ async def finish_world(server: PostgresServer, **options: Any) -> AsyncIterator[
     """Both guards started, and the shop's own table made."""
     world = FinishWorld(server, **options)
     async with world.guard, world.other, await world.connect(autocommit=True) as connection:
-        await connection.execute("CREATE TABLE shop_orders (number text PRIMARY KEY)")
+        await connection.execute(f"CREATE TABLE {world.schema}.shop_orders (number text PRIMARY KEY)".encode())
         yield world

@@ -87,7 +87,7 @@ def _serving(binaries: Path, data: Path, *, port: int, user: str | None, options
         _wait_until_ready(binaries, port)
         yield PostgresServer(f"postgresql://shop@127.0.0.1:{port}/postgres", port, data, binaries, process.pid)
     finally:
-        process.send_signal(signal.SIGINT)  # it does not wait for its clients to leave
+        process.send_signal(signal.SIGQUIT)  # at once: its folder goes, so there is nothing to bring to the disk
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:

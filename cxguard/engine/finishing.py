@@ -115,15 +115,22 @@ class Finishing:
             return Fate.ROLLED_BACK if self._rolled_back else Fate.NONE
         if self.there is not None:
             return Fate.COMMITTED
+        if await self._is_there(last):
+            return Fate.COMMITTED
         if await twice(lambda: self._store().is_open(last.transaction)):
             return Fate.OPEN
-        there = await twice(lambda: self._engine.operations.store.get(self._work.operation.id))
-        if there is not None and any(_is_same(line, last.line) for line in there.history):
-            self._work.operation = self.there = there
+        if await self._is_there(last):  # it was committed between the two looks
             return Fate.COMMITTED
         self._last, self._rolled_back = None, True
         self._engine.operations.leases.keep(self._work.lease)
         return Fate.ROLLED_BACK
+
+    async def _is_there(self, last: LastWrite) -> bool:
+        there = await twice(lambda: self._engine.operations.store.get(self._work.operation.id))
+        if there is None or not any(_is_same(line, last.line) for line in there.history):
+            return False
+        self._work.operation = self.there = there
+        return True
 
     async def settled(self) -> Fate:
         """As `look`; one that is still open has a moment to end.

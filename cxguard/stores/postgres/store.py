@@ -70,6 +70,7 @@ class PostgresStore:
         self._slot = secrets.randbelow(SLOTS)
         self._level, self._epoch = Level.FSYNC, ""
         self._known = Known()
+        self._homes: dict[str, Home] = {}  # of the epoch that is now
         self._lines: dict[asyncio.AbstractEventLoop, Line] | None = None
         self._pid = os.getpid()
         self._of_parent: list[Any] = []  # kept for ever: closing them in a child would end its parent's connections
@@ -246,7 +247,10 @@ class PostgresStore:
 
     async def join(self, connection: object, *, in_thread: InThread | None = None) -> Joined:
         """See `cxguard.stores.joining.Joining`."""
-        home = Home(*await self._read(reads.read_place))
+        home = self._homes.get(self._epoch)
+        if home is None:
+            home = Home(*await self._read(reads.read_place))
+            self._homes = {self._epoch: home}
         return await join_transaction(connection, in_thread=in_thread, home=home, statements=statements_of(self._schema), clock=self._clock)
 
     async def is_open(self, name: str) -> bool:
