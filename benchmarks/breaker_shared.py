@@ -1,6 +1,7 @@
 """Breakers of four processes on one store: how soon all have heard, and how many calls fail before. Nothing is asserted.
 
     python benchmarks/breaker_shared.py                          on SQLite, about a minute
+    python benchmarks/breaker_shared.py --store redis            on a server that is started for it; also: postgresql
     python benchmarks/breaker_shared.py --store postgresql://..  on a server of your own
     python benchmarks/breaker_shared.py --rounds 3 --json        a look, for programs
 
@@ -17,13 +18,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))  # the servers are those of the tests
+
+from postgres_server import running_postgres
+from redis_servers import running_redis
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = 4
@@ -98,14 +105,27 @@ def _failed(words: str, url: str, namespace: str, stack: ExitStack) -> int:
     return went
 
 
+@contextmanager
+def store_at(store: str) -> Iterator[str]:
+    """The address of a store that is there until the end of the block."""
+    if store == "sqlite":
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/shop.db"
+    elif store in ("redis", "postgresql"):
+        with running_redis() if store == "redis" else running_postgres() as server:
+            yield server.url
+    else:
+        yield store
+
+
 @click.command()
-@click.option("--store", "url", help="Address of a store; by default a new SQLite file.")
+@click.option("--store", default="sqlite", show_default=True, help="sqlite, redis, postgresql: a new one; or an address.")
 @click.option("--rounds", default=10, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-def main(url: str | None, rounds: int, as_json: bool) -> None:
+def main(store: str, rounds: int, as_json: bool) -> None:
     """Breakers of four processes on one store."""
-    with tempfile.TemporaryDirectory() as folder:
-        played_rounds = [played(url or f"sqlite:///{folder}/shop.db", f"bench-{number}") for number in range(rounds)]
+    with store_at(store) as url:
+        played_rounds = [played(url, f"bench-{number}") for number in range(rounds)]
     heard = sorted(each for round in played_rounds for each in round[0])
     slow, instant = ([round[number] for round in played_rounds] for number in (1, 2))
     figures = {

@@ -18,28 +18,23 @@ from cxguard.core.caps import Caps
 from cxguard.core.honesty import check_honesty
 from cxguard.core.operation import Operation
 from cxguard.engine.breaker_sharing import Sharing
-from cxguard.engine.breakers import Breakers
 from cxguard.engine.bridge import Bridge
 from cxguard.engine.courier import Notify, callable_or_none, courier_for
 from cxguard.engine.duties import Duties
 from cxguard.engine.engine import Engine, Timeouts
-from cxguard.engine.epochs import Epochs
 from cxguard.engine.forwarding import Forwarding
 from cxguard.engine.gateway_names import check_gateway_names, gateways_by_name
-from cxguard.engine.leases import Leases
 from cxguard.engine.library import Purpose, owner_pseudonym
+from cxguard.engine.making import make_engine
 from cxguard.engine.mode import Mode as Mode  # part of what is asked for here
 from cxguard.engine.mode import holder_name, mode_of, prefix_of
 from cxguard.engine.opening import Opening
-from cxguard.engine.operations import Operations
 from cxguard.engine.placing import Rerun
-from cxguard.engine.pressure import Pressure
 from cxguard.engine.queue import FallbackQueue
 from cxguard.engine.recorder import Recorder
 from cxguard.engine.report import SPOOL_COUNTERS
 from cxguard.engine.spool import Spool
 from cxguard.engine.stalls import STALLS_COUNTER, StallWatch
-from cxguard.engine.waiting import Waiting
 from cxguard.errors import StoreUnavailable
 from cxguard.events import Bus, Event, Listener
 from cxguard.gateways.base import Closes, Gateway
@@ -47,7 +42,6 @@ from cxguard.library import Library
 from cxguard.logs import log_event
 from cxguard.rules import Funnel, Rule, Shop, match_rules
 from cxguard.rules.sources import AnySource
-from cxguard.seal import Seal
 from cxguard.stores.address import open_store
 from cxguard.stores.base import Store
 from cxguard.stores.reading import ReadingStore
@@ -232,6 +226,7 @@ class Guard(Library):
         await self._stalls.stop()
         await self.recorder.stop()
         await self.breakers.stop()
+        await self.engine.operations.hints.stop()
         for gateway in [each for each in self.gateways.values() if isinstance(each, Closes)]:
             await gateway.aclose()
 
@@ -278,9 +273,12 @@ class Guard(Library):
         return self._sharing
 
     def _start_sharing(self, engine: Engine) -> None:
-        process = engine.operations.holder
-        self._sharing = Sharing(engine.breakers, self.store, self.clock, namespace=self.namespace, process=process)
+        hints, process = engine.operations.hints, engine.operations.holder
+        self._sharing = Sharing(
+            engine.breakers, self.store, self.clock, namespace=self.namespace, process=process, hints=hints, jitter=engine.jitter
+        )
         self._sharing.start()
+        hints.start()
 
     def use_rerun(self, rerun: Rerun) -> None:
         """Say how a kept request is run again through the outermost app (`later=replay`)."""
@@ -367,33 +365,17 @@ class Guard(Library):
         self.recorder.count(STALLS_COUNTER)
         self.emit("loop.stalled", seconds=round(seconds, 3))
 
-    # --- putting together
-
     def _build(self, secrets: Secrets) -> Engine:
-        waiting = Waiting(self.clock)
-        leases = Leases(self.store, self.clock, beat_seconds=self.settings.heartbeat_seconds, on_lost=lambda id: None)
-        operations = Operations(
-            self.store,
-            self.clock,
-            leases,
-            self.bus,
+        return make_engine(
+            secrets,
+            store=self.store,
+            clock=self.clock,
+            bus=self.bus,
             namespace=self.namespace,
-            holder=holder_name(),
-            waiting=waiting,
+            gateways=self.gateways,
+            breakers=self._breaker_policy,
+            timeouts=self._timeouts,
+            beat_seconds=self.settings.heartbeat_seconds,
             spool=self.spool,
             tells=self.notify is not None,
-        )
-        return Engine(
-            operations=operations,
-            seal=Seal(secrets.ring),
-            naming=secrets.naming,
-            gateways=self.gateways,
-            breakers=Breakers(self._breaker_policy, self.clock, bus=self.bus),
-            pressure=Pressure(
-                calls_max=self._timeouts.calls_max,
-                wait_seconds=self._timeouts.place_seconds,
-                retry_share=self._timeouts.retry_share,
-            ),
-            epochs=Epochs(self.store, self.clock, namespace=self.namespace, tell=lambda epoch: self.emit("store.began_anew", epoch=epoch)),
-            timeouts=self._timeouts,
         )

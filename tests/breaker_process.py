@@ -21,6 +21,7 @@ from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.outcomes import Charged, Outcome, Unknown
 from cxguard.engine.breaker_sharing import Sharing
 from cxguard.engine.breakers import Breakers, Ticket
+from cxguard.engine.hints import Hints
 from cxguard.events import Bus, Event
 from cxguard.stores.address import open_store
 
@@ -45,7 +46,8 @@ class Process:
         bus.listen(on_event)
         self.store = open_store(url, clock=clock)
         self.breakers = Breakers(POLICY, clock, bus=bus, jitter=lambda: 0.0)
-        self.sharing = Sharing(self.breakers, self.store, clock, namespace=namespace, process=name)
+        self.hints = Hints(self.store, clock, process=name)
+        self.sharing = Sharing(self.breakers, self.store, clock, namespace=namespace, process=name, hints=self.hints)
         self.held: list[Ticket] = []
 
     async def enter(self) -> Ticket | None:
@@ -123,6 +125,7 @@ async def main(url: str, namespace: str, name: str) -> None:
     process = Process(url, namespace, name)
     await process.store.start()
     process.sharing.start()
+    process.hints.start()
     await process.sharing.look()
     say(ready=True)
     reader = asyncio.StreamReader()
@@ -130,6 +133,7 @@ async def main(url: str, namespace: str, name: str) -> None:
     while line := await reader.readline():
         await process.do(line.decode().split())
     await process.sharing.stop()
+    await process.hints.stop()
     await process.store.stop()
 
 

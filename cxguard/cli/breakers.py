@@ -16,6 +16,7 @@ from cxguard.core.breaker import FORCED_SECONDS_MAX, BreakerPolicy, BreakerState
 from cxguard.core.breaker_shared import Name, Said, Shared
 from cxguard.engine.breaker_sharing import Sharing
 from cxguard.engine.breakers import Breakers
+from cxguard.engine.hints import Hints
 from cxguard.stores.base import Store
 
 _COLUMNS = ("gateway", "kind", "method", "state", "why", "until", "by", "trips")
@@ -116,17 +117,20 @@ async def _read(target: Target) -> tuple[Shared, float]:
 
 async def _say(target: Target, name: Name, label: Label | None, *, seconds: float = 0.0, **word: Any) -> float:
     async with opened_store(target) as store:
+        hints = Hints(store, target.guard.clock, process="cli")
         try:
-            await _sharing(target, store).say(name, label, seconds=seconds, **word)
+            await _sharing(target, store, hints).say(name, label, seconds=seconds, **word)
         except ValueError as error:
             raise click.ClickException(str(error)) from error
+        finally:
+            await hints.stop()  # when the processes of the shop have been told
         return await store.clock() + seconds
 
 
-def _sharing(target: Target, store: Store) -> Sharing:
+def _sharing(target: Target, store: Store, hints: Hints | None = None) -> Sharing:
     """The store's value needs no secrets, and no guard that runs."""
     clock = target.guard.clock
-    return Sharing(Breakers(BreakerPolicy(), clock), store, clock, namespace=target.guard.namespace, process="cli")
+    return Sharing(Breakers(BreakerPolicy(), clock), store, clock, namespace=target.guard.namespace, process="cli", hints=hints)
 
 
 def _row(name: Name, state: BreakerState, now: float) -> tuple[str, ...]:

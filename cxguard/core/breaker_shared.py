@@ -14,7 +14,7 @@ back with an older one has lost its tail, and is told what we know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -201,21 +201,33 @@ def restored(shared: Shared, known: Mapping[Name, BreakerState]) -> Shared:
     return shared
 
 
-def adopted(own: BreakerState, base: BreakerState, shared: BreakerState, now: float) -> BreakerState:
+def adopted(
+    own: BreakerState, base: BreakerState, shared: BreakerState, now: float, *, since: Sequence[Told] | None = None
+) -> BreakerState:
     """What a process goes by after it has heard of *shared*; all on its own clock.
+
+    Failures in a row are counted on from those of all processes. So the one that makes them too many opens at once where it
+    was heard, and the next call of that process need not wait for the store to say so.
 
     Args:
         own: what it goes by now.
         base: the shared state that came from.
+        since: what it has heard that *shared* does not know yet; None: more than can be said, so its own count stays.
     """
     if shared.revision != base.revision:
         return replace(shared, failures=0, now_counts=Counts(now), last_counts=Counts())
     if own.revision != base.revision:
         return own  # by its own rule it has gone another way: until all go that way, or it has come back
     silent_until = max(own.throttled_until, shared.throttled_until)  # what was asked of us may not have been told yet
-    return replace(
-        shared, failures=own.failures, now_counts=own.now_counts, last_counts=own.last_counts, throttled_until=silent_until
-    )
+    failures = own.failures if since is None else _in_a_row(shared.failures, since)
+    return replace(shared, failures=failures, now_counts=own.now_counts, last_counts=own.last_counts, throttled_until=silent_until)
+
+
+def _in_a_row(failures: int, since: Sequence[Told]) -> int:
+    for told in since:
+        if told.heard is not Heard.NEUTRAL:
+            failures = failures + told.times if told.heard in FAILED else 0
+    return failures
 
 
 def shifted(state: BreakerState, seconds: float) -> BreakerState:

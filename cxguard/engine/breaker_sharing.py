@@ -20,15 +20,19 @@ from cxguard.clock import Clock
 from cxguard.core.breaker import Admission, BreakerState, Heard, Label, Verdict
 from cxguard.core.breaker_shared import Batch, Name, Shared, Told, fold, lease, restored, say, shifted
 from cxguard.core.breaker_shared_json import shared_from_bytes, shared_to_bytes
+from cxguard.core.hints import breakers_topic
 from cxguard.engine.breaker_tickets import Rejected, Ticket, Wanted
 from cxguard.engine.breakers import Breakers
-from cxguard.errors import StoreError, StoreUnavailable
+from cxguard.engine.hints import Hints
+from cxguard.errors import StoreUnavailable
 from cxguard.logs import get_logger
-from cxguard.stores.base import EVERYTHING, Hinting, Store
+from cxguard.stores.base import EVERYTHING, Store
 
-LOOK_SECONDS: Final = 0.25  # between two looks at the value, for all breakers, where the store gives no hints
-HINTED_LOOK_SECONDS: Final = 1.0  # where it does: hints may be lost
-LISTEN_AGAIN_SECONDS: Final = 1.0  # after the store stopped giving hints
+LOOK_SECONDS: Final = 0.25  # between two looks at the value, for all breakers, while no hints are known to come
+HINTED_LOOK_SECONDS: Final = 1.0  # while they are: one may be lost
+QUIET_LOOK_SECONDS: Final = 2.0  # while nothing is wrong and this process has made no call lately; its first failure is told at once
+QUIET_HINTED_LOOK_SECONDS: Final = 5.0
+QUIET_AFTER_SECONDS: Final = 10.0  # longer than between two words of a process that makes calls
 TELL_SECONDS: Final = 4.0  # between two words of a process whose calls all go well: that it has some, and how many
 LEASE_SECONDS_MAX: Final = 0.25  # how long a call waits for the store to lease it a probe, before the own rule holds
 SYNC_SECONDS_MAX: Final = 2.0  # for one round with the store
@@ -40,8 +44,8 @@ CLOCK_SECONDS: Final = 30.0  # between two readings of the store's clock
 _log = get_logger("breakers")
 
 
-def topic_of(namespace: str) -> str:
-    """What is announced when the breakers of a namespace have changed; also the name of the value."""
+def key_of(namespace: str) -> str:
+    """The name of the value."""
     return f"breakers:{namespace}"
 
 
@@ -50,14 +54,29 @@ class Sharing:
 
     Args:
         process: names this process among all; never used by another one.
+        hints: what is heard of the other processes, and told them; None: nothing, and they look by themselves.
+        jitter: 0 to 1, random: pulls apart what processes do at the same time.
     """
 
-    def __init__(self, breakers: Breakers, store: Store, clock: Clock, *, namespace: str, process: str) -> None:
+    def __init__(
+        self,
+        breakers: Breakers,
+        store: Store,
+        clock: Clock,
+        *,
+        namespace: str,
+        process: str,
+        hints: Hints | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self.away = True
         self._breakers = breakers
         self._store = store
         self._clock = clock
-        self._topic = topic_of(namespace)
+        self._jitter = jitter
+        self._key = key_of(namespace)
+        self._topic = breakers_topic(namespace)
+        self._hints = hints
         self._process = process
         self._number = 0
         self._seen = 0  # revision of the value
@@ -68,28 +87,28 @@ class Sharing:
         self._read_clock_at: float | None = None  # monotonic
         self._ahead_seconds = 0.0  # of the store's clock
         self._urgent = False
+        self._all_closed = True
         self._worried = False  # some breaker of all counts failures: good answers are wanted soon
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin, in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._woken.set()
         self._breakers.share(self)
-        self._tasks = [asyncio.create_task(self._run(), name="cxguard-breakers")]
-        if isinstance(self._store, Hinting):
-            self._tasks.append(asyncio.create_task(self._listen(self._store), name="cxguard-breaker-hints"))
+        self._task = asyncio.create_task(self._run(), name="cxguard-breakers")
+        if self._hints is not None:
+            self._hints.listen(self._hear)
 
     async def stop(self) -> None:
         """Tell what is left to tell, and stop. Idempotent."""
-        if not self._tasks:
+        if self._task is None:
             return
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
         if not self.away:
             self._urgent = True
             await self.look()
@@ -163,7 +182,7 @@ class Sharing:
             StoreUnavailable: it does not answer.
             ValueError: the value is a newer version's.
         """
-        return shared_from_bytes((await self._store.load(self._topic)).value)
+        return shared_from_bytes((await self._store.load(self._key)).value)
 
     # --- the value
 
@@ -171,7 +190,7 @@ class Sharing:
         """Load, change, swap, until nobody was in between; then have it adopted."""
         doubted = False
         for _ in range(SWAP_TRIES_MAX):
-            seen = await self._store.load(self._topic)
+            seen = await self._store.load(self._key)
             if seen.revision < self._seen and not doubted:
                 doubted = True  # another task was faster; seen once more, the store has lost its tail
                 continue
@@ -179,10 +198,10 @@ class Sharing:
             after = change(restored(read, self._known()))
             if after is read:
                 return self._adopt(read, seen.revision, sure=doubted)
-            if await self._store.swap(self._topic, revision=seen.revision, value=shared_to_bytes(after)):
+            if await self._store.swap(self._key, revision=seen.revision, value=shared_to_bytes(after)):
                 self._adopt(after, seen.revision + 1, sure=doubted)
-                return await self._announce(read, after)
-            await asyncio.sleep(random.random() * SWAP_PAUSE_SECONDS)
+                return self._announce(read, after)
+            await asyncio.sleep(self._jitter() * SWAP_PAUSE_SECONDS)
         raise StoreUnavailable("the breakers' value in the store is swapped by others all the time: the next round goes on")
 
     def _adopt(self, shared: Shared, revision: int, *, sure: bool) -> None:
@@ -196,17 +215,20 @@ class Sharing:
                 return
             self._adopted = adopted
             names = set(shared.breakers) | set(self._breakers.names())
-            self._breakers.adopt({name: shifted(shared.state(name), -self._ahead_seconds) for name in names})
+            last = shared.batches.get(self._process)
+            all_told = self._batch is None or (last is not None and last.number >= self._batch.number)
+            states = {name: shifted(shared.state(name), -self._ahead_seconds) for name in names}
+            self._breakers.adopt(states, all_told=all_told)
+        self._all_closed = all(each.state.label is Label.CLOSED for each in shared.breakers.values())
         worried = any(each.state.label is Label.CLOSED and each.state.failures for each in shared.breakers.values())
         if worried and not self._worried:
             self._stir()  # what went well here weighs against it
         self._worried = worried
 
-    async def _announce(self, before: Shared, after: Shared) -> None:
+    def _announce(self, before: Shared, after: Shared) -> None:
         """Tell the others to look, when they would see another label, a probe more or less, or a silence."""
-        if isinstance(self._store, Hinting) and _heard_by_others(before) != _heard_by_others(after):
-            with contextlib.suppress(StoreError):
-                await self._store.announce([self._topic])
+        if self._hints is not None and _heard_by_others(before) != _heard_by_others(after):
+            self._hints.tell(self._topic)
 
     def _known(self) -> dict[Name, BreakerState]:
         return {name: shifted(state, self._ahead_seconds) for name, state in self._breakers.known().items()}
@@ -265,26 +287,26 @@ class Sharing:
     def _with_batch(self, shared: Shared) -> Shared:
         if self._batch is None:
             return shared
-        return fold(shared, self._batch, self._breakers.policy, self._store_now(), jitter=random.random())
+        return fold(shared, self._batch, self._breakers.policy, self._store_now(), jitter=self._jitter())
 
     # --- when to look
 
     async def _run(self) -> None:
-        seconds = HINTED_LOOK_SECONDS if isinstance(self._store, Hinting) else LOOK_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(self.look_seconds):
                     await self._woken.wait()
             self._woken.clear()
             await self.look()
 
-    async def _listen(self, store: Hinting) -> None:
-        while True:
-            try:
-                await store.listen(self._hear)
-            except Exception as error:  # noqa: BLE001 - without hints we look by ourselves
-                _log.debug("breakers.no_hints", why=str(error)[:200])
-            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+    @property
+    def look_seconds(self) -> float:
+        """Between two looks, if nothing is heard: seldom while hints come, and while there is nothing to hear."""
+        hinted = self._hints is not None and self._hints.come
+        quiet = self._all_closed and self._clock.monotonic() - self._told_at > QUIET_AFTER_SECONDS
+        if quiet:
+            return QUIET_HINTED_LOOK_SECONDS if hinted else QUIET_LOOK_SECONDS
+        return HINTED_LOOK_SECONDS if hinted else LOOK_SECONDS
 
     def _hear(self, topic: str) -> None:
         if topic in (self._topic, EVERYTHING):
@@ -319,6 +341,6 @@ class Sharing:
 def _heard_by_others(shared: Shared) -> dict[Name, tuple[object, ...]]:
     """What makes a difference to another process's next call."""
     return {
-        name: (each.state.revision, each.state.probes, each.state.throttled_until, bool(each.state.failures))
+        name: (each.state.revision, each.state.probes, each.state.throttled_until, each.state.failures)
         for name, each in shared.breakers.items()
     }

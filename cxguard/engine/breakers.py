@@ -195,8 +195,12 @@ class Breakers:
         with self._lock:
             cell.tell(told)
 
-    def adopt(self, states: dict[Name, BreakerState]) -> None:
-        """Hear how the breakers of all processes stand, on this one's clock."""
+    def adopt(self, states: dict[Name, BreakerState], *, all_told: bool = True) -> None:
+        """Hear how the breakers of all processes stand, on this one's clock.
+
+        Args:
+            all_told: they know of everything that `reports` has given out.
+        """
         with self._lock:
             now = self._clock.now()
             for name, state in states.items():
@@ -207,7 +211,7 @@ class Breakers:
                 if state.revision != base.revision:
                     cell.told = [told for told in cell.told if told.gives_back]
                     cell.era += 1
-                self._swap(cell, adopted(own, base, state, now), now)
+                self._swap(cell, adopted(own, base, state, now, since=cell.told if all_told else None), now)
                 self._look_ahead(cell)
 
     def probe_of(self, cell: Cell, probe_id: str) -> Ticket:

@@ -12,6 +12,7 @@ from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.money import Note
 from cxguard.core.notices import due_for_notice
 from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, appended, changed, move, refolded
+from cxguard.engine.hints import Hints
 from cxguard.engine.leases import HeldLease, Leases
 from cxguard.engine.spool import Spool
 from cxguard.engine.waiting import Waiting
@@ -59,6 +60,7 @@ class Operations:
         namespace: str,
         holder: str,
         waiting: Waiting,
+        hints: Hints,
         spool: Spool | None = None,
         tells: bool = False,
     ) -> None:
@@ -70,6 +72,7 @@ class Operations:
         self.namespace = namespace
         self.holder = holder
         self.waiting = waiting
+        self.hints = hints
         self.whereabouts = Whereabouts(store, clock, namespace=namespace)
         self.spool = spool
 

@@ -1,6 +1,6 @@
 """How often a request asks a store on another machine: each time costs the shopper a way there and back.
 
-Counted where it happens, on the way to real servers. What a guard does beside its requests (breakers, sessions) is stopped,
+Counted where it happens, on the way to real servers. What a guard does beside its requests (breakers, hints, sessions) is stopped,
 and its clock stands still, so that what is counted is the requests' own.
 """
 
@@ -104,6 +104,7 @@ async def wired(server: Any) -> AsyncIterator[Wired]:
         )
         await stack.enter_async_context(guard)
         await guard.breakers.stop()
+        await guard.engine.operations.hints.stop()
         await guard.recorder.stop()
         routes = [Route("/pay", charging_handler, methods=["POST"]), Route("/own", shop_charges, methods=["POST"])]
         app = GuardMiddleware(Starlette(routes=[*routes, Route("/catalogue", catalogue)]), guard=guard)

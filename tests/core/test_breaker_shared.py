@@ -253,6 +253,24 @@ def test_what_a_process_goes_by(own: BreakerState, shared: BreakerState, goes_by
     assert adopted(own, BASE, shared, NOW) == goes_by
 
 
+@pytest.mark.parametrize(
+    ("since", "failures"),
+    [
+        (None, OWN.failures),
+        ((), 4),
+        ((F,), 5),
+        ((OK,), 0),
+        ((F, OK, F), 1),
+        ((Told(Heard.NEUTRAL), Told(Heard.FAILURE, 3)), 7),
+        ((Told(Heard.SLOW), Told(Heard.THROTTLED, 2)), 2),
+    ],
+    ids=["not known", "nothing", "a failure", "a good one", "one of each, and one", "a cancelled call counts not", "slow, then throttled"],
+)
+def test_failures_are_counted_on(since: tuple[Told, ...] | None, failures: int) -> None:
+    """From those of all, with what was heard here since; one's own, while it is not known what they know of that."""
+    assert adopted(OWN, BASE, replace(BASE, failures=4), NOW, since=since).failures == failures
+
+
 def test_a_state_on_another_clock_comes_back_as_it_was() -> None:
     """Shifted there and back; what never was stays zero, and what lies ahead lies as far ahead."""
     state = replace(OPEN, probes=(Probe("p", NOW + 30.0),), forced=Forced(Label.OPEN, "why", NOW + 60.0, "ada"), probed_at=NOW)

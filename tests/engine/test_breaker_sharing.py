@@ -1,92 +1,22 @@
-"""Breakers of several processes on one store, the processes played by several `Breakers` in one loop, without time passing."""
+"""Breakers of several processes on one store: what they tell one another, and what they know when the store is away."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
+from breakerworld import CARDS, CHARGED, QUICK, SILENT, Process, world
 
-from cxguard.core.breaker import BreakerPolicy, Label
-from cxguard.core.breaker_shared import Name
-from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
-from cxguard.engine.breaker_sharing import BATCH_SECONDS_MAX, TELL_SECONDS, Sharing, topic_of
-from cxguard.engine.breakers import Breakers, Rejected, Ticket
-from cxguard.events import Bus, Event
+from cxguard.core.breaker import Label
+from cxguard.core.outcomes import NotCharged
+from cxguard.engine.breaker_sharing import BATCH_SECONDS_MAX, TELL_SECONDS, key_of
+from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.stores.base import Versioned
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing.clock import ManualClock
 from cxguard.testing.faulty_store import Fault, FaultyStore
 
-CHARGED, SILENT = Charged(4999, "EUR"), Unknown("no answer in time")
-CARDS: Name = ("cards", "charge", "")
-QUICK = BreakerPolicy(probe_pause_seconds=0.0, turn_seconds=0.0)
-
 pytestmark = pytest.mark.asyncio
-
-
-class Process:
-    """One process: its breakers, and how it shares them. `look` is a round that its task would make."""
-
-    def __init__(self, store: FaultyStore, clock: ManualClock, name: str, policy: BreakerPolicy) -> None:
-        self.events: list[Event] = []
-        bus = Bus()
-        bus.listen(self.events.append)
-        self.breakers = Breakers(policy, clock, bus=bus, jitter=lambda: 0.0)
-        self.sharing = Sharing(self.breakers, store, clock, namespace="shop", process=name)
-        self.breakers.share(self.sharing)
-
-    async def call(self, *outcomes: Outcome) -> int:
-        went = 0
-        for outcome in outcomes:
-            ticket = await self.breakers.enter("cards", "charge")
-            if isinstance(ticket, Ticket):
-                ticket.settle(outcome, 0.1)
-                went += 1
-        return went
-
-    async def look(self) -> None:
-        await self.sharing.look()
-
-    @property
-    def label(self) -> Label:
-        return next((view.label for view in self.breakers.states() if (view.gateway, view.kind) == CARDS[:2]), Label.CLOSED)
-
-    @property
-    def apart(self) -> bool:
-        return any(view.apart for view in self.breakers.states())
-
-
-class World:
-    def __init__(self, processes: int, policy: BreakerPolicy) -> None:
-        self.clock = ManualClock()
-        self.store = FaultyStore(MemoryStore(clock=self.clock))
-        self.policy = policy
-        self.all = [Process(self.store, self.clock, f"p{number}", policy) for number in range(processes)]
-
-    async def look(self) -> None:
-        """Everybody tells, then everybody hears."""
-        for _ in range(2):
-            for process in self.all:
-                await process.look()
-
-    @property
-    def labels(self) -> set[Label]:
-        return {process.label for process in self.all}
-
-    async def trip(self) -> None:
-        for process in self.all:
-            await process.call(*[SILENT] * (1 + self.policy.consecutive_failures // len(self.all)))
-        await self.look()
-        assert self.labels == {Label.OPEN}
-
-
-@asynccontextmanager
-async def world(processes: int = 4, policy: BreakerPolicy = QUICK) -> AsyncIterator[World]:
-    made = World(processes, policy)
-    await made.look()
-    yield made
 
 
 async def test_failures_of_all_open_it_for_all() -> None:
@@ -283,7 +213,7 @@ POISONED = [
 async def test_a_poisoned_value_stops_no_call(members: str) -> None:
     """Whatever somebody has written there: each process goes by its own rule, its duty goes on, and nobody's checkout breaks."""
     async with world(2) as shop:
-        key = topic_of("shop")
+        key = key_of("shop")
         cards = f'{{"gateway":"cards","kind":"charge","method":"","voices":{{}},{members}}}'
         poison = f'{{"v":1,"batches":{{}},"breakers":[{cards}]}}'.encode()
         assert await shop.store.swap(key, revision=(await shop.store.load(key)).revision, value=poison)
@@ -296,11 +226,11 @@ async def test_a_value_of_a_newer_version_is_left_alone() -> None:
     """It is not written over, and this process goes by itself."""
     async with world(1) as shop:
         newer = b'{"v":99}'
-        assert await shop.store.swap(topic_of("shop"), revision=(await shop.store.load(topic_of("shop"))).revision, value=newer)
+        assert await shop.store.swap(key_of("shop"), revision=(await shop.store.load(key_of("shop"))).revision, value=newer)
         await shop.all[0].call(*[SILENT] * 5)
         await shop.look()
         assert shop.labels == {Label.OPEN}
-        assert (await shop.store.load(topic_of("shop"))).value == newer
+        assert (await shop.store.load(key_of("shop"))).value == newer
 
 
 async def test_a_silence_that_one_was_asked_for_holds_for_all() -> None:
@@ -343,6 +273,31 @@ async def test_well_running_shops_write_seldom() -> None:
         for _ in range(10):
             await shop.look()
         assert shop.store.calls["swap"] == swaps + 1
+
+
+async def test_failures_are_counted_on_from_those_of_all() -> None:
+    """Four elsewhere that all know of, and the fifth is heard here: here it is open at once, before the store is asked."""
+    async with world(2) as shop:
+        first, second = shop.all
+        await first.call(*[SILENT] * 4)
+        await shop.look()
+        asked = shop.store.calls.total()
+        assert await second.call(SILENT, SILENT, SILENT) == 1
+        assert (second.label, shop.store.calls.total()) == (Label.OPEN, asked)
+        await shop.look()
+        assert (shop.labels, second.apart) == ({Label.OPEN}, False)
+
+
+async def test_a_good_answer_that_was_not_told_yet_ends_the_row() -> None:
+    """Four failures elsewhere, then one good call here: another failure is the first again, here and for all."""
+    async with world(2) as shop:
+        first, second = shop.all
+        await first.call(*[SILENT] * 4)
+        await shop.look()
+        await second.call(CHARGED)
+        await second.look()
+        await second.call(SILENT)
+        assert second.label is Label.CLOSED
 
 
 class Broken(FaultyStore):
