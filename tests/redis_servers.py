@@ -45,12 +45,8 @@ class RedisServer:
         self.process.stop()
 
     def run(self, *words: Any) -> Any:
-        """One command, as an administrator gives it. A server that is dead is so at once: the client alone would try for 10 s."""
-        client = redis.Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
-        try:
-            return client.execute_command(*words)
-        finally:
-            client.close()
+        """One command, as an administrator gives it."""
+        return run_at(self.port, *words)
 
     def _started(self) -> Process:
         options = [word for name, value in self._settings.items() for word in (f"--{name}", *(value.split() or [""]))]
@@ -69,7 +65,7 @@ class Sentinels:
         self.replica = _server(folder / "replica", stack, replicaof=f"127.0.0.1 {self.primary.port}", **{"repl-diskless-sync-delay": "0"})
         ports = [free_port() for _ in range(3)]
         for port in ports:
-            stack.callback(_sentinel(folder, port, self.primary.port).stop)
+            stack.callback(sentinel_at(folder, port, self.primary.port).stop)
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
         self.url = f"redis+sentinel://{hosts}/{self.service}"
         self.ports = ports
@@ -96,6 +92,15 @@ class Cluster:
                     if first <= slot <= last:
                         return next(each for each in self.servers if each.port == primary[1])
         raise AssertionError("no server has this slot")
+
+
+def run_at(port: int, *words: Any) -> Any:
+    """One command. A server that is dead is so at once: the client alone would try for 10 s."""
+    client = redis.Redis(port=port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
+    try:
+        return client.execute_command(*words)
+    finally:
+        client.close()
 
 
 def redis_binary() -> Path:
@@ -186,6 +191,20 @@ def _is_free(port: int) -> bool:
     return True
 
 
+def sentinel_at(folder: Path, port: int, primary: int) -> Process:
+    """A Sentinel that watches over a primary, and over whom it names. Whoever asks stops it."""
+    file = folder / f"sentinel-{port}.conf"
+    service = Sentinels.service
+    file.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {service} 127.0.0.1 {primary} 2\n"
+        f"sentinel down-after-milliseconds {service} 1000\nsentinel failover-timeout {service} 3000\n",
+        encoding="ascii",
+    )
+    process = Process([str(redis_binary()), str(file), "--sentinel"], env={}, ready="+monitor")
+    process.wait_ready()
+    return process
+
+
 @contextmanager
 def _ground() -> Iterator[tuple[Path, ExitStack]]:
     folder = Path(tempfile.mkdtemp(prefix="cxguard-redis-"))
@@ -201,16 +220,3 @@ def _server(folder: Path, stack: ExitStack, *, port: int = 0, **settings: str) -
     server = RedisServer(folder, port=port, **settings)
     stack.callback(lambda: server.stop())
     return server
-
-
-def _sentinel(folder: Path, port: int, primary: int) -> Process:
-    file = folder / f"sentinel-{port}.conf"
-    service = Sentinels.service
-    file.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {service} 127.0.0.1 {primary} 2\n"
-        f"sentinel down-after-milliseconds {service} 1000\nsentinel failover-timeout {service} 3000\n",
-        encoding="ascii",
-    )
-    process = Process([str(redis_binary()), str(file), "--sentinel"], env={}, ready="+monitor")
-    process.wait_ready()
-    return process

@@ -75,14 +75,14 @@ class Batcher(Generic[Item, Answer]):
     async def drain(self) -> None:
         """Wait until nothing waits and nothing is on its way."""
         while self._busy and self._loop is asyncio.get_running_loop():
-            self._idle = asyncio.Event()
+            self._idle = self._idle or asyncio.Event()  # one for all who wait for it
             await self._idle.wait()
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._busy and self._loop is not None and not self._loop.is_closed():
             raise RuntimeError(f"{self._name} is in use by another event loop: give each loop a store of its own")
         self._waiting.clear()
-        self._loop, self._busy, self._stuck = loop, False, False
+        self._loop, self._busy, self._stuck, self._idle = loop, False, False, None
 
     def _check_room(self) -> None:
         if self._stuck:
@@ -112,6 +112,7 @@ class Batcher(Generic[Item, Answer]):
         self._busy = False
         if self._idle is not None:
             self._idle.set()
+            self._idle = None
 
     def _arrive(
         self, flight: asyncio.Future[Sequence[Answer | BaseException]], seats: Sequence[Seat[Item, Answer]], timer: asyncio.TimerHandle

@@ -206,6 +206,23 @@ async def test_drain_waits_for_all() -> None:
 
 
 @pytest.mark.asyncio
+async def test_all_who_drain_at_once_are_told() -> None:
+    """Two who wait for the end, and one who gave that up: it comes for each of them."""
+    line = Line()
+    batcher: Batcher[str, str] = Batcher(line.send, name="the store")
+    asked = ask(batcher, "a")
+    await line.next_departure()
+    drained = [asyncio.create_task(batcher.drain()) for _ in range(3)]
+    await asyncio.sleep(0)
+    drained[1].cancel()
+    line.answer()
+    async with asyncio.timeout(5):
+        await drained[0]
+        await drained[2]
+    assert await asked[0] == "A"
+
+
+@pytest.mark.asyncio
 async def test_flight_that_was_cancelled_says_so() -> None:
     """A batch whose connection was closed under it leaves nobody waiting."""
     line = Line()

@@ -42,8 +42,11 @@ async def take_everywhere(
 
 
 async def _shares(store: RedisStore, lines: Sequence[str], *, limit: int) -> dict[int, int]:
-    """How many of the most overdue records each partition has."""
-    times = [(float(time), n) for n, found in enumerate(await store.everywhere("ripe", [limit, *lines])) for time in found]
+    """How many of the most overdue records each partition has. One that is away gives none, and its orders wait."""
+    calls = [store.run(partition, "ripe", [limit, *lines]) for partition in range(store.partitions)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    _require(answers, had=any(not isinstance(answer, BaseException) for answer in answers))
+    times = [(float(time), n) for n, found in enumerate(answers) if not isinstance(found, BaseException) for time in found]
     return dict(Counter(n for _, n in heapq.nsmallest(limit, times)))
 
 
@@ -55,11 +58,15 @@ async def _take(store: RedisStore, partition: int, lines: Sequence[str], *, hold
 def _what_came(answers: Sequence[list[Placed] | BaseException], *, had: bool) -> list[Placed]:
     """What was leased. One server that does not answer takes nothing away from what the others gave; its leases lapse."""
     found = [placed for answer in answers if not isinstance(answer, BaseException) for placed in answer]
-    errors = [answer for answer in answers if isinstance(answer, BaseException)]
-    for error in errors:
-        if not isinstance(error, StoreError) or not (found or had):
-            raise error
+    _require(answers, had=bool(found) or had)
     return found
+
+
+def _require(answers: Sequence[Any], *, had: bool) -> None:
+    """Raise what is no server's silence; and that, too, if there is nothing else."""
+    for error in answers:
+        if isinstance(error, BaseException) and not (had and isinstance(error, StoreError)):
+            raise error
 
 
 async def prune_partition(store: RedisStore, partition: int, namespace: str, *, limit: int) -> int:

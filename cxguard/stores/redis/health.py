@@ -6,11 +6,19 @@ import hashlib
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from cxguard.errors import StoreError, StoreUnavailable, StoreUnfit
+from cxguard.errors import ConfigurationError, StoreError, StoreUnavailable, StoreUnfit
 from cxguard.stores.base import Level
-from cxguard.stores.redis.settings import Kind, RedisSettings
+from cxguard.stores.redis.settings import Address, Kind, RedisSettings
 from cxguard.stores.redis.wire import Wire, code_of, refused
+
+
+class NotPrimary(StoreUnavailable):
+    """Nothing was sent: this server is a replica, and another one may have its part of the data."""
+
+
+Failed = TypeVar("Failed", bound=StoreError | ConfigurationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,10 @@ def require_fit(report: ServerReport, settings: RedisSettings) -> None:
 
     Raises:
         StoreUnfit: the text has the line to write.
-        StoreUnavailable: it is a replica.
+        NotPrimary: it is a replica.
     """
     if not report.primary:
-        raise StoreUnavailable("this Redis is a replica, which takes no writes: give the primary's address, or Sentinel's")
+        raise NotPrimary("this Redis is a replica, which takes no writes: give the primary's address, or Sentinel's")
     if settings.may_lose_orders:
         return
     if report.policy != "noeviction":
@@ -83,6 +91,7 @@ class Health:
         self._reports: Mapping[int, ServerReport] = {}
         self._lives: Mapping[int, str] = {}
         self.partitions = 0  # 0: not known yet
+        self.servers: tuple[Address, ...] = ()  # all of a cluster, when it last named them
         self.epoch = ""
         self.level = Level.BEST_EFFORT
 
@@ -90,6 +99,10 @@ class Health:
         """Remember what a server said, and which life each of its partitions has."""
         with self._lock:
             self._remember(report, lives)
+
+    def met(self, servers: Iterable[Address]) -> None:
+        """Remember the servers of a cluster: those in the settings may all be gone one day."""
+        self.servers = tuple(servers)
 
     def _remember(self, report: ServerReport, lives: Mapping[int, str]) -> None:
         self._reports = {**self._reports, **dict.fromkeys(lives, report)}
@@ -118,6 +131,6 @@ def _digest(*lists: Iterable[str]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def again(error: StoreError) -> StoreError:
+def again(error: Failed) -> Failed:
     """The same error for one more caller: each adds a traceback to its own."""
     return type(error)(*error.args)

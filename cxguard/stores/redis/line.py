@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from redis.exceptions import AskError, MovedError
+
 from cxguard.errors import ConfigurationError, StoreError, StoreUnavailable
 from cxguard.stores.batch import Batcher
-from cxguard.stores.redis.health import Health, again
+from cxguard.stores.redis.finding import address_of
+from cxguard.stores.redis.health import Health, NotPrimary, again
 from cxguard.stores.redis.partitions import tag
 from cxguard.stores.redis.routes import Route
 from cxguard.stores.redis.settings import Address, RedisSettings
@@ -17,6 +20,7 @@ from cxguard.stores.redis.wire import Answer, Words, code_of, refused, run_scrip
 BATCH_MAX = 64  # scripts in one go: a few milliseconds of a server that serves others in between
 MOVES_MAX = 3  # times that one call follows a partition from server to server
 PATIENCE_FACTOR = 8  # times one answer's time: finding, connecting and checking may come before it
+END_FACTOR = 2 * PATIENCE_FACTOR  # times one answer's time, for all that waits when the store is stopped
 WAIT_SHARE = 0.6  # of an answer's time is for the replicas
 FORGET = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOLIFE"})  # the server is not what it was
 
@@ -49,12 +53,22 @@ class Line:
         """Close everything when the loop ends: it cancels what still runs, and this does."""
         self._keeper = self._loop.create_task(self._kept())
 
-    async def drain(self) -> None:
-        await self.writer.drain()
-        await self.reader.drain()
+    async def end(self) -> None:
+        """Finish what was accepted, then close everything; from its own loop.
 
-    async def close(self) -> None:
-        """Close everything, from its own loop."""
+        Raises:
+            StoreUnavailable: it took too long. Whoever waits is told; what is on its way may happen or not.
+        """
+        try:
+            async with asyncio.timeout(END_FACTOR * self._settings.answer_seconds):
+                await self.writer.drain()
+                await self.reader.drain()
+        except TimeoutError:
+            raise StoreUnavailable("Redis does not answer, and was left with calls on their way: look before you act again") from None
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -111,12 +125,17 @@ class Lanes:
         for _ in range(MOVES_MAX):
             found = await self._once([calls[n] for n in left])
             answers.update(zip(left, found, strict=True))
-            left = [n for n in left if code_of(answers[n]) == "MOVED"]
+            left = [n for n in left if isinstance(answers[n], MovedError | NotPrimary)]
             if not left:
                 break
             for n in left:
-                self.route.moved(calls[n].partition, Address(str(answers[n].host), int(answers[n].port)))
+                self._moved(calls[n].partition, answers[n])
         return [_told(answers[n]) for n in range(len(calls))]
+
+    def _moved(self, partition: int, answer: MovedError | NotPrimary) -> None:
+        asked = self.route.home(partition)
+        if isinstance(answer, MovedError) and asked is not None:
+            self.route.moved(partition, address_of(answer.host, answer.port, asked=asked))
 
     async def _once(self, calls: Sequence[Call]) -> list[Answer]:
         homes: dict[Address, list[int]] = {}
@@ -134,26 +153,29 @@ class Lanes:
         return answers
 
     async def _ask_server(self, address: Address, calls: Sequence[Call]) -> list[Answer]:
-        waiting = self._waiting()
         try:
             wire = await self.route.wire(address)
-            commands = [(call.script, self._words(call)) for call in calls]
+        except (StoreError, ConfigurationError) as error:
+            return [again(error) for _ in calls]
+        commands = [(call.script, self._words(call)) for call in calls]
+        waiting = self._waiting()
+        try:
             answers, waited = await run_scripts(wire, commands, after=waiting)
         except (StoreError, ConfigurationError) as error:
-            await self.route.forget(address)
-            return [_again(error) for _ in calls]
+            await self.route.forget(wire)
+            return [again(error) for _ in calls]
         if any(code_of(answer) in FORGET for answer in answers):
-            await self.route.forget(address)
+            await self.route.forget(wire)
         if waiting and not self._is_replicated(waited):
             return [self._unreplicated(waited) if not code_of(answer) else answer for answer in answers]
-        return [await self._followed(call, answer) for call, answer in zip(calls, answers, strict=True)]
+        return await asyncio.gather(*(self._followed(address, *pair) for pair in zip(calls, answers, strict=True)))
 
-    async def _followed(self, call: Call, answer: Answer) -> Answer:
+    async def _followed(self, asked: Address, call: Call, answer: Answer) -> Answer:
         """A plain read of one key goes where the key has gone; a script finds its keys together, or does nothing."""
-        if code_of(answer) != "ASK" or call.script:
+        if not isinstance(answer, AskError) or call.script:
             return answer
         try:
-            wire = await self.route.wire(Address(str(answer.host), int(answer.port)))
+            wire = await self.route.wire(address_of(answer.host, answer.port, asked=asked))
             return (await wire.ask([("ASKING",), self._words(call)]))[1]
         except (StoreError, ConfigurationError) as error:
             return error
@@ -182,6 +204,3 @@ class Lanes:
 def _told(answer: Answer) -> Answer:
     return refused(answer) if code_of(answer) else answer
 
-
-def _again(error: StoreError | ConfigurationError) -> StoreError | ConfigurationError:
-    return again(error) if isinstance(error, StoreError) else ConfigurationError(*error.args)

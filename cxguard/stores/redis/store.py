@@ -107,19 +107,25 @@ class RedisStore:
                 await route.start()
             finally:
                 await route.close()
-            self._lines = {}
+            if self._lines is None:  # another one who starts it at the same time may be further
+                self._lines = {}
 
     async def stop(self) -> None:
-        """Finish what was accepted, then close."""
+        """Finish what was accepted, then close.
+
+        Raises:
+            StoreUnavailable: the server takes too long for that; what was accepted and not told may have happened or not.
+        """
         if self._lines is None or self._pid != os.getpid():
             return
         lines, self._lines = self._lines, None
         own = lines.pop(asyncio.get_running_loop(), None)
-        if own is not None:
-            await own.drain()
-            await own.close()
-        for line in lines.values():  # of other event loops, which have ended or will hear it at their next call
-            line.finish()
+        try:
+            if own is not None:
+                await own.end()
+        finally:
+            for line in lines.values():  # of other event loops, which have ended or will hear it at their next call
+                line.finish()
 
     async def open(
         self, operation: Operation, *, holder: str, attempt: str, lease_seconds: float | None, superseding: Sequence[Seen] = ()
