@@ -43,21 +43,32 @@ def postgres_binaries() -> Path | None:
 
 
 @contextmanager
-def running_postgres(*, options: str = "") -> Iterator[PostgresServer]:
-    """Start a server, and end it (and only it) afterwards."""
+def running_postgres(*, options: str = "", disk_mb: int | None = None) -> Iterator[PostgresServer]:
+    """Start a server, and end it (and only it) afterwards. With *disk_mb*, on a disk of its own in memory: needs root."""
     binaries = postgres_binaries()
     assert binaries is not None, "no PostgreSQL here: install it, or `pip install pgserver`"
     user = _user()
-    folder = Path(tempfile.mkdtemp(prefix="cxguard-postgres-"))
-    if user is not None:
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    data, port = folder / "data", _free_port()
-    made = [str(binaries / "initdb"), "-D", str(data), "-U", "shop", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
-    subprocess.run(made, check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
-    try:
+    with _folder(user, disk_mb=disk_mb) as folder:
+        data, port = folder / "data", _free_port()
+        made = [str(binaries / "initdb"), "-D", str(data), "-U", "shop", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
+        small = ["--wal-segsize=1"] if disk_mb is not None else []
+        subprocess.run([*made, *small], check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
         with _serving(binaries, data, port=port, user=user, options=options) as server:
             yield server
+
+
+@contextmanager
+def _folder(user: str | None, *, disk_mb: int | None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="cxguard-postgres-"))
+    if disk_mb is not None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "tmpfs", str(folder)], check=True)
+    if user is not None:
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    try:
+        yield folder
     finally:
+        if disk_mb is not None:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

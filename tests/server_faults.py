@@ -7,6 +7,7 @@ looks at the store past any proxy.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tcp_proxy import Mode, TcpProxy, proxied
 BEGIN_SECONDS = 2.0  # of shopping, before the fault
 AWAY_SECONDS = 4.0
 FROZEN_SECONDS = 10.0
+DISK_MB = 64  # the empty database takes 26 of them
 SCRIPT = "healthy 3s, error_after 0.5s, healthy"  # so that some money is unknown when the store goes away
 ORDERS, RATE, SEED = 180, 15.0, 11
 RUN_SECONDS_MAX = 120.0
@@ -80,6 +82,15 @@ async def _terminated(machine: PostgresMachine) -> None:
         await asyncio.sleep(0.4)
 
 
+async def _filled(machine: PostgresMachine) -> None:
+    """Whatever the server frees meanwhile is taken, too."""
+    await asyncio.sleep(BEGIN_SECONDS)
+    for _ in range(round(AWAY_SECONDS / 0.1)):
+        await asyncio.to_thread(machine.fill_disk)
+        await asyncio.sleep(0.1)
+    await asyncio.to_thread(machine.free_disk)
+
+
 @asynccontextmanager
 async def on(server: Server, happens: Callable[[Any], Awaitable[None]], folder: Path) -> AsyncIterator[Ground]:
     with server() as machine:
@@ -115,6 +126,8 @@ def faults_of(store: str, server: Server) -> Iterator[tuple[str, Fault]]:
 def _all() -> Iterator[tuple[str, Fault]]:
     yield from faults_of("postgresql", postgres_machine)
     yield "postgresql: connections ended", partial(on, postgres_machine, _terminated)
+    if os.getuid() == 0:  # a disk of its own is mounted for it
+        yield "postgresql: disk full", partial(on, partial(postgres_machine, disk_mb=DISK_MB), _filled)
 
 
 FAULTS: Mapping[str, Fault] = dict(_all())

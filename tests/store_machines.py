@@ -16,6 +16,7 @@ from postgres_server import PostgresServer, running_postgres
 from redis_servers import RedisServer, running_cluster, running_redis
 
 READY_SECONDS = 30
+SMALL_LOG = "-c min_wal_size=2MB -c max_wal_size=8MB"
 
 
 class Machine(Protocol):
@@ -68,6 +69,25 @@ class PostgresMachine:
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
+
+    def fill_disk(self) -> None:
+        """Leave not a byte on its disk, which has to be one of its own."""
+        with self._ballast.open("ab", buffering=0) as ballast, suppress(OSError):
+            while ballast.write(bytes(65_536)):
+                pass
+
+    def free_disk(self) -> None:
+        """Give the room back, and start the server again if it has given up."""
+        self._ballast.unlink()
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            self.kill()
+            self.start()
+
+    @property
+    def _ballast(self) -> Path:
+        return self._server.data.parent / "ballast"
 
     def run(self, text: str) -> None:
         """One statement, as an administrator gives it."""
@@ -126,8 +146,8 @@ class RedisMachine:
 
 
 @contextmanager
-def postgres_machine() -> Iterator[PostgresMachine]:
-    with running_postgres() as server:
+def postgres_machine(*, disk_mb: int | None = None) -> Iterator[PostgresMachine]:
+    with running_postgres(disk_mb=disk_mb, options=SMALL_LOG if disk_mb is not None else "") as server:
         machine = PostgresMachine(server)
         try:
             yield machine

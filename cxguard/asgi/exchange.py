@@ -306,6 +306,7 @@ class _Running:
     async def _left_open(self, error: TransactionOpen) -> None:
         """The shop's own transaction holds the record, so nobody can say how the order ended, or write it down."""
         _log.error("transaction.left_open", reference=self._handle.reference, why=str(error))
+        self._guard.emit("operation.flagged", self._handle.work.operation, why="transaction_open", status=self._capture.status)
         if self._capture.live:
             await self._capture.finish_live()
         else:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import inspect
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cxguard.core.outcomes import Charged, Declined
 from cxguard.engine.codecs import Codec, check_codec
+from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge, Gateway
+from cxguard.stores.joining import InThread
+
+if TYPE_CHECKING:
+    from cxguard.engine.handle import OperationHandle
 
 T = TypeVar("T")
 
@@ -25,7 +30,13 @@ class UnguardedOperation:
         self._gateways = gateways
         self._timeout_seconds = timeout_seconds
         self._keys: dict[str, str] = {}
+        self._loop = running_loop()
         self.reference = ""
+
+    @property
+    def sync(self) -> SyncOperation:
+        """As `OperationHandle.sync`."""
+        return SyncOperation(cast("OperationHandle", self), self._loop)
 
     def gateway_key(self, step: str = "charge") -> str:
         """A random key, the same for one step of this one request."""
@@ -45,7 +56,10 @@ class UnguardedOperation:
                 raise PaymentDeferred("unguarded")
 
     async def finish(self, answer: Any, *, connection: object, status: int = 200) -> None:
-        """Nothing: no record is kept here."""
+        """Nothing: no record is kept here, and the transaction is the shop's own business."""
+
+    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int = 200) -> None:
+        """As `finish`."""
 
     async def step(
         self,

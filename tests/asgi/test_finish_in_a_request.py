@@ -173,6 +173,7 @@ async def test_transaction_that_outlives_the_handler_is_not_told_as_sold(server:
 
     async with shop_on(server, leaving) as shop:
         assert (await shop.pay()).json()["situation"] == "paid_unfinished"
+        assert "operation.flagged" in shop.world.events
         await left[0].commit()
         await left[0].close()
         assert (await shop.pay()).json() == {"paid": "pay_1"}

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from watching import findings, paid, watched
 
+from cxguard.engine.handle import current_operation
+from cxguard.gateways.base import Charge
 from cxguard.testing.faulty_store import Fault
 
 
@@ -208,3 +210,23 @@ async def test_a_slow_owner_function_does_not_hold_the_answer(world: Worlds) -> 
     assert (await with_guard.pay()).status_code == 201
     answered.set()
     assert (await findings(with_guard))["requests"] == 1
+
+
+@pytest.mark.asyncio
+async def test_synchronous_code_works_as_it_will_behind_the_guard(world: Worlds) -> None:
+    """A view in a thread charges by `op.sync`, runs its step and finishes in its own transaction: in watch mode, too."""
+
+    async def view(request: Request) -> Response:
+        op = current_operation()
+
+        def pay() -> str:
+            payment = op.sync.charge(Charge(1000, "EUR", source="tok_ok"))
+            number = op.sync.step("write order", lambda: "o1")
+            op.sync.finish({"order": number}, connection=object())
+            return f"{number} {payment.payment_id}"
+
+        return Response(await asyncio.to_thread(pay), status_code=201)
+
+    shop = await world(view, mode="watch")
+    answer = await shop.pay()
+    assert (answer.status_code, answer.text) == (201, "o1 pay_1")
