@@ -4,20 +4,21 @@
 local id, event, note, names = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local row = load(id)
 if not row then
-  row = insert(id, sent(7), exact(NOW))
+  row = insert(id, sent(7), NOW_TEXT)
   row.due = exact(NOW + tonumber(ARGV[6]))
 else
   local known = '\n' .. (redis.call('HGET', row.key, 'e') or '') .. '\n'
   if string.find(known, '\n' .. event .. '\n', 1, true) then return whole(row) end
   row.revision = number()
   row.due = min_due(row.due)
-  row.updated = exact(NOW)
+  row.updated = NOW_TEXT
 end
-local fields = redis.call('HMGET', row.key, 'n', 'e', 'y')
-redis.call('HSET', row.key, 'n', fields[1] and fields[1] .. '\n' .. note or note, 'e', fields[2] and fields[2] .. '\n' .. event or event)
+local fields = redis.call('HMGET', row.key, 'n', 'e')
+put(row, 'n', fields[1] and fields[1] .. '\n' .. note or note)
+put(row, 'e', fields[2] and fields[2] .. '\n' .. event or event)
 if names ~= '' then
-  redis.call('HSET', row.key, 'y', fields[3] and fields[3] .. '\t' .. names or names)
-  list(row, names)
+  put(row, 'y', row.noted ~= '' and row.noted .. '\t' .. names or names)
+  list(row, names, '')
 end
 row.notes = exact(tonumber(row.notes) + 1)
 shelve(row)

@@ -7,18 +7,18 @@ local row = load(id)
 if row then
   if seconds ~= '' and attempt ~= '' and row.token ~= '' and row.attempt == attempt then
     lengthen(row, seconds)
-    return { 'won', exact(NOW), whole(row) }
+    return { 'won', NOW_TEXT, whole(row) }
   end
-  if seconds == '' and attempt ~= '' and row.opened_by == attempt then return { 'won', exact(NOW), whole(row) } end
-  return { 'there', exact(NOW), whole(row) }
+  if seconds == '' and attempt ~= '' and row.opened_by == attempt then return { 'won', NOW_TEXT, whole(row) } end
+  return { 'there', NOW_TEXT, whole(row) }
 end
 local given = sent(first)
 local claim, other = taken(id, given.claims, seen)
-if claim then return { 'claimed', exact(NOW), claim, other.id, whole(other) } end
+if claim then return { 'claimed', NOW_TEXT, claim, other.id, whole(other) } end
 
 row = insert(id, given, ARGV[6])
 row.opened_by = attempt
 if seconds ~= '' then lease(row, holder, attempt, seconds) end
 move_claims(id, given.claims)
 shelve(row)
-return { 'new', exact(NOW), row.revision, row.token, row.lease_until }
+return { 'new', NOW_TEXT, row.revision, row.token, row.lease_until }

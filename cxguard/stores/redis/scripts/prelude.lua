@@ -15,8 +15,12 @@
 --          {prefix:N}:p:SPACE:VERSION  when it may be forgotten: score time, member id
 --          {prefix:N}:u:SPACE   sums of unpaid amounts: hash by currency
 -- SPACE stands for a namespace, LINE for a namespace, a rule and a version. An empty string means: none.
+--
+-- A record's fields are gathered and written in one command (`put`, `shelve`): each command more is one more in the
+-- append-only file, too.
 local HOME = string.sub(KEYS[1], 1, -2)
-if redis.call('HEXISTS', KEYS[1], 'life') == 0 then
+local OWN = redis.call('HMGET', KEYS[1], 'life', 'number')
+if not OWN[1] then
   return redis.error_reply('NOLIFE this partition was emptied')
 end
 
@@ -33,16 +37,20 @@ end
 local TIME = redis.call('TIME')
 local NOW = tonumber(TIME[1]) + tonumber(TIME[2]) / 1000000
 if ARGV[1] ~= '' then NOW = tonumber(ARGV[1]) end -- a test brings its own clock
+local NOW_TEXT = exact(NOW)
 
 -- Lease tokens and revisions: one sequence for both, which never goes back. It follows the time, in steps of 10 us since
 -- 2025, so that what a failover or a restore has forgotten is not given out again; the partition's number is its end.
 local PARTITION = tonumber(string.match(HOME, ':(%d+)}:$'))
 local TICK = (tonumber(TIME[1]) - 1735689600) * 100000 + math.floor(tonumber(TIME[2]) / 10)
-local last = nil
+-- A record that is leased takes two, so two at a time are marked as given.
+local last, marked = tonumber(OWN[2] or '0'), 0
 local function number()
-  if last == nil then last = tonumber(redis.call('HGET', KEYS[1], 'number') or '0') end
   last = math.max(last + 1, TICK)
-  redis.call('HSET', KEYS[1], 'number', exact(last))
+  if last > marked then
+    marked = last + 1
+    redis.call('HSET', KEYS[1], 'number', exact(marked))
+  end
   return exact(last * 64 + PARTITION)
 end
 
@@ -65,7 +73,7 @@ local function leased(row)
 end
 
 local function min_due(due)
-  if due == '' or tonumber(due) > NOW then return exact(NOW) end
+  if due == '' or tonumber(due) > NOW then return NOW_TEXT end
   return due
 end
 
@@ -80,15 +88,20 @@ end
 
 local function load(id)
   local key = HOME .. 'o:' .. id
-  local head = redis.call('HGET', key, 'h')
-  if not head then return nil end
-  local row, n = { id = id, key = key }, 0
-  for part in string.gmatch(head .. '\n', '(.-)\n') do
+  local fields = redis.call('HMGET', key, 'h', 'x', 'y')
+  if not fields[1] then return nil end
+  local row, n = { id = id, key = key, names = fields[2] or '', noted = fields[3] or '', fields = {} }, 0
+  for part in string.gmatch(fields[1] .. '\n', '(.-)\n') do
     n = n + 1
     row[HEAD[n]] = part
   end
   row.was = times_of(row)
   return row
+end
+
+local function put(row, field, value) -- `shelve` writes it
+  row.fields[#row.fields + 1] = field
+  row.fields[#row.fields + 1] = value
 end
 
 local function whole(row)
@@ -138,10 +151,12 @@ local function settle(row, now, was) -- brings the lists by time, and the sums, 
   end
 end
 
-local function shelve(row) -- writes the head
+local function shelve(row) -- writes the head, and what was put
   local parts = {}
   for n, name in ipairs(HEAD) do parts[n] = row[name] end
-  redis.call('HSET', row.key, 'h', table.concat(parts, '\n'))
+  put(row, 'h', table.concat(parts, '\n'))
+  redis.call('HSET', row.key, unpack(row.fields))
+  row.fields = {}
   local now = times_of(row)
   settle(row, now, row.was or NOWHERE)
   row.was = now
@@ -152,8 +167,9 @@ local function listed(row, name) -- in which list, and as what
   return HOME .. 'x:' .. string.sub(name, 1, 3), name .. spot(row.created, row.id)
 end
 
-local function list(row, names)
+local function list(row, names, but) -- *but*: names that are there already
   each(names, function(name)
+    if but ~= '' and has(but, name) then return end
     local key, member = listed(row, name)
     redis.call('ZADD', key, 0, member)
   end)
@@ -168,12 +184,18 @@ local function unlist(row, names, but)
 end
 
 local function rename(row, names)
-  local fields = redis.call('HMGET', row.key, 'x', 'y')
-  local before, noted = fields[1] or '', fields[2] or ''
-  if before == names then return end
-  redis.call('HSET', row.key, 'x', names)
-  unlist(row, before, names .. '\t' .. noted)
-  list(row, names)
+  if row.names == names then return end
+  if row.names ~= '' then unlist(row, row.names, names .. '\t' .. row.noted) end
+  list(row, names, row.names)
+  row.names = names
+  put(row, 'x', names)
+end
+
+local function keep_notes(row, notes, events, names) -- all notes of a record, and the names that they bring
+  put(row, 'n', notes)
+  put(row, 'e', events)
+  put(row, 'y', names)
+  row.noted = names
 end
 
 -- What a caller sends of a record: ARGV from *first* on.
@@ -193,23 +215,26 @@ local function sent(first)
   return given
 end
 
-local function fill(row, given) -- body, blobs and lists; the head follows by `shelve`
+local function fill(row, given) -- body, blobs and lists; `shelve` writes them
   row.seen, row.keep, row.line, row.version, row.unpaid = given.seen, given.keep, given.line, given.version, given.unpaid
-  redis.call('HSET', row.key, 'b', given.body)
+  put(row, 'b', given.body)
+  local gone = {}
   for _, blob in ipairs(BLOBS) do
     if given[blob] then
-      redis.call('HSET', row.key, blob, given[blob])
+      put(row, blob, given[blob])
     else
-      redis.call('HDEL', row.key, blob)
+      gone[#gone + 1] = blob
     end
   end
+  if row.was and #gone > 0 then redis.call('HDEL', row.key, unpack(gone)) end -- a new record has none
   rename(row, given.names)
 end
 
 local function insert(id, given, created) -- a new record, not yet shelved
   local row = {
     id = id, key = HOME .. 'o:' .. id, token = '', lease_until = '', holder = '', attempt = '', opened_by = '', created = created,
-    updated = exact(NOW), due = given.due, notes = '0', pruned = '', claims = given.claims, space = given.space,
+    updated = NOW_TEXT, due = given.due, notes = '0', pruned = '', claims = given.claims, space = given.space,
+    names = '', noted = '', fields = {},
   }
   row.revision = number()
   fill(row, given)
@@ -220,11 +245,14 @@ local function free_claims(row)
   each(row.claims, function(claim) redis.call('DEL', HOME .. 'c:' .. claim) end)
 end
 
-local function remove(row)
-  local fields = redis.call('HMGET', row.key, 'x', 'y')
+local function forget_names(row)
   free_claims(row)
-  unlist(row, fields[1] or '', '')
-  unlist(row, fields[2] or '', '')
+  unlist(row, row.names, '')
+  unlist(row, row.noted, '')
+end
+
+local function remove(row)
+  forget_names(row)
   settle(row, NOWHERE, row.was)
   redis.call('DEL', row.key)
 end
@@ -234,7 +262,7 @@ end
 local function lease(row, holder, attempt, seconds)
   row.token, row.holder, row.attempt = number(), holder, attempt
   row.lease_until = exact(NOW + tonumber(seconds))
-  row.updated = exact(NOW)
+  row.updated = NOW_TEXT
   row.revision = number()
 end
 

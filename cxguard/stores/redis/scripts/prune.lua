@@ -8,13 +8,11 @@ if ARGV[4] == '1' then
   return 1
 end
 row.revision = number()
-local fields = redis.call('HMGET', row.key, 'x', 'y')
-free_claims(row)
-unlist(row, fields[1] or '', '')
-unlist(row, fields[2] or '', '')
+forget_names(row)
 redis.call('HDEL', row.key, 'x', 'y', 'n', 'e')
-if ARGV[5] ~= '' then redis.call('HSET', row.key, 'n', ARGV[5], 'e', ARGV[6], 'y', ARGV[7]) end
-list(row, ARGV[7])
+row.names, row.noted = '', ''
+if ARGV[5] ~= '' then keep_notes(row, ARGV[5], ARGV[6], ARGV[7]) end
+list(row, ARGV[7], '')
 row.claims, row.notes, row.pruned = '', ARGV[8], '1'
 fill(row, sent(9))
 shelve(row)

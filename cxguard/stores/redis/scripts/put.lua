@@ -5,16 +5,16 @@
 local id = ARGV[2]
 local seen, first = superseded(10)
 local row = load(id)
-if row and (row.revision ~= ARGV[3] or leased(row)) then return { 'there', exact(NOW), whole(row) } end
+if row and (row.revision ~= ARGV[3] or leased(row)) then return { 'there', NOW_TEXT, whole(row) } end
 local given = sent(first)
 local claim, other = taken(id, given.claims, seen)
-if claim then return { 'claimed', exact(NOW), claim, other.id, whole(other) } end
+if claim then return { 'claimed', NOW_TEXT, claim, other.id, whole(other) } end
 
 if row then remove(row) end
 row = insert(id, given, ARGV[4])
 row.updated, row.notes = ARGV[5], ARGV[9]
-if ARGV[6] ~= '' then redis.call('HSET', row.key, 'n', ARGV[6], 'e', ARGV[7], 'y', ARGV[8]) end
-list(row, ARGV[8])
+if ARGV[6] ~= '' then keep_notes(row, ARGV[6], ARGV[7], ARGV[8]) end
+list(row, ARGV[8], '')
 move_claims(id, given.claims)
 shelve(row)
-return { 'new', exact(NOW), row.revision }
+return { 'new', NOW_TEXT, row.revision }

@@ -10,7 +10,7 @@ local after = first + 4 * tonumber(ARGV[5])
 for n = first, after - 1, 4 do
   if (redis.call('HGET', HOME .. 's:' .. ARGV[n], 'r') or '0') ~= ARGV[n + 1] then return 0 end
 end
-redis.call('ZADD', batches, exact(NOW), ARGV[2])
+redis.call('ZADD', batches, NOW_TEXT, ARGV[2])
 redis.call('ZREMRANGEBYSCORE', batches, '-inf', '(' .. exact(NOW - tonumber(ARGV[3])))
 for n = first, after - 1, 4 do
   local key = HOME .. 's:' .. ARGV[n]

@@ -5,14 +5,14 @@ local row = load(ARGV[2])
 if not row or row.token == '' or row.token ~= ARGV[3] then return { 'lost' } end
 local given = sent(6)
 local news = tonumber(row.notes) > tonumber(given.seen)
-local notes = redis.call('HGET', row.key, 'n') or ''
+local notes = row.notes ~= '0' and redis.call('HGET', row.key, 'n') or ''
 if ARGV[5] == '1' and not news then
   remove(row)
   return { 'gone', notes }
 end
 
 row.revision = number()
-row.updated, row.due, row.pruned = exact(NOW), given.due, ''
+row.updated, row.due, row.pruned = NOW_TEXT, given.due, ''
 if ARGV[4] ~= '1' then
   row.token, row.lease_until, row.holder, row.attempt = '', '', '', ''
   if news then row.due = min_due(given.due) end

@@ -6,13 +6,13 @@ if not row then return { 'none' } end
 local holder, attempt, seconds, claims = ARGV[4], ARGV[5], ARGV[6], ARGV[8]
 if attempt ~= '' and row.token ~= '' and row.attempt == attempt then
   lengthen(row, seconds)
-  return { 'won', exact(NOW), whole(row) }
+  return { 'won', NOW_TEXT, whole(row) }
 end
 if row.revision ~= ARGV[3] or tonumber(row.version) > tonumber(ARGV[7]) or leased(row) then
-  return { 'there', exact(NOW), whole(row) }
+  return { 'there', NOW_TEXT, whole(row) }
 end
 local claim, other = taken(row.id, claims, superseded(9))
-if claim then return { 'claimed', exact(NOW), claim, other.id, whole(other) } end
+if claim then return { 'claimed', NOW_TEXT, claim, other.id, whole(other) } end
 
 lease(row, holder, attempt, seconds)
 move_claims(row.id, claims)
@@ -24,4 +24,4 @@ each(claims, function(name)
   end
 end)
 shelve(row)
-return { 'won', exact(NOW), whole(row) }
+return { 'won', NOW_TEXT, whole(row) }

@@ -4,7 +4,7 @@
 local ripe = {}
 for n = 5, #ARGV do
   local key = HOME .. 'r:' .. ARGV[n]
-  local found = redis.call('ZRANGEBYSCORE', key, '-inf', exact(NOW), 'WITHSCORES', 'LIMIT', 0, ARGV[4])
+  local found = redis.call('ZRANGEBYSCORE', key, '-inf', NOW_TEXT, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
   for m = 1, #found, 2 do ripe[#ripe + 1] = { found[m], tonumber(found[m + 1]), key } end
 end
 table.sort(ripe, function(a, b)
