@@ -28,7 +28,7 @@ from cxguard.errors import LeaseLost, StoreUnavailable
 from cxguard.stores.base import Opened
 from cxguard.stores.postgres.connection import Server
 from cxguard.stores.postgres.jobs import KnownJob, QuickJob, RenewJob, TakeJob
-from cxguard.stores.postgres.rows import Moved, fresh_row, is_torn, operation_of, row_of_json, saved_row
+from cxguard.stores.postgres.rows import Moved, Parcel, fresh_row, is_torn, operation_of, row_of_json, saved_row
 from cxguard.stores.postgres.working_set import WorkingSet
 from cxguard.stores.postgres.writing import AGAIN, UNWRITABLE
 
@@ -153,17 +153,22 @@ class _Trip:
                 yield number, job
 
     def _known_values(self) -> Values:
-        opens, saves = [], []
-        for row in self._table.changed_rows():
+        opens, saves, parcel = [], [], Parcel()
+        for row in self._table.changed_rows():  # in order of their ids, as everybody locks them
             if row.before is None:
-                opens.append(fresh_row(row.operation, attempt=row.attempt))
+                opens.append(fresh_row(row.operation, parcel, attempt=row.attempt))
             else:
-                saves.append(saved_row(row.operation, before=row.before))
-        opens.sort(key=lambda each: each["id"])
-        saves.sort(key=lambda each: each["id"])
-        ids = [each["id"] for each in opens]
-        opened, saved = json.dumps(opens), json.dumps(saves)
-        return {"ids": ids, "opens": opened, "saves": saved, "slot": self._slot, "guess": self._table.now}
+                saves.append(saved_row(row.operation, parcel, before=row.before))
+        return {
+            "ids": [each["id"] for each in opens],
+            "opens": json.dumps(opens),
+            "saved": [each["id"] for each in saves],
+            "saves": json.dumps(saves),
+            "sealed": parcel.sealed,
+            "deltas": json.dumps(parcel.deltas()),
+            "slot": self._slot,
+            "guess": self._table.now,
+        }
 
     def _read_known(self, rows: list[Any]) -> tuple[float, str]:
         written, there, now, timeline = {}, {}, 0.0, ""

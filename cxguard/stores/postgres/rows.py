@@ -15,6 +15,7 @@ from cxguard.stores.codec import decode_body, decode_note, encode_body, member
 from cxguard.stores.record import derived_reference, gateway_keys, prune_at, ripe_at, unpaid_minor
 
 Values = tuple[Any, ...]
+Counts = tuple[tuple[tuple[str, str, str], int], ...]  # kind, first, second; by how much
 
 
 class Moved(Exception):
@@ -128,7 +129,41 @@ def lease_values(operation: Operation, *, pruned: bool) -> Values:
     )  # fmt: skip
 
 
-def fresh_row(operation: Operation, *, attempt: str) -> dict[str, Any]:
+class Parcel:
+    """What the records of one batch share: sealed members, which travel as bytes and not as text, and changes of counters.
+
+    Attributes:
+        sealed: of all records; a row names its own by their number.
+    """
+
+    def __init__(self) -> None:
+        self.sealed: list[bytes] = [b""]  # never empty: a list without a member has no type, and the server would plan anew
+        self._deltas: dict[Counts, int] = {}
+
+    def seal(self, operation: Operation) -> dict[str, int | None]:
+        """Take the sealed members in; their numbers by name."""
+        return {name: self._number(getattr(operation, name)) for name in ("request", "answer", "contact")}
+
+    def delta(self, moved: Counts) -> int:
+        """The number of these changes, which are often the same for many records."""
+        return self._deltas.setdefault(moved, len(self._deltas))
+
+    def deltas(self) -> list[dict[str, Any]]:
+        """Every change of a counter, behind its number."""
+        return [
+            {"delta": number, "kind": kind, "first": first, "second": second, "by": by}
+            for moved, number in self._deltas.items()
+            for (kind, first, second), by in moved
+        ]
+
+    def _number(self, member: bytes | None) -> int | None:
+        if member is None:
+            return None
+        self.sealed.append(member)
+        return len(self.sealed)
+
+
+def fresh_row(operation: Operation, parcel: Parcel, *, attempt: str) -> dict[str, Any]:
     """A record that nobody has opened yet, as `write_known` reads it."""
     return {
         **_row(operation),
@@ -141,14 +176,14 @@ def fresh_row(operation: Operation, *, attempt: str) -> dict[str, Any]:
         "lease_until": operation.lease.until if operation.lease is not None else None,
         "lease_attempt": operation.lease.attempt if operation.lease is not None else None,
         "opened_by": attempt,
-        **_sealed(operation),
+        **parcel.seal(operation),
         "claimed": list(dict.fromkeys(operation.claims)) or None,
         "keys": sorted(gateway_keys(operation)) or None,
-        "counts": counts(None, operation),
+        "delta": parcel.delta(counts(None, operation)),
     }
 
 
-def saved_row(operation: Operation, *, before: Operation) -> dict[str, Any]:
+def saved_row(operation: Operation, parcel: Parcel, *, before: Operation) -> dict[str, Any]:
     """A record that is replaced if it still is as *before*, as `write_known` reads it."""
     assert before.lease is not None, "only who holds the lease replaces a record"
     sealed = sealed_values(operation) != sealed_values(before)
@@ -159,16 +194,16 @@ def saved_row(operation: Operation, *, before: Operation) -> dict[str, Any]:
         "prune_at": prune_at(operation, pruned=False),
         "kept": operation.lease is not None,
         "sealed": sealed,
-        **(_sealed(operation) if sealed else {}),
+        **(parcel.seal(operation) if sealed else {}),
         "seen": before.revision,
         "token": before.lease.token,
         "freed": sorted(set(before.claims) - set(operation.claims)) or None,
         "keys": sorted(gateway_keys(operation) - gateway_keys(before)) or None,
-        "counts": counts(before, operation),
+        "delta": parcel.delta(counts(before, operation)),
     }
 
 
-def counts(before: Operation | None, after: Operation | None) -> list[dict[str, Any]]:
+def counts(before: Operation | None, after: Operation | None) -> Counts:
     """What moves from one counter to another."""
     found: dict[tuple[str, str, str], int] = {}
     for operation, by in ((before, -1), (after, 1)):
@@ -178,7 +213,7 @@ def counts(before: Operation | None, after: Operation | None) -> list[dict[str, 
             if operation.currency is not None:
                 place = ("unpaid", operation.currency, "")
                 found[place] = found.get(place, 0) + by * unpaid_minor(operation)
-    return [{"kind": kind, "first": first, "second": second, "by": by} for (kind, first, second), by in found.items() if by]
+    return tuple((place, by) for place, by in found.items() if by)
 
 
 def _row(operation: Operation) -> dict[str, Any]:
@@ -199,13 +234,6 @@ def _row(operation: Operation) -> dict[str, Any]:
         "claims": _claims(operation.claims),
         "body": encode_body(operation),
     }
-
-
-def _sealed(operation: Operation) -> dict[str, str | None]:
-    """As PostgreSQL reads bytes in text."""
-    names = ("request", "answer", "contact")
-    values = zip(names, sealed_values(operation), strict=True)
-    return {name: f"\\x{value.hex()}" if value is not None else None for name, value in values}
 
 
 def _reference(operation: Operation) -> str | None:

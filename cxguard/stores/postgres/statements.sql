@@ -1,4 +1,8 @@
 -- Every statement that the store sends, by name. `{whole}` stands for the fragment of that name, `{schema}` for the schema's.
+--
+-- Plans are made once a connection, when a table may still be empty and reading all of it looks cheap. So a row that is
+-- changed is named by `= ANY(...)`, beside the join that says with what: the planner then has no other way than the index.
+-- A join alone has read the whole table for every batch, once there were many rows.
 
 -- name: schema
 {schema}
@@ -77,21 +81,21 @@ ripe AS MATERIALIZED (
 UPDATE {schema}.operations o
 SET lease_holder = %(holder)s, lease_token = nextval('{schema}.numbers'), lease_until = ripe.now + %(lease_seconds)s, lease_attempt = '',
     ripe_at = ripe.now + %(lease_seconds)s, prune_at = NULL, revision = nextval('{schema}.numbers'), updated_at = ripe.now
-FROM ripe WHERE o.id = ripe.id
+FROM ripe WHERE o.id = ANY(ARRAY(SELECT id FROM ripe)) AND o.id = ripe.id
 RETURNING {whole}, ripe.ripe_at
 
 -- name: leave
 UPDATE {schema}.operations o
 SET lease_holder = NULL, lease_token = NULL, lease_until = NULL, lease_attempt = NULL, ripe_at = %(until)s
 FROM unnest(%(ids)s::text[], %(tokens)s::bigint[]) AS held (id, token)
-WHERE o.id = held.id AND o.lease_token = held.token
+WHERE o.id = ANY(%(ids)s::text[]) AND o.id = held.id AND o.lease_token = held.token
 
 -- name: renew
 WITH ready AS MATERIALIZED ({ready})
 UPDATE {schema}.operations o
 SET lease_until = ready.now + %(lease_seconds)s, ripe_at = ready.now + %(lease_seconds)s
 FROM ready, unnest(%(ids)s::text[], %(tokens)s::bigint[]) AS held (id, token)
-WHERE ready.fits AND o.id = held.id AND o.lease_token = held.token
+WHERE ready.fits AND o.id = ANY(%(ids)s::text[]) AND o.id = held.id AND o.lease_token = held.token
 RETURNING o.id
 
 -- name: write_known
@@ -101,7 +105,7 @@ fresh AS MATERIALIZED (
         id text, namespace text, rule text, state text, money text, reference text, session text, contact_hash text,
         created_at float8, updated_at float8, due_at float8, ripe_at float8, keep_until float8, prune_at float8, lease_holder text,
         lease_until float8, lease_attempt text, opened_by text, amount_minor bigint, currency text, notes_seen int, version int,
-        claims text, body text, request bytea, answer bytea, contact bytea, claimed text[], keys text[], counts json
+        claims text, body text, request int, answer int, contact int, claimed text[], keys text[], delta int
     )
     WHERE ready.fits
         AND NOT EXISTS (SELECT FROM {schema}.operations o WHERE o.id = r.id OFFSET 0)
@@ -115,7 +119,8 @@ opened AS (
     )
     SELECT id, namespace, rule, state, money, reference, session, contact_hash, created_at, updated_at, due_at, ripe_at, keep_until,
         prune_at, lease_holder, CASE WHEN lease_until IS NOT NULL THEN nextval('{schema}.numbers') END, lease_until, lease_attempt,
-        opened_by, amount_minor, currency, 0, notes_seen, nextval('{schema}.numbers'), version, claims, body, request, answer, contact
+        opened_by, amount_minor, currency, 0, notes_seen, nextval('{schema}.numbers'), version, claims, body,
+        (%(sealed)b::bytea[])[request], (%(sealed)b::bytea[])[answer], (%(sealed)b::bytea[])[contact]
     FROM fresh ORDER BY id
     RETURNING id, lease_token, revision
 ),
@@ -123,8 +128,8 @@ asked AS MATERIALIZED (
     SELECT r.* FROM ready, json_to_recordset(%(saves)s::json) AS r (
         id text, namespace text, rule text, state text, money text, reference text, session text, contact_hash text,
         updated_at float8, due_at float8, keep_until float8, prune_at float8, kept boolean, amount_minor bigint, currency text,
-        notes_seen int, version int, claims text, body text, request bytea, answer bytea, contact bytea, sealed boolean,
-        seen bigint, token bigint, freed text[], keys text[], counts json
+        notes_seen int, version int, claims text, body text, request int, answer int, contact int, sealed boolean,
+        seen bigint, token bigint, freed text[], keys text[], delta int
     )
     WHERE ready.fits
 ),
@@ -136,27 +141,34 @@ saved AS (
         lease_holder = CASE WHEN a.kept THEN o.lease_holder END, lease_token = CASE WHEN a.kept THEN o.lease_token END,
         lease_until = CASE WHEN a.kept THEN o.lease_until END, lease_attempt = CASE WHEN a.kept THEN o.lease_attempt END,
         amount_minor = a.amount_minor, currency = a.currency, notes_seen = a.notes_seen, revision = nextval('{schema}.numbers'),
-        version = a.version, claims = a.claims, body = a.body, request = CASE WHEN a.sealed THEN a.request ELSE o.request END,
-        answer = CASE WHEN a.sealed THEN a.answer ELSE o.answer END, contact = CASE WHEN a.sealed THEN a.contact ELSE o.contact END
+        version = a.version, claims = a.claims, body = a.body,
+        request = CASE WHEN a.sealed THEN (%(sealed)b::bytea[])[a.request] ELSE o.request END,
+        answer = CASE WHEN a.sealed THEN (%(sealed)b::bytea[])[a.answer] ELSE o.answer END,
+        contact = CASE WHEN a.sealed THEN (%(sealed)b::bytea[])[a.contact] ELSE o.contact END
     FROM asked a
-    WHERE o.id = a.id AND o.revision = a.seen AND o.lease_token = a.token
+    WHERE o.id = ANY(%(saved)s::text[]) AND o.id = a.id AND o.revision = a.seen AND o.lease_token = a.token
     RETURNING o.id, o.revision, o.lease_until
 ),
 done AS MATERIALIZED (
-    SELECT f.id, f.namespace, f.keys, f.counts, NULL::text[] AS freed FROM fresh f
+    SELECT f.id, f.namespace, f.keys, f.delta, NULL::text[] AS freed FROM fresh f
     UNION ALL
-    SELECT a.id, a.namespace, a.keys, a.counts, a.freed FROM asked a JOIN saved s ON s.id = a.id
+    SELECT a.id, a.namespace, a.keys, a.delta, a.freed FROM asked a JOIN saved s ON s.id = a.id
 ),
+let_go AS MATERIALIZED (SELECT f.key, d.id FROM done d, unnest(d.freed) AS f (key)),
 claimed AS (INSERT INTO {schema}.claims (key, id) SELECT c.key, f.id FROM fresh f, unnest(f.claimed) AS c (key) ORDER BY 1),
-freed AS (DELETE FROM {schema}.claims c USING done d, unnest(d.freed) AS f (key) WHERE c.key = f.key AND c.id = d.id),
+freed AS (
+    DELETE FROM {schema}.claims c
+    WHERE c.key = ANY(ARRAY(SELECT g.key FROM let_go g)) AND c.id = (SELECT g.id FROM let_go g WHERE g.key = c.key LIMIT 1)
+),
 keyed AS (
     INSERT INTO {schema}.gateway_keys (key, id) SELECT k.key, d.id FROM done d, unnest(d.keys) AS k (key) ORDER BY 1
     ON CONFLICT DO NOTHING
 ),
 counted AS (
     INSERT INTO {schema}.tallies (namespace, kind, first, second, slot, value)
-    SELECT d.namespace, c.kind, c.first, c.second, %(slot)s, sum(c.by)
-    FROM done d, json_to_recordset(d.counts) AS c (kind text, first text, second text, by bigint)
+    SELECT d.namespace, c.kind, c.first, c.second, %(slot)s, sum(c.by * d.times)
+    FROM (SELECT namespace, delta, count(*)::bigint AS times FROM done GROUP BY namespace, delta) d
+    JOIN json_to_recordset(%(deltas)s::json) AS c (delta int, kind text, first text, second text, by bigint) ON c.delta = d.delta
     GROUP BY d.namespace, c.kind, c.first, c.second HAVING sum(c.by) <> 0
     ORDER BY 1, 2, 3, 4
     ON CONFLICT (namespace, kind, first, second, slot) DO UPDATE SET value = tallies.value + excluded.value
@@ -164,7 +176,7 @@ counted AS (
 SELECT id, lease_token, revision, NULL::float8, NULL::json, NULL::float8, NULL FROM opened
 UNION ALL SELECT id, NULL, revision, lease_until, NULL, NULL, NULL FROM saved
 UNION ALL SELECT o.id, NULL, NULL, NULL, json_build_array({whole}), NULL, NULL
-FROM ready, unnest(%(ids)s::text[]) AS r (id) JOIN {schema}.operations o ON o.id = r.id WHERE ready.fits
+FROM ready, {schema}.operations o WHERE ready.fits AND o.id = ANY(%(ids)s::text[])
 UNION ALL SELECT '', NULL, NULL, NULL, NULL, now, timeline FROM ready
 
 -- name: prunable

@@ -99,11 +99,11 @@ class WorkingSet:
         yield from self._claim_writes()
         for row in self.changed_rows():
             yield from _row_writes(row)
-            for each in counts(row.before, None if row.gone else row.operation):
-                tallies[row.operation.namespace, each["kind"], each["first"], each["second"]] += each["by"]
-        for place, by in sorted(tallies.items()):
-            if by:
-                yield "add_tally", (*place, slot, by)
+            for place, by in counts(row.before, None if row.gone else row.operation):
+                tallies[row.operation.namespace, *place] += by
+        for counter, total in sorted(tallies.items()):
+            if total:
+                yield "add_tally", (*counter, slot, total)
 
     def _claim_writes(self) -> Iterator[Write]:
         # a record's claims that were not asked for by name are known from the record itself
