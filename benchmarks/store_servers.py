@@ -1,11 +1,13 @@
 """What Redis and PostgreSQL take in, durably, and how fast workers clear it. Prints a table; only that nothing is lost is asserted.
 
-    python benchmarks/store_servers.py             about two minutes
+    python benchmarks/store_servers.py             about three minutes
     python benchmarks/store_servers.py --quick     a look
+    python benchmarks/store_servers.py --growth    accepts while the store fills up to a million records, without the queues
     python benchmarks/store_servers.py --json      the same, for programs
 
 Starts both servers on free ports of this machine: Redis with `appendfsync always`, PostgreSQL with `fsync` on. An accept is
-that of `benchmarks/store.py`. A take is a worker's: lease the one most urgent order, save it as ended.
+that of `benchmarks/store.py`. A take is a worker's: lease the one most urgent order, save it as ended. Beside them, on the
+same servers and in the same rounds, SAQ and procrastinate (`queue_peers.py`).
 """
 
 from __future__ import annotations
@@ -15,18 +17,19 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import click
 import psycopg
 import uvloop
+from queue_peers import Peer, ProcrastinatePeer, SaqPeer
 from rich.console import Console
 from rich.table import Table
-from store import CALLERS, Waits, accept, orders, waits
+from store import CALLERS, SIZES, Waits, accept, orders, waits
 
 from cxguard.clock import SystemClock
 from cxguard.core.operation import Operation, State, changed
@@ -39,6 +42,8 @@ from postgres_server import running_postgres
 from redis_servers import running_redis
 
 LEASE_SECONDS = 30.0
+FILL_CALLERS = 256
+LOOK, LOOKS = 1_000, 3  # accepts in one look, and looks, at each size
 GOALS = {"Redis": (8_000, 5_000), "PostgreSQL": (10_000, 5_000)}  # accepts and takes a second with 8 callers
 
 
@@ -52,21 +57,57 @@ class Found:
     takes: Waits
 
 
-async def measure(server: str, url: str, *, rounds: int, accepts: int) -> list[Found]:
-    store, source = open_store(url, clock=SystemClock()), due_orders()
+async def measure(server: str, url: str, peer: Peer, *, rounds: int, accepts: int) -> list[Found]:
+    """Our store and its peer, in turns."""
+    store, source, numbers = open_store(url, clock=SystemClock()), due_orders(), count()
     await store.start()
+    await peer.start()
+    found: dict[tuple[str, int], list[tuple[Waits, Waits]]] = {}
     try:
         await accept(store, islice(source, 200), callers=8)
         await clear(store, callers=8)
-        found: dict[int, list[tuple[Waits, Waits]]] = {callers: [] for callers in CALLERS}
         for _ in range(rounds):
             for callers in CALLERS:
                 some = accepts // 8 if callers == 1 else accepts
                 accepted = await accept(store, islice(source, some), callers=callers)
-                found[callers].append((accepted, await clear(store, callers=callers, wanted=some)))
+                found.setdefault((server, callers), []).append((accepted, await clear(store, callers=callers, wanted=some)))
+                put = await each(lambda: peer.put(next(numbers)), times=some, callers=callers)
+                found.setdefault((peer.name, callers), []).append((put, await each(peer.end_one, times=some, callers=callers)))
+    finally:
+        await peer.stop()
+        await store.stop()
+    ranked = sorted(found.items(), key=lambda item: item[0][0] != server)
+    return [Found(name, callers, *map(_middle, zip(*waited, strict=True))) for (name, callers), waited in ranked]
+
+
+async def each(call: Callable[[], Awaitable[None]], *, times: int, callers: int) -> Waits:
+    """Call it so often, so many callers at a time."""
+    seconds: list[float] = []
+    left = iter(range(times))
+
+    async def caller() -> None:
+        for _ in left:
+            began = time.perf_counter()
+            await call()
+            seconds.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return waits(seconds, over_seconds=time.perf_counter() - began)
+
+
+async def growth(url: str, *, sizes: Sequence[int]) -> dict[int, Waits]:
+    """Accepts with 8 callers at each size; between them the store is filled by many."""
+    store, source, filled, found = open_store(url, clock=SystemClock()), orders(), 0, {}
+    await store.start()
+    try:
+        for size in sizes:
+            await accept(store, islice(source, size - filled), callers=FILL_CALLERS)
+            looks = [await accept(store, islice(source, LOOK), callers=8) for _ in range(LOOKS)]
+            found[size], filled = _middle(tuple(looks)), size + LOOK * LOOKS
     finally:
         await store.stop()
-    return [Found(server, callers, *map(_middle, zip(*each, strict=True))) for callers, each in found.items()]
+    return found
 
 
 def due_orders() -> Iterator[Operation]:
@@ -128,37 +169,68 @@ def show(found: list[Found], sizes: dict[str, float], console: Console) -> None:
     for name in names:
         table.add_column(name, justify="left" if name == names[0] else "right", no_wrap=True)
     for one in found:
-        goals = GOALS[one.server] if one.callers == 8 else ("", "")
+        goals = GOALS.get(one.server, ("", "")) if one.callers == 8 else ("", "")
         cells: list[str] = [f"{one.server}, {one.callers}"]
-        for each, goal in zip((one.accepts, one.takes), goals, strict=True):
-            cells += [f"{each.a_second:,.0f}", f"{goal:,}" if goal else "", f"{each.p50:.2f}", f"{each.p99:.2f}"]
+        for waited, goal in zip((one.accepts, one.takes), goals, strict=True):
+            cells += [f"{waited.a_second:,.0f}", f"{goal:,}" if goal else "", f"{waited.p50:.2f}", f"{waited.p99:.2f}"]
         table.add_row(*cells)
     console.print(table)
     for server, size in sizes.items():
         console.print(f"{server}: {size:,.0f} bytes a record")
 
 
+def show_growth(found: dict[str, dict[int, Waits]], console: Console) -> None:
+    table = Table(title="durable accepts a second with 8 callers, by what is there")
+    names = ("server", "records", "accepts/s", "p50 ms", "p99 ms", "against the first")
+    for name in names:
+        table.add_column(name, justify="left" if name == names[0] else "right", no_wrap=True)
+    for server, sizes in found.items():
+        first = next(iter(sizes.values()))
+        for size, one in sizes.items():
+            change = f"{one.a_second / first.a_second - 1:+.0%}"
+            table.add_row(server, f"{size:,}", f"{one.a_second:,.0f}", f"{one.p50:.2f}", f"{one.p99:.2f}", change)
+    console.print(table)
+
+
 @click.command()
 @click.option("--rounds", default=3, show_default=True, help="How often each number of callers is measured.")
-@click.option("--accepts", default=4_000, show_default=True, help="Orders in one round.")
-@click.option("--quick", is_flag=True, help="One round of 800 orders: a look, not a figure.")
+@click.option("--accepts", default=2_000, show_default=True, help="Orders in one round.")
+@click.option("--quick", is_flag=True, help="One round of 400 orders: a look, not a figure.")
+@click.option("--growth", "grows", is_flag=True, help="Only how accepts change while the store fills.")
+@click.option("--size", "sizes", multiple=True, type=int, default=SIZES, show_default=True, help="Records at each look of --growth.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-def main(rounds: int, accepts: int, quick: bool, as_json: bool) -> None:
+def main(rounds: int, accepts: int, quick: bool, grows: bool, sizes: tuple[int, ...], as_json: bool) -> None:
     """What Redis and PostgreSQL take in, durably."""
-    rounds, accepts = (1, 800) if quick else (rounds, accepts)
+    rounds, accepts = (1, 400) if quick else (rounds, accepts)
+    found = by_growth(sizes) if grows else by_callers(rounds, accepts)
+    if as_json:
+        print(json.dumps(found, indent=2, default=asdict))
+    elif grows:
+        show_growth(found, Console(width=120))
+    else:
+        show(found["found"], found["bytes_each"], Console(width=120))
+        for text in (SaqPeer.settings, ProcrastinatePeer.settings):
+            print(f"  {text}")
+
+
+def by_growth(sizes: Sequence[int]) -> dict[str, Any]:
+    with running_redis() as redis:
+        on_redis = uvloop.run(growth(redis.url, sizes=sizes))
+    with running_postgres() as postgres:
+        return {"Redis": on_redis, "PostgreSQL": uvloop.run(growth(postgres.url, sizes=sizes))}
+
+
+def by_callers(rounds: int, accepts: int) -> dict[str, Any]:
     found: list[Found] = []
     sizes: dict[str, float] = {}
     with running_redis() as redis:
-        found += uvloop.run(measure("Redis", redis.url, rounds=rounds, accepts=accepts))
+        found += uvloop.run(measure("Redis", redis.url, SaqPeer(redis.url), rounds=rounds, accepts=accepts))
         sizes["Redis"] = uvloop.run(bytes_each(redis.url, lambda: int(redis.run("INFO", "memory")["used_memory"]), records=accepts))
     with running_postgres() as postgres:
-        found += uvloop.run(measure("PostgreSQL", postgres.url, rounds=rounds, accepts=accepts))
+        peer = ProcrastinatePeer(postgres.url)
+        found += uvloop.run(measure("PostgreSQL", postgres.url, peer, rounds=rounds, accepts=accepts))
         sizes["PostgreSQL"] = uvloop.run(bytes_each(postgres.url, lambda: postgres_size(postgres.url), records=accepts))
-    if as_json:
-        told: dict[str, Any] = {"found": [asdict(one) for one in found], "bytes_each": sizes}
-        print(json.dumps(told, indent=2))
-        return
-    show(found, sizes, Console(width=120))
+    return {"found": found, "bytes_each": sizes}
 
 
 if __name__ == "__main__":
