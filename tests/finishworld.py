@@ -26,19 +26,20 @@ WHO = {"purpose": "order", "key": "o1", "owner": "ann"}
 
 
 class FinishWorld:
-    """One schema with the guard's tables and the shop's own. *guards* work on it as two machines would."""
+    """One schema with the guard's tables and the shop's own; `guard` (whose store *wrap* may go around) and `other` work on it as
+    two machines would."""
 
-    def __init__(self, server: PostgresServer, *, rules: tuple[Rule, ...] = (), later: Any = None) -> None:
+    def __init__(self, server: PostgresServer, *, rules: tuple[Rule, ...] = (), later: Any = None, wrap: Any = lambda store: store) -> None:
         self.url = server.url
         self.schema = f"f{secrets.token_hex(4)}"
         self.gateway = FakeGateway()
         self.clock = ManualClock()
         self.events: list[str] = []
-        self.guard, self.other = (self._guard(rules, later) for _ in range(2))
+        self.guard, self.other = self._guard(rules, later, wrap), self._guard(rules, later, lambda store: store)
 
-    def _guard(self, rules: tuple[Rule, ...], later: Any) -> Guard:
+    def _guard(self, rules: tuple[Rule, ...], later: Any, wrap: Any) -> Guard:
         return Guard(
-            PostgresStore(self.url, schema=self.schema, clock=self.clock),
+            wrap(PostgresStore(self.url, schema=self.schema, clock=self.clock)),
             rules=rules,
             shop=SHOP,
             gateways=[self.gateway],

@@ -325,12 +325,16 @@ class _Running:
             await self._capture.finish_live()
         elif laid is not None:
             await self._give_once(tell_spooled(self._exchange._teller, laid, self._identity))
-        elif there is None and answer is not None and reading is Reading.SUCCEEDED and self._handle.money.state is MoneyState.CHARGED:
+        elif there is None and answer is not None and reading is Reading.SUCCEEDED and self._is_surely_sold():
             await self._give_once(answer)  # true, though not kept: a retry will be told that it is being looked into
         else:
             identity = self._identity
             await self._give_once(self._exchange._teller.uncertain(there or work.operation, identity.telling, identity.snapshot))
 
+    def _is_surely_sold(self) -> bool:
+        """Charged, as we know ourselves; and the shop's own writes do not hang on a transaction whose end nobody has seen."""
+        finishing = self._handle.finishing
+        return self._handle.money.state is MoneyState.CHARGED and finishing.last is None and not finishing.rolled_back
 
     async def _spooled(self, error: Exception) -> Laid | None:
         """Nothing was sent, for a reason of our own side, and the store is away: the order waits in the spool, under its name."""

@@ -85,6 +85,8 @@ class Finishing:
     async def write(self, answer: StoredAnswer, connection: object, *, deferral: Deferral, in_thread: InThread | None) -> None:
         """Write the end of the operation. See `OperationHandle.finish`."""
         store, tenor = self._store(), self.tenor
+        if self._work.operation.answer is not None:  # it went out, and what repeats get is no longer open
+            raise FinishRefused(self._work.operation.reference, "answered")
         conclusion = self._concluded(deferral)
         if tenor is None or conclusion.ending is not Ending.FINISH or conclusion.say is not Say.HANDLER:
             raise FinishRefused(self._work.operation.reference, conclusion.why or str(conclusion.say))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from finishworld import FinishWorld, charged, finish_world
 from postgres_server import PostgresServer, running_postgres
 from shopworld import rule
+from starlette.background import BackgroundTask
+from tcp_proxy import Mode, proxied
 
 from cxguard.asgi import GuardMiddleware
 from cxguard.core.money import MoneyState
@@ -23,6 +26,8 @@ from cxguard.core.reading import HandlerAnswer
 from cxguard.engine import finishing
 from cxguard.engine.answers import answer_of
 from cxguard.engine.handle import current_operation
+from cxguard.errors import FinishRefused, StoreUnavailable
+from cxguard.testing.faulty_store import Fault, FaultyStore
 
 pytestmark = pytest.mark.server
 
@@ -50,9 +55,10 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop_on(server: PostgresServer, handler: Any, **changes: Any) -> AsyncIterator[Shop]:
+async def shop_on(server: PostgresServer, handler: Any, wrap: Any = None, **changes: Any) -> AsyncIterator[Shop]:
     """*handler* gets the world, and gives a FastAPI endpoint."""
-    async with finish_world(server, rules=(rule(**changes),)) as world:
+    around = {"wrap": wrap} if wrap is not None else {}
+    async with finish_world(server, rules=(rule(**changes),), **around) as world:
         app = FastAPI()
         app.post("/pay", status_code=201)(handler(world))
         guarded = GuardMiddleware(app, guard=world.guard)
@@ -113,6 +119,35 @@ async def test_handler_that_says_thank_you_over_a_rollback_is_corrected(server: 
         assert (answer.json()["money"], answer.json()["situation"]) == ("charged", "paid_unfinished")
         record = await shop.world.record()
         assert (record.state, record.money) == (State.HELD, MoneyState.CHARGED)
+
+
+class Away(FaultyStore):
+    """A store that joins, and whose guard cannot reach it when it wants to know how that went."""
+
+    async def join(self, connection: Any, **options: Any) -> Any:
+        self.decide = lambda verb: Fault.NOT_DONE if verb in ("get", "save", "note") else None
+        return await self.store.join(connection, **options)  # type: ignore[attr-defined]
+
+    async def is_open(self, name: str) -> bool:
+        raise StoreUnavailable("away")
+
+
+@pytest.mark.parametrize("roll_back", [False, True])
+@pytest.mark.asyncio
+async def test_what_the_store_cannot_confirm_is_not_told_as_sold(server: PostgresServer, roll_back: bool) -> None:
+    """The guard cannot look how the transaction ended: "you have paid, we are finishing it", whether it held or not."""
+
+    def handler(world: FinishWorld) -> Any:
+        return in_one_block(world, roll_back=roll_back)
+
+    async with shop_on(server, handler, wrap=Away) as shop:
+        assert (await shop.pay()).json()["situation"] == "paid_unfinished"
+        shop.world.guard.store.heal()  # type: ignore[attr-defined]
+        shop.world.clock.advance(60.0)
+        assert (await shop.world.orders() == ["o1"]) is not roll_back
+        again = await shop.pay()
+        assert again.status_code == 201 if not roll_back else again.json()["situation"] != "placed"
+        assert len(shop.world.gateway.standing) == 1
 
 
 def as_a_dependency(world: FinishWorld, *, fails: bool = False) -> Any:
@@ -177,6 +212,63 @@ async def test_transaction_that_outlives_the_handler_is_not_told_as_sold(server:
         await left[0].commit()
         await left[0].close()
         assert (await shop.pay()).json() == {"paid": "pay_1"}
+
+
+@pytest.mark.parametrize("mode", [Mode.CUT_BEFORE_ANSWER, Mode.CUT_BEFORE_REQUEST])
+@pytest.mark.asyncio
+async def test_commit_without_an_answer_is_looked_up(server: PostgresServer, mode: Mode) -> None:
+    """The connection breaks at the commit, and the handler fails: what is told is what the database has done."""
+    async with proxied("127.0.0.1", server.port) as proxy:
+
+        def handler(world: FinishWorld) -> Any:
+            async def pay() -> dict[str, str]:
+                op, answer = current_operation(), {"paid": await charged(current_operation())}
+                url = world.url.replace(f":{server.port}", f":{proxy.port}")
+                async with await psycopg.AsyncConnection.connect(url, prepare_threshold=None) as connection:
+                    await world.write(connection)
+                    await op.finish(answer, connection=connection, status=201)
+                    proxy.mode = mode
+                return answer
+
+            return pay
+
+        async with shop_on(server, handler) as shop:
+            first, again = await shop.pay(), await shop.pay()
+            sold = await shop.world.orders() == ["o1"]
+            assert sold is (mode is Mode.CUT_BEFORE_ANSWER)
+            if sold:
+                assert (first.status_code, first.json(), again.content) == (201, {"paid": "pay_1"}, first.content)
+            else:
+                assert (first.json()["situation"], first.json()["money"]) == ("paid_unfinished", "charged")
+            assert len(shop.world.gateway.standing) == 1
+
+
+@pytest.mark.asyncio
+async def test_answer_that_has_gone_out_is_not_changed_by_a_late_finish(server: PostgresServer) -> None:
+    """A background task that finishes after the answer went out is refused: what repeats get would be another one."""
+    refused: list[str] = []
+
+    def handler(world: FinishWorld) -> Any:
+        async def late(op: Any) -> None:
+            for _ in range(500):
+                if op.work.operation.answer is not None:
+                    break
+                await asyncio.sleep(0.01)
+            async with await world.connect() as connection:
+                with pytest.raises(FinishRefused) as caught:
+                    await op.finish({"other": 1}, connection=connection)
+            refused.append(caught.value.why)
+
+        async def pay() -> JSONResponse:
+            op = current_operation()
+            return JSONResponse({"paid": await charged(op)}, status_code=201, background=BackgroundTask(late, op))
+
+        return pay
+
+    async with shop_on(server, handler, settle_seconds=0.0) as shop:
+        first, again = await shop.pay(), await shop.pay()
+        assert (first.json(), again.content) == ({"paid": "pay_1"}, first.content)
+    assert refused == ["answered"]
 
 
 @pytest.mark.asyncio
