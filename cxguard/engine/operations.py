@@ -109,9 +109,9 @@ class Operations:
                     continue  # it was released between the look and the seize: its key is free
                 if opened.won:
                     return Entered(do, opened.operation, self._hold(opened.operation, terms, asked_at))
-                if opened.match is not Match.CLAIM:
+                if opened.match is not Match.CLAIM and not opened.leased:
                     continue  # it moved between the look and the seize: look again
-                claim, do = True, self._decide(opened, submit_of, terms)
+                claim, do = opened.match is Match.CLAIM, self._decide(opened, submit_of, terms)
             entered = Entered(do, opened.operation, claim=claim)
             if do is Do.SUPERSEDE:
                 superseding = (*superseding, Seen(opened.operation.id, opened.operation.revision))

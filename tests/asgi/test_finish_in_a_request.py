@@ -144,6 +144,9 @@ async def test_what_the_store_cannot_confirm_is_not_told_as_sold(server: Postgre
         assert (await shop.pay()).json()["situation"] == "paid_unfinished"
         shop.world.guard.store.heal()  # type: ignore[attr-defined]
         shop.world.clock.advance(60.0)
+        breaker = shop.world.guard.store_breaker
+        assert breaker is not None
+        assert not breaker.away or await breaker.probe_once()
         assert (await shop.world.orders() == ["o1"]) is not roll_back
         again = await shop.pay()
         assert again.status_code == 201 if not roll_back else again.json()["situation"] != "placed"

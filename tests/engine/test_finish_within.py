@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import State
+from cxguard.core.outcomes import Charged
 from cxguard.engine import finishing
 from cxguard.errors import (
     FinishRefused,
@@ -209,6 +210,30 @@ async def test_webhook_that_comes_meanwhile_is_kept(world: FinishWorld) -> None:
     await noting[0]
     record = await world.record()
     assert (record.state, record.money, len(record.notes)) == (State.FINISHED, MoneyState.CHARGED, 1)
+
+
+async def test_transaction_that_takes_long_disturbs_nobody_else(world: FinishWorld) -> None:
+    """A webhook waits for an order whose transaction hangs; other orders of the same process are paid, and no breaker opens."""
+
+    async def paid(op: Any) -> dict[str, str]:
+        return {"payment": await charged(op)}
+
+    async def slowly(op: Any) -> None:
+        payment = await charged(op)
+        async with await world.connect() as connection, connection.transaction():
+            await op.finish({"payment": payment}, connection=connection)
+            proof = next(send.outcome for send in op.work.operation.sends)
+            noting = asyncio.create_task(world.guard.note(proof, event_id="evt_1", gateway_key=op.gateway_key()))
+            for n in range(3):
+                await world.guard.run(paid, **{**WHO, "key": f"other{n}"})
+                await world.guard.note(Charged(4999, "EUR"), event_id=f"evt_other{n}", gateway_key=f"unheard-of-{n}")
+            assert not noting.done()
+        await noting
+
+    await world.guard.run(slowly, **WHO)
+    counted = await world.counted()
+    assert counted["finished", "charged"] == 4
+    assert "store.unavailable" not in world.events
 
 
 async def test_checkouts_do_not_wait_for_one_anothers_commit(world: FinishWorld) -> None:

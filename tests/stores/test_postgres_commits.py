@@ -21,7 +21,7 @@ from postgres_server import PostgresServer, running_postgres
 from cxguard.core.operation import State, changed
 from cxguard.errors import StoreError, StoreUnavailable, StoreUnfit
 from cxguard.stores.codec import encode_note
-from cxguard.stores.postgres import PostgresStore
+from cxguard.stores.postgres import PostgresStore, writing
 from cxguard.testing.contract.base import LEASE_SECONDS, SHOP, charged_note, got, open_leased, put, queued, sample, take, token_of
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio]
@@ -31,6 +31,12 @@ pytestmark = [pytest.mark.server, pytest.mark.asyncio]
 def server() -> Iterator[PostgresServer]:
     with running_postgres(options="-c max_connections=30") as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _locks_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long enough to be seen waiting, on a busy machine too."""
+    monkeypatch.setattr(writing, "LOCK_SECONDS", 10.0)
 
 
 @pytest.fixture

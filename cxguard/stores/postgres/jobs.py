@@ -21,12 +21,14 @@ class RecordJob:
 
     Attributes:
         numbers: how many lease tokens and revisions it may need.
+        passes: it does not wait for a record that a transaction of somebody's holds.
     """
 
     run: Callable[[Table[Any]], Any]
     ids: tuple[str, ...]
     claims: tuple[str, ...] = ()
     numbers: int = 4
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class JoinedTransaction:
                 continue  # a fact came in while we waited for the lock
             saved = save_operation(table, operation, token=token, keep_lease=False, gone=False)
             writes = [(self._sql[name], values) for name, values in table.writes(slot=self._slot)]
-            await self._wire.ask([*writes, (self._sql["unset_joined"], {"lock_timeout": self._lock_timeout})])
+            await self._wire.ask([*writes, (self._sql["lock_timeout"], {"lock_timeout": self._lock_timeout})])
             return saved
         raise StoreUnavailable("others changed the same record again and again: roll back, and try again in a moment")
 

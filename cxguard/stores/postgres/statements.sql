@@ -65,6 +65,10 @@ ORDER BY o.id FOR UPDATE
 -- name: lock_ids
 SELECT {whole} FROM {schema}.operations o WHERE o.id = ANY(%(ids)s) ORDER BY o.id FOR UPDATE
 
+-- name: present
+SELECT o.id FROM {schema}.operations o
+WHERE o.id = ANY(%(ids)s::text[] || ARRAY(SELECT c.id FROM {schema}.claims c WHERE c.key = ANY(%(claims)s::text[])))
+
 -- name: take
 WITH ready AS MATERIALIZED ({ready}),
 ripe AS MATERIALIZED (
@@ -317,5 +321,5 @@ FROM pg_control_system()
 SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
     set_config('lock_timeout', '3000', true)
 
--- name: unset_joined
+-- name: lock_timeout
 SELECT set_config('lock_timeout', %(lock_timeout)s, true)

@@ -11,15 +11,16 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from cxguard.clock import Clock
 from cxguard.core.money import Note
 from cxguard.core.operation import RECORD_VERSION, Operation
-from cxguard.errors import ConfigurationError
+from cxguard.errors import ConfigurationError, StoreUnavailable
 from cxguard.stores import verbs
-from cxguard.stores.base import Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
+from cxguard.stores.base import Level, Match, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.batch import PATIENCE_SECONDS
 from cxguard.stores.joining import InThread, Joined
 from cxguard.stores.postgres import reads
@@ -32,8 +33,10 @@ from cxguard.stores.postgres.lines import Line, Read
 from cxguard.stores.postgres.one_trip import MISSED, taken
 from cxguard.stores.postgres.schema import SCHEMA_NAME
 from cxguard.stores.postgres.statements import statements_of
+from cxguard.stores.postgres.writing import HELD, Held
 from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
 
+HELD_SECONDS, HELD_PAUSE_SECONDS = 2.0, 0.05  # as long as a lock of any other kind is waited for, in all
 SLOTS = 16  # of each counter: more processes than that share them
 
 
@@ -123,7 +126,7 @@ class PostgresStore:
         if self._known.get(operation.id) is None and not superseding:
             opened = await self._quickly(KnownJob(run, operation.id, claims=operation.claims))
         if opened is None:
-            opened = await self._write(RecordJob(run, ids=(operation.id,), claims=operation.claims))
+            opened = await self._opened(RecordJob(run, ids=(operation.id,), claims=operation.claims), operation.namespace)
         self._known.see(opened)
         return opened
 
@@ -175,7 +178,7 @@ class PostgresStore:
             claims=claims,
             superseding=superseding,
         )
-        opened: Opened = await self._write(RecordJob(run, ids=(seen.id,), claims=tuple(claims)))
+        opened = await self._opened(RecordJob(run, ids=(seen.id,), claims=tuple(claims)))
         self._known.see(opened)
         return opened
 
@@ -263,7 +266,34 @@ class PostgresStore:
         return None if answer is MISSED else answer
 
     async def _write(self, job: Job) -> Any:
-        return await (await self._line()).writes.ask(job)
+        answer = await (await self._line()).writes.ask(job)
+        return answer if answer is not HELD else await self._when_free(job)
+
+    async def _opened(self, job: RecordJob, namespace: str = "") -> Opened:
+        """As `_write`. A record that is held is somebody's: not won, told as it is for all who only read."""
+        answer: Opened | Held = await (await self._line()).writes.ask(job)
+        if answer is not HELD:
+            return answer
+        now = await self.clock()
+        for id in job.ids:
+            found = await self.get(id)
+            if found is not None:
+                return Opened(False, found, True, Match.ID, now)
+        for claim in job.claims:
+            for other in (await self.search(Query(namespace=namespace, claim=claim, limit=1))).operations:
+                return Opened(False, other, True, Match.CLAIM, now, claim)
+        opened: Opened = await self._when_free(job)
+        return opened
+
+    async def _when_free(self, job: Job) -> Any:
+        """A transaction of the shop's own holds the record: ask now and then, so that nobody else waits behind us."""
+        assert isinstance(job, RecordJob), "only those name records"
+        for _ in range(round(HELD_SECONDS / HELD_PAUSE_SECONDS)):
+            await asyncio.sleep(HELD_PAUSE_SECONDS)
+            answer = await (await self._line()).writes.ask(replace(job, passes=True))
+            if answer is not HELD:
+                return answer
+        raise StoreUnavailable("a transaction of the shop's own holds this record: nothing was written; try again in a moment")
 
     async def _read(self, read: Read) -> Any:
         return await (await self._line()).reads.ask(read)

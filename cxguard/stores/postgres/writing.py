@@ -5,6 +5,10 @@ refused has changed nothing and is told alone. When another process inserted the
 a deadlock, nothing was committed, and the whole batch is run again. A value that the server cannot take (a NUL in a text,
 a number too large) fails only whoever brought it: the others run again, each alone.
 
+A record may be held for long by a transaction that is not ours: the shop's own, which finishes an order (`joined`), and hangs.
+Whoever waits for it must not make everybody else wait. So after LOCK_SECONDS the batch is run again without the records that
+are held, and the jobs that name one are told `HELD`.
+
 Everybody locks records in the order of their ids, and a claim belongs to the record that holds it: whoever moves or frees
 one has locked that record.
 """
@@ -13,7 +17,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, assert_never
+from enum import Enum
+from typing import Any, TypeAlias, assert_never
 
 import psycopg
 from psycopg import errors
@@ -29,14 +34,26 @@ from cxguard.stores.postgres.working_set import WorkingSet
 from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS
 from cxguard.stores.verbs import prune_row
 
+LOCK_SECONDS = 0.75  # a transaction of ours holds a record for two round trips and a commit
 RUNS_MAX = 8  # of one batch: each time somebody else came first, and is done now
 PUT_OFF_SECONDS = 300.0  # a record that cannot be read is looked at again after this: it must not stand before others
 NUMBERS_PER_ROW = 2
 NUMBERS_PER_CLAIM = 2
 
+Cursor: TypeAlias = psycopg.AsyncCursor[Any]
+
 _REFUSALS = (LeaseLost, StoreUnavailable, KeyError)
 AGAIN: tuple[type[Exception], ...] = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure, Moved)
 UNWRITABLE: tuple[type[Exception], ...] = (errors.DataError, UnicodeError, OverflowError)
+
+
+class Held(Enum):
+    """A transaction of somebody's holds a record that the job names: nothing of the job was done."""
+
+    HELD = "held"
+
+
+HELD = Held.HELD
 
 
 async def write_batch(server: Server, jobs: Sequence[Job], *, slot: int, clock: Clock | None) -> list[Any]:
@@ -45,9 +62,15 @@ async def write_batch(server: Server, jobs: Sequence[Job], *, slot: int, clock: 
     Raises:
         psycopg.Error: nothing is known of any of them.
     """
+    passing = any(isinstance(job, RecordJob) and job.passes for job in jobs)
     for _ in range(RUNS_MAX):
         try:
-            return await _write_once(server, jobs, slot=slot, clock=clock)
+            return await _write_once(server, jobs, slot=slot, clock=clock, passing=passing)
+        except errors.LockNotAvailable:
+            await server.connection.rollback()
+            if passing:
+                raise
+            passing = True
         except AGAIN:
             await server.connection.rollback()
         except UNWRITABLE as error:
@@ -63,8 +86,8 @@ def unwritable(error: Exception) -> ValueError:
     return ValueError(f"PostgreSQL cannot keep this ({type(error).__name__}): a text with a NUL or half a character, or a number too large")
 
 
-async def _write_once(server: Server, jobs: Sequence[Job], *, slot: int, clock: Clock | None) -> list[Any]:
-    batch = _Batch(server, jobs, clock=clock)
+async def _write_once(server: Server, jobs: Sequence[Job], *, slot: int, clock: Clock | None, passing: bool) -> list[Any]:
+    batch = _Batch(server, jobs, clock=clock, passing=passing)
     async with server.connection.pipeline():
         await batch.load()
         answers = batch.run()
@@ -74,7 +97,10 @@ async def _write_once(server: Server, jobs: Sequence[Job], *, slot: int, clock: 
 
 
 class _Batch:
-    def __init__(self, server: Server, jobs: Sequence[Job], *, clock: Clock | None) -> None:
+    def __init__(self, server: Server, jobs: Sequence[Job], *, clock: Clock | None, passing: bool) -> None:
+        self._passing = passing
+        self._held: set[str] = set()
+        self._held_claims: set[str] = set()
         self._connection: Connection = server.connection
         self._sql = server.sql
         self._timeline = server.timeline
@@ -95,7 +121,7 @@ class _Batch:
         await self._connection.execute(self._sql["settings"])
         now = await self._connection.execute(self._sql["now"])
         numbers = await self._connection.execute(self._sql["numbers"], (sum(map(_numbers, self._jobs)),))
-        rows, claims = await self._ask_for_records()
+        rows, claims, present = await self._ask_for_records()
         found = {number: await self._ask_for(job) for number, job in enumerate(self._jobs) if isinstance(job, PruneJob)}
         swapping = [(job.key, number, job) for number, job in enumerate(self._jobs) if isinstance(job, SwapJob)]
         swaps = {number: await self._ask_to_swap(job) for _, number, job in sorted(swapping, key=lambda each: each[:2])}
@@ -103,16 +129,23 @@ class _Batch:
         self._table = WorkingSet(now=await self._now(now), numbers=[row[0] for row in await numbers.fetchall()])
         for row in await rows.fetchall() if rows is not None else ():
             self._table.add(row)
+        self._held = {id for (id,) in await present.fetchall() if not self._table.holds(id)} if present is not None else set()
         for claim, id in await claims.fetchall() if claims is not None else ():
-            if not self._table.holds(id):
-                raise Moved
-            self._table.add_claim(claim, id)
+            self._add_claim(claim, id)
         for number, cursor in found.items():
             self._found[number] = [self._table.add(row) for row in await cursor.fetchall()]
         self._swapped = {number: await cursor.fetchone() is not None for number, cursor in swaps.items()}
         if sessions is not None:
             self._sessions = dict(await sessions[0].fetchall())
             self._known_batches = {row[0] for row in await sessions[1].fetchall()}
+
+    def _add_claim(self, claim: str, id: str) -> None:
+        if id in self._held:
+            self._held_claims.add(claim)
+        elif self._table.holds(id):
+            self._table.add_claim(claim, id)
+        else:
+            raise Moved
 
     def run(self) -> list[Any]:
         return [self._answer(number, job) for number, job in enumerate(self._jobs)]
@@ -135,16 +168,22 @@ class _Batch:
             raise errors.ConnectionException("the server behind this connection has changed")
         return self._clock.now() if self._clock is not None else float(row[0])
 
-    async def _ask_for_records(self) -> tuple[psycopg.AsyncCursor[Any] | None, psycopg.AsyncCursor[Any] | None]:
+    async def _ask_for_records(self) -> tuple[Cursor | None, Cursor | None, Cursor | None]:
+        """The records, locked; the claims; and, where those that are held were passed by, which there are."""
+        execute, sql = self._connection.execute, self._sql
         records = [job for job in self._jobs if isinstance(job, RecordJob)]
-        ids = sorted({id for job in records for id in job.ids})
-        claims = sorted({claim for job in records for claim in job.claims})
         if not records:
-            return None, None
-        if not claims:
-            return await self._connection.execute(self._sql["lock_ids"], {"ids": ids}), None
-        rows = await self._connection.execute(self._sql["lock"], {"ids": ids, "claims": claims})
-        return rows, await self._connection.execute(self._sql["held_claims"], (claims,))
+            return None, None, None
+        names = {
+            "ids": sorted({id for job in records for id in job.ids}),
+            "claims": sorted({claim for job in records for claim in job.claims}),
+        }
+        await execute(sql["lock_timeout"], {"lock_timeout": f"{LOCK_SECONDS * 1000:.0f}"})
+        lock = sql["lock"] if names["claims"] else sql["lock_ids"]
+        rows = await execute(lock + " SKIP LOCKED" if self._passing else lock, names)
+        await execute(sql["settings"])
+        claims = await execute(sql["held_claims"], (names["claims"],)) if names["claims"] else None
+        return rows, claims, await execute(sql["present"], names) if self._passing else None
 
     async def _ask_for(self, job: PruneJob) -> psycopg.AsyncCursor[Any]:
         now = self._clock.now() if self._clock is not None else None
@@ -169,6 +208,8 @@ class _Batch:
     def _answer(self, number: int, job: Job) -> Any:
         match job:
             case RecordJob():
+                if not (self._held.isdisjoint(job.ids) and self._held_claims.isdisjoint(job.claims)):
+                    return HELD
                 try:
                     return job.run(self._table)
                 except _REFUSALS as error:

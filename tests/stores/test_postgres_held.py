@@ -1,0 +1,123 @@
+"""A transaction that is not ours holds one record for long: whoever needs it hears so, and nobody else waits behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from postgres_server import PostgresServer, running_postgres
+
+from cxguard.core.operation import Operation, changed
+from cxguard.errors import StoreUnavailable
+from cxguard.stores.base import Match, Seen
+from cxguard.stores.postgres import PostgresStore, writing
+from cxguard.stores.postgres import store as postgres_store
+from cxguard.testing.contract.base import SHOP, charged_note, open_leased, sample, token_of
+
+pytestmark = [pytest.mark.server, pytest.mark.asyncio]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def schema() -> str:
+    return f"h{secrets.token_hex(6)}"
+
+
+@pytest_asyncio.fixture
+async def store(server: PostgresServer, schema: str) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(server.url, schema=schema)
+    await store.start()
+    yield store
+    await store.stop()
+
+
+@asynccontextmanager
+async def held(server: PostgresServer, schema: str, operation: Operation) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """The shop's own transaction has the record in hand."""
+    async with await psycopg.AsyncConnection.connect(server.url) as connection:
+        await connection.execute(f"SELECT 1 FROM {schema}.operations WHERE id = %s FOR UPDATE".encode(), (operation.id,))
+        yield connection
+
+
+async def test_note_waits_for_the_transaction_and_is_there(
+    store: PostgresStore, server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A webhook for an order whose transaction takes a while longer than a lock is waited for."""
+    monkeypatch.setattr(writing, "LOCK_SECONDS", 1.5)  # long enough to be seen
+    first = await open_leased(store, sample("a"))
+    async with held(server, schema, first) as connection:
+        noting = asyncio.ensure_future(store.note(first.id, charged_note(), namespace=SHOP))
+        for waits in (True, False):  # it waited, and waits for the lock no longer
+            while await waiting(server) is not waits:
+                continue
+        await connection.rollback()
+    assert len((await noting).notes) == 1
+
+
+async def waiting(server: PostgresServer) -> bool:
+    """Whether one of the store's connections waits for a lock."""
+    text = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'cxguard' AND wait_event = 'transactionid'"
+    async with await psycopg.AsyncConnection.connect(server.url) as connection:
+        return await (await connection.execute(text.encode())).fetchone() is not None
+
+
+async def test_others_in_the_same_batch_do_not_fail(store: PostgresStore, server: PostgresServer, schema: str) -> None:
+    """Twenty notes at once, one of them about the record that is held: the others are there long before it is free."""
+    first, *others = [await open_leased(store, sample(f"n{n}")) for n in range(20)]
+    async with held(server, schema, first):
+        noting = asyncio.ensure_future(store.note(first.id, charged_note(), namespace=SHOP))
+        noted = await asyncio.gather(*(store.note(each.id, charged_note(), namespace=SHOP) for each in others))
+        assert [len(each.notes) for each in noted] == [1] * len(others)
+        assert not noting.done()
+    assert len((await noting).notes) == 1
+
+
+async def test_record_that_stays_held_is_unavailable(
+    store: PostgresStore, server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fact about an order whose transaction hangs is refused, and nothing of it was written: its sender repeats it."""
+    monkeypatch.setattr(postgres_store, "HELD_SECONDS", 0.2)
+    first = await open_leased(store, sample("a"))
+    async with held(server, schema, first):
+        with pytest.raises(StoreUnavailable, match="holds this record"):
+            await store.note(first.id, charged_note(), namespace=SHOP)
+    found = await store.get(first.id)
+    assert found is not None
+    assert found.notes == ()
+
+
+async def test_lapsed_record_that_is_held_is_not_won(store: PostgresStore, server: PostgresServer, schema: str) -> None:
+    """Who would take over an order whose transaction hangs hears within a moment that somebody is at it."""
+    first = await open_leased(store, sample("a"))
+    async with await psycopg.AsyncConnection.connect(server.url) as connection:
+        await connection.execute(f"UPDATE {schema}.operations SET lease_until = 0".encode())
+    async with held(server, schema, first):
+        began = time.monotonic()
+        opened = await store.seize(Seen(first.id, first.revision), holder="h", attempt="x", lease_seconds=5.0)
+        assert time.monotonic() - began < 3 * writing.LOCK_SECONDS
+        assert (opened.won, opened.leased, opened.match) == (False, True, Match.ID)
+    assert (await store.seize(Seen(first.id, first.revision), holder="h", attempt="y", lease_seconds=5.0)).won
+
+
+async def test_purchase_whose_record_is_held_is_told_by_it(store: PostgresStore, server: PostgresServer, schema: str) -> None:
+    """A second tab with the same purchase, while the first one's transaction hangs: it is found, and nothing is opened beside it."""
+    first = await open_leased(store, sample("a", claims=("basket",)))
+    async with held(server, schema, first):
+        opened = await store.open(sample("b", claims=("basket",)), holder="h", attempt="x", lease_seconds=5.0)
+        assert (opened.won, opened.match, opened.claim, opened.operation.id) == (False, Match.CLAIM, "basket", first.id)
+        fresh = await store.open(sample("c", claims=("other",)), holder="h", attempt="x", lease_seconds=5.0)
+        assert fresh.won
+    await store.save(changed(first, claims=()), token=token_of(first), keep_lease=False)
+    assert (await store.open(sample("b", claims=("basket",)), holder="h", attempt="z", lease_seconds=5.0)).won
