@@ -102,7 +102,7 @@ async def growth(url: str, *, sizes: Sequence[int]) -> dict[int, Waits]:
     await store.start()
     try:
         for size in sizes:
-            await accept(store, islice(source, size - filled), callers=FILL_CALLERS)
+            await accept(store, islice(source, max(size - filled, 0)), callers=FILL_CALLERS)
             looks = [await accept(store, islice(source, LOOK), callers=8) for _ in range(LOOKS)]
             found[size], filled = _middle(tuple(looks)), size + LOOK * LOOKS
     finally:

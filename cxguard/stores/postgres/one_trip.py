@@ -25,7 +25,7 @@ from psycopg import errors
 from cxguard.clock import Clock
 from cxguard.core.operation import RECORD_VERSION, Operation, changed
 from cxguard.errors import LeaseLost, StoreUnavailable
-from cxguard.stores.base import Opened
+from cxguard.stores.base import TAKE_MAX, Opened
 from cxguard.stores.postgres.connection import Server
 from cxguard.stores.postgres.jobs import KnownJob, QuickJob, RenewJob, TakeJob
 from cxguard.stores.postgres.rows import Moved, Parcel, fresh_row, is_torn, operation_of, row_of_json, saved_row
@@ -77,7 +77,7 @@ async def write_quick(server: Server, jobs: Sequence[QuickJob], *, slot: int, cl
     trip = _Trip(jobs, now=guess, slot=slot)
     ready = {"timeline": server.timeline, "clock": fixed}
     try:
-        rows = await _ask(server, [(name, {**ready, **values}) for _, name, values in trip.statements()])
+        rows = await _ask(server, [(name, {**ready, **values}) for name, values in trip.statements()])
     except (*AGAIN, *UNWRITABLE):  # nothing was committed; who was the cause is found out the longer way
         await server.connection.rollback()
         return [MISSED] * len(jobs)
@@ -106,6 +106,8 @@ class _Trip:
         self._jobs = jobs
         self._slot = slot
         self._table = WorkingSet(now=now, numbers=repeat(0))  # the server gives the real ones
+        self._takes = _together(jobs)
+        self._renewals = [(number, job) for number, job in enumerate(jobs) if isinstance(job, RenewJob)]
         self.answers: list[Any] = [MISSED] * len(jobs)
         self._run_known()
 
@@ -123,34 +125,34 @@ class _Trip:
             except (LeaseLost, StoreUnavailable, KeyError):
                 continue  # whether that is true, the longer way says
 
-    def statements(self) -> Iterator[tuple[int, str, Values]]:
-        """Each statement, and the job that it is for; the first one is for all that are known, and tells the time."""
+    def statements(self) -> Iterator[tuple[str, Values]]:
+        """Each statement; the first one is for all that are known, and tells the time."""
         if any(isinstance(job, KnownJob) for job in self._jobs):
-            yield -1, "write_known", self._known_values()
+            yield "write_known", self._known_values()
         else:
-            yield -1, "now", {}
-        for number, job in enumerate(self._jobs):
-            if isinstance(job, TakeJob):
-                yield number, "take", _take_values(job)
-            elif isinstance(job, RenewJob):
-                yield number, "renew", _renew_values(job)
+            yield "now", {}
+        for takes in self._takes:
+            yield "take", _take_values([job for _, job in takes])
+        for _, job in self._renewals:
+            yield "renew", _renew_values(job)
 
     def read(self, found: Sequence[list[Any]]) -> tuple[float, str]:
         """Take in what the server said. Returns its clock and its timeline."""
-        first, *others = found
-        for job_rows, (number, job) in zip(others, self._others(), strict=True):
-            if isinstance(job, TakeJob):
-                self.answers[number] = job_rows
-            else:
-                self.answers[number] = frozenset(job.tokens) - {id for (id,) in job_rows}
+        first, others = found[0], iter(found[1:])
+        for takes in self._takes:
+            self._deal_out(takes, next(others))
+        for number, job in self._renewals:
+            self.answers[number] = frozenset(job.tokens) - {id for (id,) in next(others)}
         if len(first[0]) == 2:
             return float(first[0][0]), str(first[0][1])
         return self._read_known(first)
 
-    def _others(self) -> Iterator[tuple[int, TakeJob | RenewJob]]:
-        for number, job in enumerate(self._jobs):
-            if not isinstance(job, KnownJob):
-                yield number, job
+    def _deal_out(self, takes: Sequence[tuple[int, TakeJob]], rows: list[Any]) -> None:
+        """To each take the places that were leased for its holder."""
+        last = 0
+        for number, job in takes:
+            first, last = last, last + job.limit
+            self.answers[number] = [row[:-1] for row in rows if first < row[-1] <= last]
 
     def _known_values(self) -> Values:
         opens, saves, parcel = [], [], Parcel()
@@ -199,13 +201,29 @@ def _found(job: KnownJob, record: list[Any] | None, *, now: float) -> Any:
     return answer if isinstance(answer, Opened) and not answer.won and row.operation is row.before else MISSED
 
 
-def _take_values(job: TakeJob) -> Values:
+def _together(jobs: Sequence[QuickJob]) -> list[list[tuple[int, TakeJob]]]:
+    """The takes of a batch that one statement can serve: for the same rules and time, and no more than one take may ask for."""
+    found: list[list[tuple[int, TakeJob]]] = []
+    filling: dict[tuple[str, tuple[str, ...], float], list[tuple[int, TakeJob]]] = {}
+    for number, job in enumerate(jobs):
+        if isinstance(job, TakeJob):
+            kind = (job.namespace, job.rules, job.lease_seconds)
+            takes = filling.get(kind)
+            if takes is None or sum(each.limit for _, each in takes) + job.limit > TAKE_MAX:
+                takes = filling[kind] = []
+                found.append(takes)
+            takes.append((number, job))
+    return found
+
+
+def _take_values(jobs: Sequence[TakeJob]) -> Values:
+    holders = [job.holder for job in jobs for _ in range(job.limit)]  # of the most urgent record, of the next one, ...
     return {
-        "namespace": job.namespace,
-        "rules": list(dict.fromkeys(job.rules)),
-        "holder": job.holder,
-        "lease_seconds": job.lease_seconds,
-        "limit": job.limit,
+        "namespace": jobs[0].namespace,
+        "rules": list(dict.fromkeys(jobs[0].rules)),
+        "holders": holders,
+        "lease_seconds": jobs[0].lease_seconds,
+        "limit": len(holders),
         "version": RECORD_VERSION,
         "guess": None,
     }

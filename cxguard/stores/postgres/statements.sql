@@ -72,7 +72,7 @@ WHERE o.id = ANY(%(ids)s::text[] || ARRAY(SELECT c.id FROM {schema}.claims c WHE
 -- name: take
 WITH ready AS MATERIALIZED ({ready}),
 ripe AS MATERIALIZED (
-    SELECT each.id, each.ripe_at, each.seq, ready.now
+    SELECT each.id, each.ripe_at, each.seq, ready.now, row_number() OVER (ORDER BY each.ripe_at, each.seq) AS place
     FROM ready CROSS JOIN unnest(%(rules)s::text[]) AS wanted (rule)
     CROSS JOIN LATERAL (
         SELECT r.id, r.ripe_at, r.seq FROM {schema}.operations r
@@ -83,10 +83,11 @@ ripe AS MATERIALIZED (
     ORDER BY each.ripe_at, each.seq LIMIT %(limit)s
 )
 UPDATE {schema}.operations o
-SET lease_holder = %(holder)s, lease_token = nextval('{schema}.numbers'), lease_until = ripe.now + %(lease_seconds)s, lease_attempt = '',
+SET lease_holder = (%(holders)s::text[])[ripe.place], lease_token = nextval('{schema}.numbers'),
+    lease_until = ripe.now + %(lease_seconds)s, lease_attempt = '',
     ripe_at = ripe.now + %(lease_seconds)s, prune_at = NULL, revision = nextval('{schema}.numbers'), updated_at = ripe.now
 FROM ripe WHERE o.id = ANY(ARRAY(SELECT id FROM ripe)) AND o.id = ripe.id
-RETURNING {whole}, ripe.ripe_at
+RETURNING {whole}, ripe.ripe_at, ripe.place
 
 -- name: leave
 UPDATE {schema}.operations o

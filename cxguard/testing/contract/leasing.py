@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cxguard.core.operation import RECORD_VERSION, State
+from cxguard.core.operation import RECORD_VERSION, Operation, State
 from cxguard.stores.base import TAKE_MAX, Match, Seen, Store
 from cxguard.testing.clock import START, ManualClock
 from cxguard.testing.contract.base import (
@@ -110,6 +110,21 @@ class TakingContract(ContractBase):
         taken = [each for answer in answers for each in answer]
         assert sorted(each.id for each in taken) == sorted(sample(f"n{n}").id for n in range(40))
         assert len({token_of(each) for each in taken}) == 40
+
+    async def test_takes_at_once_lease_each_record_to_whoever_gets_it(self, store: Store) -> None:
+        """A store may serve many takes together: each worker gets no more than it asked for, under its own name."""
+        for n in range(30):
+            await put(store, queued(f"n{n}"))
+
+        async def work(n: int) -> tuple[Operation, ...]:
+            return await store.take(namespace=SHOP, rules=[PAY], holder=f"w{n}", lease_seconds=LEASE_SECONDS, limit=n % 3 + 1)
+
+        answers = await race(work, callers=10)
+        assert any(answers)
+        for n, taken in enumerate(answers):
+            assert len(taken) <= n % 3 + 1
+            assert all(each.lease is not None and each.lease.holder == f"w{n}" for each in taken)
+            assert [await got(store, each.id) for each in taken] == list(taken)
 
     @pytest.mark.parametrize("limit", [0, -1, TAKE_MAX + 1])
     async def test_senseless_limit_of_a_take_is_refused(self, store: Store, limit: int) -> None:
