@@ -23,9 +23,10 @@ from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, replayable
 from cxguard.engine.ending import Told, end_run, keep_answer
-from cxguard.engine.entering import Begun, Submission, begin_or_wait
+from cxguard.engine.entering import Begun, Submission
 from cxguard.engine.finishing import Fate
 from cxguard.engine.handle import CURRENT, OperationHandle
+from cxguard.engine.joining import begin_or_wait
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.shop_reading import read_shop_charge
 from cxguard.engine.spool import Laid

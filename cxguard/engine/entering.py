@@ -61,6 +61,7 @@ class Begun:
 
     Attributes:
         say: how a run ended that the breaker did not let begin.
+        remembered: the store was not asked for this submit: `operation` is what is remembered in this process.
     """
 
     do: Do
@@ -68,6 +69,7 @@ class Begun:
     handle: OperationHandle | None = None
     claim: bool = False
     say: Say | None = None
+    remembered: bool = False
 
 
 async def begin(engine: Engine, submission: Submission) -> Begun:
@@ -82,18 +84,6 @@ async def begin(engine: Engine, submission: Submission) -> Begun:
         except LeaseLost:
             continue  # somebody else has it now: look again what they made of it
     return Begun(Do.WAIT, submission.fresh)
-
-
-async def begin_or_wait(engine: Engine, submission: Submission, *, wait_seconds: float) -> Begun:
-    """Enter *submission*; while somebody else is at it, wait that long for their answer, within the submission's deadline."""
-    until = min(engine.clock.monotonic() + wait_seconds, submission.deadline)
-    begun = await begin(engine, submission)
-    while begun.do is Do.WAIT:
-        left = until - engine.clock.monotonic()
-        if left <= 0 or not await engine.operations.waiting.for_change(engine.operations.store, begun.operation, seconds=left):
-            break
-        begun = await begin(engine, submission)
-    return begun
 
 
 async def _begin(engine: Engine, submission: Submission) -> Begun:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cxguard.clock import Clock
+from cxguard.core.operation import Operation
 from cxguard.errors import LeaseLost, StoreError
 from cxguard.logs import get_logger
 from cxguard.stores.base import Level, Store
@@ -24,7 +25,11 @@ _log = get_logger("leases")
 
 @dataclass(slots=True)
 class HeldLease:
-    """A lease that this process holds. `check` it right before anything that cannot be taken back."""
+    """A lease that this process holds. `check` it right before anything that cannot be taken back.
+
+    Attributes:
+        record: as the store last gave it under this lease.
+    """
 
     id: str
     token: int
@@ -32,6 +37,7 @@ class HeldLease:
     safe_until: float  # monotonic
     run_until: float  # monotonic; never renewed past this
     clock: Clock = field(repr=False)
+    record: Operation | None = field(default=None, repr=False)
 
     def alive(self) -> bool:
         """Whether nobody else can hold the operation at this moment."""
@@ -68,6 +74,7 @@ class Leases:
         self._beat_seconds = beat_seconds
         self._on_lost = on_lost
         self._held: dict[int, HeldLease] = {}
+        self._by_id: dict[str, HeldLease] = {}
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = threading.Event()
@@ -82,7 +89,7 @@ class Leases:
             run_until=asked_at + run_seconds_max,
             clock=self._clock,
         )
-        self._held[token] = lease
+        self._held[token] = self._by_id[id] = lease
         self._beat_seconds = min(self._beat_seconds, lease_seconds / BEATS_PER_LEASE)
         return lease
 
@@ -93,6 +100,12 @@ class Leases:
     def drop(self, lease: HeldLease) -> None:
         """Renew it no more."""
         self._held.pop(lease.token, None)
+        if self._by_id.get(lease.id) is lease:
+            self._by_id.pop(lease.id, None)
+
+    def on(self, id: str) -> HeldLease | None:
+        """The lease that this process holds on an operation; the newest one, and perhaps not alive any more."""
+        return self._by_id.get(id)
 
     def held(self) -> tuple[HeldLease, ...]:
         """The leases that this process holds now."""

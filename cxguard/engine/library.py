@@ -16,8 +16,9 @@ from cxguard.core.reading import Reading
 from cxguard.engine.cold import KeptResult
 from cxguard.engine.ending import end_run
 from cxguard.engine.engine import Engine
-from cxguard.engine.entering import Begun, Submission, begin_or_wait
+from cxguard.engine.entering import Begun, Submission
 from cxguard.engine.handle import CURRENT, OperationHandle
+from cxguard.engine.joining import begin_or_wait
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.operations import Terms
 from cxguard.engine.tenor import Tenor

@@ -44,14 +44,15 @@ def make_engine(
     """
     holder = holder_name()
     hints = Hints(store, clock, process=holder)
+    leases = Leases(store, clock, beat_seconds=beat_seconds, on_lost=lambda id: None)
     operations = Operations(
         store,
         clock,
-        Leases(store, clock, beat_seconds=beat_seconds, on_lost=lambda id: None),
+        leases,
         bus,
         namespace=namespace,
         holder=holder,
-        waiting=Waiting(clock),
+        waiting=Waiting(clock, leases, hints),
         hints=hints,
         spool=spool,
         tells=tells,

@@ -92,6 +92,21 @@ class Operations:
         Raises:
             StoreUnavailable: nothing is known; nothing may be run.
         """
+        first, at_work = self.waiting.begin_to_enter(fresh.id), None
+        try:
+            entered = await self._enter(fresh, terms, submit_of, again)
+            at_work = entered.operation if entered.lease or (entered.do is Do.WAIT and not entered.claim) else None
+            return entered
+        finally:
+            self.waiting.entered(fresh.id, first, at_work)
+
+    async def _enter(
+        self,
+        fresh: Operation,
+        terms: Terms,
+        submit_of: Callable[[Operation], Submit],
+        again: Callable[[Operation], Operation],
+    ) -> Entered:
         await self.whereabouts.check()
         superseding: tuple[Seen, ...] = ()
         entered = None
@@ -101,7 +116,7 @@ class Operations:
                 self.emit("operation.opened", opened.operation)
                 return Entered(Do.RUN, opened.operation, self._hold(opened.operation, terms, asked_at))
             claim = opened.match is Match.CLAIM
-            do = self._decide(opened, submit_of, terms)
+            do = self.decide(opened.operation, submit_of, terms, leased=opened.leased, claim=claim)
             if do in SEIZING:
                 try:
                     opened, asked_at = await self._seize(opened.operation, fresh, terms, superseding)
@@ -111,7 +126,8 @@ class Operations:
                     return Entered(do, opened.operation, self._hold(opened.operation, terms, asked_at))
                 if opened.match is not Match.CLAIM and not opened.leased:
                     continue  # it moved between the look and the seize: look again
-                claim, do = opened.match is Match.CLAIM, self._decide(opened, submit_of, terms)
+                claim = opened.match is Match.CLAIM
+                do = self.decide(opened.operation, submit_of, terms, leased=opened.leased, claim=claim)
             entered = Entered(do, opened.operation, claim=claim)
             if do is Do.SUPERSEDE:
                 superseding = (*superseding, Seen(opened.operation.id, opened.operation.revision))
@@ -122,11 +138,12 @@ class Operations:
                 return entered
         return replace(entered, do=Do.WAIT) if entered else Entered(Do.WAIT, fresh)
 
-    def _decide(self, opened: Opened, submit_of: Callable[[Operation], Submit], terms: Terms) -> Do:
-        operation = opened.operation
-        claim = opened.match is Match.CLAIM
+    def decide(
+        self, operation: Operation, submit_of: Callable[[Operation], Submit], terms: Terms, *, leased: bool, claim: bool = False
+    ) -> Do:
+        """What to do with a submit, when the store has *operation* for it. See `cxguard.core.decide`."""
         now = self.clock.now()
-        do = decide(operation, submit_of(operation), terms.policy, leased=opened.leased, claim=claim, now=now)
+        do = decide(operation, submit_of(operation), terms.policy, leased=leased, claim=claim, now=now)
         asked_lately = 0 <= now - operation.updated_at < LOOK_AGAIN_SECONDS
         return Do.TELL if do is Do.RESOLVE and asked_lately else do
 
@@ -134,9 +151,7 @@ class Operations:
         attempt = secrets.token_hex(8)
         asked_at = self.clock.monotonic()
         opened = await twice(
-            lambda: self.store.open(
-                fresh, holder=self.holder, attempt=attempt, lease_seconds=terms.lease_seconds, superseding=superseding
-            )
+            lambda: self.store.open(fresh, holder=self.holder, attempt=attempt, lease_seconds=terms.lease_seconds, superseding=superseding)
         )
         return opened, asked_at
 
@@ -179,9 +194,9 @@ class Operations:
     def adopt(self, operation: Operation, *, lease_seconds: float, run_seconds_max: float, asked_at: float) -> HeldLease:
         """Begin to renew a lease that came with *operation* (from `take`, say)."""
         token = operation.lease.token if operation.lease else 0
-        return self.leases.add(
-            operation.id, token, lease_seconds=lease_seconds, run_seconds_max=run_seconds_max, asked_at=asked_at
-        )
+        lease = self.leases.add(operation.id, token, lease_seconds=lease_seconds, run_seconds_max=run_seconds_max, asked_at=asked_at)
+        lease.record = operation
+        return lease
 
     async def write(self, operation: Operation, lease: HeldLease) -> Operation:
         """Save and keep the lease. Returns the record as stored, with every note.
@@ -189,7 +204,10 @@ class Operations:
         Raises:
             LeaseLost: somebody else holds it; nothing of this write was kept.
         """
-        return await self._save(operation, lease, keep_lease=True, gone=False)
+        lease.record = saved = await self._save(operation, lease, keep_lease=True, gone=False)
+        if saved.answer is not None:
+            self.waiting.news(operation.id)
+        return saved
 
     async def end(self, operation: Operation, lease: HeldLease, *, gone: bool = False) -> Operation:
         """Save and end the lease; with *gone* the record goes, and its key is free.
