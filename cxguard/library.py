@@ -137,6 +137,7 @@ class Library(ABC):
         Raises:
             OperationInFlight, OperationHeld: nothing was run.
             PaymentDeclined, PaymentDeferred: as `op.charge` says.
+            TransactionOpen, TransactionRolledBack: what `op.finish` wrote does not hold (yet), although *call* has returned.
             TypeError: the result cannot be kept as JSON.
         """
         async with self.operation(purpose=purpose, key=key, owner=owner, **options) as op:

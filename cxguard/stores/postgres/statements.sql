@@ -174,7 +174,7 @@ counted AS (
     SELECT d.namespace, c.kind, c.first, c.second, %(slot)s, sum(c.by * d.times)
     FROM (SELECT namespace, delta, count(*)::bigint AS times FROM done GROUP BY namespace, delta) d
     JOIN json_to_recordset(%(deltas)s::json) AS c (delta int, kind text, first text, second text, by bigint) ON c.delta = d.delta
-    GROUP BY d.namespace, c.kind, c.first, c.second HAVING sum(c.by) <> 0
+    GROUP BY d.namespace, c.kind, c.first, c.second HAVING sum(c.by * d.times) <> 0
     ORDER BY 1, 2, 3, 4
     ON CONFLICT (namespace, kind, first, second, slot) DO UPDATE SET value = tallies.value + excluded.value
 )

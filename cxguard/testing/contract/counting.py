@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from dataclasses import replace
@@ -49,6 +50,14 @@ class TallyContract(ContractBase):
     async def test_nothing_counts_nothing(self, store: Store) -> None:
         """An empty store has an empty tally."""
         assert await store.tally(SHOP) == Tally()
+
+    async def test_what_begins_and_what_ends_at_once_is_counted(self, store: Store) -> None:
+        """Many orders are opened while a few others end, in as few commits as the store makes of it: the counters are right."""
+        ending = [await open_leased(store, sample(f"e{n}")) for n in range(4)]
+        opening = [open_leased(store, sample(f"o{n}")) for n in range(12)]
+        ends = [replace(each, state=State.HELD) for each in ending]
+        await asyncio.gather(*opening, *(store.save(each, token=token_of(each), keep_lease=False) for each in ends))
+        assert dict((await store.tally(SHOP)).operations) == {("running", "none"): 12, ("held", "none"): 4}
 
     async def test_records_are_counted_by_state_and_money(self, store: Store) -> None:
         """Each record counts under its state and money, in its own namespace."""
