@@ -248,10 +248,9 @@ def money_of(operation: Operation) -> Money:
     return fold(operation.sends, operation.notes, generation=operation.generation)
 
 
-def refolded(operation: Operation, *, updated_at: float | None = None) -> Operation:
-    """The record with its kept figures brought up to date, and every note counted as seen."""
-    figures = _figures(money_of(operation), notes=operation.notes)
-    return changed(operation, updated_at=operation.updated_at if updated_at is None else updated_at, **figures)
+def refolded(operation: Operation, **changes: Any) -> Operation:
+    """The record with its kept figures brought up to date, every note counted as seen, and *changes* beside that."""
+    return changed(operation, **changes, **_figures(money_of(operation), notes=operation.notes))
 
 
 def _figures(money: Money, *, notes: tuple[Note, ...]) -> dict[str, Any]:

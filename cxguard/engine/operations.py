@@ -235,7 +235,7 @@ class Operations:
         """The record as it is saved: folded, and due in time for a notice if its lease *ends* with this save."""
         now = self.clock.now()
         # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
-        record = changed(refolded(operation, updated_at=now), version=RECORD_VERSION)
+        record = refolded(operation, updated_at=now, version=RECORD_VERSION)
         return due_for_notice(record, now=now) if self.tells and ends else record
 
     async def _save_again(self, record: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:

@@ -20,6 +20,7 @@ _HEAD = (
     "pruned", "claims", "space", "line", "version", "unpaid",
 )  # fmt: skip
 _IN_BODY = ("namespace", "rule", "state", "money", "reference", "session", "contact_hash", "keep_until", "amount_minor", "currency")
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _BLOBS = {"q": "request", "a": "answer", "c": "contact"}
 
 
@@ -122,12 +123,14 @@ def lease_of(holder: str, token: str, until: str, attempt: str) -> Lease | None:
 
 def quoted(text: str) -> str:
     """Any text as one line of ASCII without a tab."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text  # as nearly all are
     return json.dumps(text)[1:-1]
 
 
 def plain(text: str) -> str:
     """The text of `quoted`."""
-    return str(json.loads(f'"{text}"'))
+    return str(json.loads(f'"{text}"')) if "\\" in text else text
 
 
 def joined(names: Sequence[str]) -> str:
@@ -176,5 +179,5 @@ def _names(operation: Operation) -> Iterator[str]:
 
 
 def _body(operation: Operation) -> str:
-    named = json.dumps([getattr(operation, name) for name in _IN_BODY], separators=(",", ":"))
-    return f"{named}\n{encode_body(operation)}"
+    members = vars(operation)
+    return f"{_ENCODER.encode([members[name] for name in _IN_BODY])}\n{encode_body(operation)}"
