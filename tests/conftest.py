@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from browsers import Chromium, chromium_path, chromium_running
 from hypothesis import HealthCheck, settings
+from postgres_server import PostgresServer, running_postgres
 from servers import Serve, Spawn, started
 
 NEEDED_IN_CI = ("server", "browser")
@@ -48,6 +49,13 @@ def serve(_starters: tuple[Serve, Spawn]) -> Serve:
 def spawn(_starters: tuple[Serve, Spawn]) -> Spawn:
     """`spawn(command, ready=.., env=..)` runs any command and gives a `servers.Process`."""
     return _starters[1]
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[PostgresServer]:
+    """One server for all tests that leave its settings alone, and keep to a schema or a database of their own."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest_asyncio.fixture

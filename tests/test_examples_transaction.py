@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import secrets
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 from example_ground import client_of, load
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 from shopworld import KEYS, SECRET, SHOP
 from test_readme import IN_ONE, run
 
@@ -24,9 +25,12 @@ OPTIONS: dict[str, Any] = {"secret": SECRET, "keys": KEYS, "duties": False}
 
 
 @pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    with running_postgres() as running:
-        yield running
+def server(shared_postgres: PostgresServer) -> PostgresServer:
+    """A database of its own: the example's guard and table have the usual names."""
+    name = f"shop_{secrets.token_hex(4)}"
+    with psycopg.connect(shared_postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return replace(shared_postgres, url=shared_postgres.url.replace("/postgres", f"/{name}"))
 
 
 def rows(server: PostgresServer) -> list[tuple[Any, ...]]:

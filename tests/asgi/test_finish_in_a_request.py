@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from django.http import HttpResponse
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from finishworld import FinishWorld, charged, finish_world
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 from shopworld import rule
 from starlette.background import BackgroundTask
 from tcp_proxy import Mode, proxied
@@ -32,10 +32,9 @@ from cxguard.testing.faulty_store import Fault, FaultyStore
 pytestmark = pytest.mark.server
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_postgres() as running:
-        yield running
+@pytest.fixture
+def server(shared_postgres: PostgresServer) -> PostgresServer:
+    return shared_postgres
 
 
 class Crash(Exception):

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from finish_shop import made
 from finishworld import WHO, FinishWorld, charged, finish_world
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 from servers import ROOT, Spawn
 from shopworld import KEYS, SECRET, SHOP
 from test_examples_gateways import Demo
@@ -28,10 +28,9 @@ from cxguard.testing.clock import ManualClock
 pytestmark = [pytest.mark.server, pytest.mark.asyncio]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_postgres() as running:
-        yield running
+@pytest.fixture
+def server(shared_postgres: PostgresServer) -> PostgresServer:
+    return shared_postgres
 
 
 @pytest_asyncio.fixture

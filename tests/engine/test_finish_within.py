@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
 import pytest
 import pytest_asyncio
 from finishworld import WHO, FinishWorld, charged, finish_world
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 from psycopg.rows import dict_row
 
 from cxguard.core.money import MoneyState, Note, NoteKind
@@ -35,10 +35,9 @@ class Gone(Exception):
     """What the shop's own code raises in the middle."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_postgres() as running:
-        yield running
+@pytest.fixture
+def server(shared_postgres: PostgresServer) -> PostgresServer:
+    return shared_postgres
 
 
 @pytest_asyncio.fixture

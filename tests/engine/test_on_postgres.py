@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 from shopworld import SHOP
 
 from cxguard.core.breaker import BreakerPolicy
@@ -25,10 +24,9 @@ pytestmark = [pytest.mark.server, pytest.mark.asyncio]
 SECRET, KEY = bytes(range(32)), bytes(range(32, 64))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_postgres() as running:
-        yield running
+@pytest.fixture
+def server(shared_postgres: PostgresServer) -> PostgresServer:
+    return shared_postgres
 
 
 async def place(op: Any) -> dict[str, str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 import pytest
 import pytest_asyncio
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 
 from cxguard.core.operation import Operation, changed
 from cxguard.errors import StoreUnavailable
@@ -24,10 +24,9 @@ from cxguard.testing.contract.base import SHOP, charged_note, open_leased, sampl
 pytestmark = [pytest.mark.server, pytest.mark.asyncio]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_postgres() as running:
-        yield running
+@pytest.fixture
+def server(shared_postgres: PostgresServer) -> PostgresServer:
+    return shared_postgres
 
 
 @pytest.fixture

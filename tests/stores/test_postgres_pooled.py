@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from finishworld import WHO, charged, finish_world
 from pgbouncer import pgbouncer_binary, pooled
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 
 from cxguard.stores.postgres import PostgresStore
 from cxguard.testing.contract.base import StoreFactory
@@ -24,16 +24,10 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
+def pooler(shared_postgres: PostgresServer) -> Iterator[str]:
     if pgbouncer_binary() is None:
         pytest.skip("no PgBouncer here: apt-get install pgbouncer")
-    with running_postgres() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def pooler(server: PostgresServer) -> Iterator[str]:
-    with pooled(server) as url:
+    with pooled(shared_postgres) as url:
         yield url
 
 
@@ -55,9 +49,9 @@ def test_transactions_do_get_other_connections(pooler: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_shops_own_transaction_through_the_pooler(server: PostgresServer, pooler: str) -> None:
+async def test_shops_own_transaction_through_the_pooler(shared_postgres: PostgresServer, pooler: str) -> None:
     """`op.finish(connection=...)` on a pooled connection: order and end are there together."""
-    async with finish_world(replace(server, url=pooler)) as world:
+    async with finish_world(replace(shared_postgres, url=pooler)) as world:
 
         async def place(op: Any) -> None:
             payment = await charged(op)

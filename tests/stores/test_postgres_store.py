@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 
 import pytest
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 
 from cxguard.stores.postgres import PostgresStore
 from cxguard.testing.contract.base import StoreFactory
@@ -14,15 +13,9 @@ from cxguard.testing.contract.hinting import HintingContract
 from cxguard.testing.store_contract import StoreContract
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
-
-
 @pytest.mark.server
 class TestPostgresStore(StoreContract, HintingContract):
     @pytest.fixture
-    def store_factory(self, postgres: PostgresServer) -> StoreFactory:
+    def store_factory(self, shared_postgres: PostgresServer) -> StoreFactory:
         schema = f"t{secrets.token_hex(6)}"
-        return lambda clock: PostgresStore(postgres.url, schema=schema, clock=clock)
+        return lambda clock: PostgresStore(shared_postgres.url, schema=schema, clock=clock)
