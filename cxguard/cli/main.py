@@ -30,6 +30,7 @@ _COMMANDS = {
     "migrate": "cxguard.cli.migrate",
     "migrate-store": "cxguard.cli.migrate_store",
     "reconcile": "cxguard.cli.reconcile",
+    "simulate": "cxguard.cli.simulate",
 }
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from interleaving_world import Landing, Said, World
-
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, money_of
+from cxguard.testing.simulation.world import Landing, Said, World
 
 ANSWER_SECONDS_MAX = 30.0  # the rule's deadline, the wait for the first click, and slow stores
 
@@ -21,6 +20,8 @@ async def judge(world: World) -> list[str]:
         *_told_wrong(world, operations),
         *_stranded(world, operations),
         *_books_differ(world, operations),
+        *(f"{world.zombies} acts of the dead" for _ in range(world.zombies > 0)),
+        *(f"a task failed: {failure}" for failure in world.loop.failures),
     ]
 
 
@@ -74,12 +75,17 @@ def _told_wrong(world: World, operations: list[Operation]) -> Iterator[str]:
 def _landings_of(world: World, said: Said, operations: list[Operation]) -> list[Landing]:
     reference = said.body.get("reference")
     named = next((each for each in operations if each.reference == reference), None) if reference else None
-    keys = {send.key for send in named.sends} | {note.gateway_key for note in named.notes} if named else set()
+    keys = _keys_of(named) if named else set()
     return [
         landing
         for landing in world.landings
         if (landing.key in keys if named else _press(world, landing.order) == _press(world, said.order))
     ]
+
+
+def _keys_of(operation: Operation) -> set[str | None]:
+    """Under which it was charged, or somebody told it that it was."""
+    return {*(send.key for send in operation.sends), *(note.gateway_key for note in operation.notes)}
 
 
 def _press(world: World, order: str) -> str:
@@ -115,7 +121,7 @@ def _stranded(world: World, operations: list[Operation]) -> Iterator[str]:
 
 def _books_differ(world: World, operations: list[Operation]) -> Iterator[str]:
     for each in operations:
-        keys = {send.key for send in each.sends} | {note.gateway_key for note in each.notes}
+        keys = _keys_of(each)
         stands = any(landing.key in keys and _stands(world, landing) for landing in world.landings)
         state = money_of(each).state
         if state is MoneyState.UNKNOWN and each.state is not State.HELD:

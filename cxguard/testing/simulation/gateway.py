@@ -1,20 +1,22 @@
-"""A gateway behind a bad line: charges land late, answers never come, webhooks come twice and out of order."""
+"""A gateway behind a bad line: charges land late and twice, answers never come, webhooks come in any order."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from interleaving_world import ASKING, Landing, World
-from virtual_time import passed
-
 from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
 from cxguard.errors import CxguardError
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does, FakePayment, PaymentState
+from cxguard.testing.simulation.loop import passed
+from cxguard.testing.simulation.world import ASKING, Landing, World
 
 if TYPE_CHECKING:
-    from interleaving_process import Process
+    from cxguard.testing.simulation.process import Process
+
+WEBHOOK_TRIES_MAX = 20
+DEFINITE = (Does.NOT_CHARGED, Does.THROTTLE, Does.REFUSE)  # whoever hears that may go by it: there was no second copy on the way
 
 
 class Line:
@@ -31,11 +33,15 @@ class Line:
         self.keyed = world.plan.keyed
 
     async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
+        """Send it: what lands, and when, is the dice's."""
         await self.process.hop()
         world = self.world
         sent_at, does = world.clock.monotonic(), world.mood()
         world.log(self.process.name, "charge", key[:8], does, f"asking={ASKING.get()}")
         landing = world.spawn(self._land(charge, key, does, sent_at=sent_at, asking=ASKING.get()))
+        if self.keyed and does not in DEFINITE and not world.calm and world.dice.random() < 0.06:
+            world.happens("request duplicated")
+            world.spawn(self._land(charge, key, Does.CHARGE, sent_at=sent_at, asking=ASKING.get()))
         outcome: Outcome = await asyncio.shield(landing)
         await self.process.hop()
         if does is Does.RAISE and not isinstance(outcome, Charged | Declined):
@@ -46,6 +52,8 @@ class Line:
         """On its way whatever becomes of whoever sent it."""
         world = self.world
         slow = not world.calm and world.dice.random() < 0.06
+        if slow:
+            world.happens("charge late")
         await passed(world.dice.uniform(6.0, 45.0) if slow else world.dice.choice([0.0, 0.01, 0.3]))
         if does is Does.RAISE:
             does = world.dice.choice([Does.CHARGE_THEN_UNKNOWN, Does.UNKNOWN])
@@ -67,22 +75,25 @@ class Line:
             world.spawn(at_the_bank(world, payment))
 
     async def find(self, key: str, *, timeout_seconds: float) -> Outcome:
+        """What became of a key; now and then there is no answer."""
         await self.process.hop()
         await passed(self.world.dice.choice([0.0, 0.1]))
         outcome: Outcome = Unknown("silence")
         if self.world.calm or self.world.dice.random() > 0.2:
             outcome = await self.world.fake.find(key, timeout_seconds=1.0)
+        else:
+            self.world.happens("look-up silent")
         self.world.log(self.process.name, "find", key[:8], type(outcome).__name__, getattr(outcome, "why", ""))
         await self.process.hop()
         return outcome
 
     async def cancel(self, key: str, *, timeout_seconds: float) -> Outcome:
+        """Cancel what waits for the shopper under a key."""
         await self.process.hop()
-        known = [payment for payment in self.world.fake.payments if payment.key == key]
+        known = any(payment.key == key for payment in self.world.fake.payments)
+        outcome: Outcome = Unknown("no keys here: nothing to cancel")
         if self.keyed or known:
             outcome = await self.world.fake.cancel(key, timeout_seconds=1.0)
-        else:
-            outcome = Unknown("no keys here: nothing to cancel")
         self.world.log(self.process.name, "cancel", key[:8], type(outcome).__name__)
         await self.process.hop()
         return outcome
@@ -91,47 +102,67 @@ class Line:
         raise NotImplementedError
 
     async def refund(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome:
+        """Give back; now and then the request or the answer is lost."""
         await self.process.hop()
         world = self.world
         if not world.calm and world.dice.random() < 0.15:
+            world.happens("refund not sent")
             return Unknown("not sent, but who knows")
         outcome = await world.fake.refund(payment_id, key=key, amount_minor=amount_minor, currency=currency, timeout_seconds=1.0)
         world.log(self.process.name, "refund", payment_id, type(outcome).__name__)
-        for landing in world.landings:
-            payment = next(each for each in world.fake.payments if each.id == landing.payment)
-            if landing.gone_at is None and payment.refunded_minor >= payment.charge.amount_minor:
-                landing.gone_at = world.clock.monotonic()
+        self._note_gone()
         await self.process.hop()
-        return Unknown("answer lost") if not world.calm and world.dice.random() < 0.15 else outcome
+        if not world.calm and world.dice.random() < 0.15:
+            world.happens("refund answer lost")
+            return Unknown("answer lost")
+        return outcome
+
+    def _note_gone(self) -> None:
+        payments = {payment.id: payment for payment in self.world.fake.payments}
+        for landing in self.world.landings:
+            payment = payments[landing.payment]
+            if landing.gone_at is None and payment.refunded_minor >= payment.charge.amount_minor:
+                landing.gone_at = self.world.clock.monotonic()
 
 
 async def webhooks(world: World, payment: FakePayment) -> None:
-    """What the gateway tells by itself: late, twice, in any order."""
+    """What the gateway tells by itself: late, twice, in any order, never."""
+    fact = _fact_of(payment)
+    if fact is None:
+        return
+    for _ in range(world.dice.choice([0, 1, 1, 2])):
+        await passed(world.dice.choice([0.0, 0.05, 1.0, 20.0, 60.0]))
+        for _ in range(WEBHOOK_TRIES_MAX):
+            try:
+                world.log("webhook", payment.id, payment.state)
+                await (await world.alive()).within(lambda guard: guard.note(fact, event_id=f"evt:{payment.id}", gateway_key=payment.key))
+                world.happens("webhook")
+                break
+            except (CxguardError, ConnectionResetError):
+                await passed(3.0)
+
+
+def _fact_of(payment: FakePayment) -> Charged | Declined | None:
     match payment.state:
         case PaymentState.CHARGED | PaymentState.AUTHORISED:
             charge = payment.charge
-            fact: Outcome = Charged(charge.amount_minor, charge.currency, payment_id=payment.id)
+            return Charged(charge.amount_minor, charge.currency, payment_id=payment.id)
         case PaymentState.DECLINED:
-            fact = Declined()
+            return Declined()
         case _:
-            return
-    for _ in range(world.dice.choice([0, 1, 1, 2])):
-        await passed(world.dice.choice([0.0, 0.05, 1.0, 20.0, 60.0]))
-        for _ in range(20):
-            try:
-                world.log("webhook", payment.id, payment.state)
-                await world.alive().guard.note(fact, event_id=f"evt:{payment.id}", gateway_key=payment.key)
-                break
-            except CxguardError:
-                await passed(3.0)
+            return None
 
 
 async def at_the_bank(world: World, payment: FakePayment) -> None:
     """The shopper does the one more step, if the payment still waits for it."""
     await passed(world.dice.uniform(1.0, 90.0))
-    now = next(each for each in world.fake.payments if each.id == payment.id)
-    if now.state is PaymentState.PENDING:
+    if _now(world, payment).state is PaymentState.PENDING:
         world.fake.confirm(payment.key)
         world.log("confirmed", payment.id)
+        world.happens("confirmed at the bank")
         next(each for each in world.landings if each.payment == payment.id).stood_at = world.clock.monotonic()
-        await webhooks(world, next(each for each in world.fake.payments if each.id == payment.id))
+        await webhooks(world, _now(world, payment))
+
+
+def _now(world: World, payment: FakePayment) -> FakePayment:
+    return next(each for each in world.fake.payments if each.id == payment.id)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
-
-from interleaving_gateway import Line
-from interleaving_world import World
-from shopworld import KEYS, SECRET, SHOP
-from virtual_time import passed
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from cxguard.asgi import GuardMiddleware
 from cxguard.core.operation import Operation
@@ -18,8 +14,22 @@ from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined, PaymentDeferred, StoreError
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
-from cxguard.rules import Rule, header, json_field, replay
-from cxguard.testing import FaultyStore
+from cxguard.rules import Rule, Shop, header, json_field, replay
+from cxguard.testing.faulty_store import FaultyStore
+from cxguard.testing.simulation.gateway import Line
+from cxguard.testing.simulation.loop import Party, WorldClock, as_party, passed
+from cxguard.testing.simulation.world import World
+
+T = TypeVar("T")
+
+SHOP = Shop(name="Fern & Co", phone="+44 20 7946 0000", hours="9-18", email="help@fern.example")
+SECRET = bytes(range(32))
+KEYS = [bytes(range(1, 33))]
+START_TRIES_MAX = 50  # with a store that fails one call in twenty
+
+
+class DeadProcessActs(AssertionError):
+    """Something of a process that is dead reached for the store or the gateway."""
 
 
 class ProcessStore:
@@ -40,6 +50,7 @@ class ProcessStore:
             await self._process.hop()
             return answer
 
+        self.__dict__[verb] = through
         return through
 
 
@@ -50,70 +61,98 @@ class Process:
         self.world = world
         self.name = name
         self.works = works
-        self.dead = False
-        self.buried = False
-        self.stalled_until = 0.0
+        self.party = Party(name)
+        self.clock = WorldClock()
+        world.loop.add(self.party)
+        self.died: asyncio.Future[None] = world.loop.create_future()
+        self.party.on_death = self._die
         self.line = Line(world, self)
-        self.tasks: list[asyncio.Task[Any]] = []
         self.guard = Guard(
-            ProcessStore(world, self),  # type: ignore[arg-type]
+            ProcessStore(world, self),
             rules=[rule_of(world, self)],
             shop=SHOP,
             gateways=[self.line],
             secret=SECRET,
             keys=KEYS,
             duties=False,
-            clock=world.clock,
+            clock=self.clock,
         )
         self.app = GuardMiddleware(self._handler, guard=self.guard)
 
     async def start(self) -> None:
-        for _ in range(50):
+        """As often as the store takes."""
+        for _ in range(START_TRIES_MAX):
             try:
-                await self.guard.start()
+                await self.within(lambda guard: guard.start())
                 break
             except StoreError:
                 continue
-        self.guard.engine.operations.leases.stop()  # the thread lives in real time; here it beats in virtual time
-        await self.guard.recorder.stop()  # it only counts visits
-        self.tasks = [self.world.spawn(self._beat())]
+        await self.guard.recorder.stop()  # it wakes twice a second, and only counts visits
         if self.works:
-            self.tasks.append(self.world.spawn(self._work()))
+            self.begin(self._work())
+
+    def begin(self, work: Any) -> asyncio.Task[Any]:
+        """Let *work* go on in this process."""
+        with as_party(self.party):
+            return self.world.loop.create_task(work)
+
+    async def within(self, call: Callable[[Guard], Awaitable[T]]) -> T:
+        """Do it in this process, and wait for it.
+
+        Raises:
+            ConnectionResetError: the process died.
+        """
+
+        async def run() -> T:
+            return await call(self.guard)
+
+        return await self.outcome_of(self.begin(run()))
+
+    async def outcome_of(self, run: asyncio.Task[T]) -> T:
+        """Wait for what runs in this process. Raises as `within`."""
+        waits: set[asyncio.Future[Any]] = {run, self.died}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if not run.done():
+            raise ConnectionResetError
+        return run.result()
+
+    def freeze(self, seconds: float) -> None:
+        """It does not go on for so long: a stopped process, a long pause of a garbage collector."""
+        self.party.frozen = True
+        self.world.loop.call_later(seconds, self.thaw)
+
+    def thaw(self) -> None:
+        self.party.frozen = False
+
+    def _die(self) -> None:
+        self.world.log(self.name, "dies")
+        self.world.happens("death")
+        if not self.died.done():
+            self.died.set_result(None)
 
     async def hop(self) -> None:
-        """A moment in which anything may happen elsewhere; a frozen process stays in it, a dead one for ever."""
-        dice, clock = self.world.dice, self.world.clock
-        if self.buried:
-            raise asyncio.CancelledError
-        await passed(0.0 if self.world.calm else dice.choice([0.0, 0.0, 0.0, 0.002, 0.02, 0.02, 0.4]))
-        while clock.monotonic() < self.stalled_until and not self.buried:
-            await passed(self.stalled_until - clock.monotonic())
-        if self.dead:
-            await asyncio.get_running_loop().create_future()
-
-    async def _beat(self) -> None:
-        while True:
-            await passed(5.0)
-            try:
-                await self.guard.engine.operations.leases.renew_once()
-            except StoreError:
-                continue
+        """A moment in which anything may happen elsewhere."""
+        world = self.world
+        if self.party.dead:
+            world.zombies += 1
+            raise DeadProcessActs(f"{self.name} is dead")
+        await passed(0.0 if world.calm else world.dice.choice((0.0, 0.0, 0.0, 0.002, 0.02, 0.02, 0.4)))
 
     async def _work(self) -> None:
+        queue = self.guard.queue()
         while True:
             await passed(await self._pause_seconds())
             try:
-                await self.guard.queue().run_once()
+                await queue.run_once()
             except StoreError:
                 continue
 
     async def _pause_seconds(self) -> float:
         """Between two looks at the queue; when all is calm, until something is due, so that days are short."""
-        pause = self.world.dice.uniform(0.5, 3.0)
         if not self.world.calm:
-            return pause
+            return self.world.dice.uniform(0.5, 4.0)
         due = [at for operation in await self.world.operations() if (at := ripe_at(operation)) is not None]
-        return max(pause, min(due, default=0.0) - self.world.clock.now())
+        return max(1.0, min(due, default=self.world.clock.now() + 60.0) - self.world.clock.now())
 
     async def _handler(self, scope: Any, receive: Any, send: Any) -> None:
         """The shop's own code, with habits good and bad."""
@@ -175,15 +214,9 @@ class Process:
         """`resolve=`: the gateway's own word about the key."""
         return await self.line.find(op.gateway_key("charge"), timeout_seconds=2.0)
 
-    async def die(self) -> None:
-        self.dead = True
-        self.world.log(self.name, "dies")
-
-    def bury(self) -> None:
-        self.buried = True
-
 
 def rule_of(world: World, process: Process) -> Rule:
+    """The rule of this shop's checkout."""
     plan = world.plan
     later: Any = {"place": process.place, "replay": replay, "none": None}[plan.later]
     options: dict[str, Any] = {}
@@ -201,7 +234,7 @@ def rule_of(world: World, process: Process) -> Rule:
         wait_seconds=2.0,
         run_seconds_max=60.0,
         ignore_fields=("habit", "order"),
-        give_up_seconds=3600.0,
+        give_up_seconds=900.0,
         duplicate_window_seconds=86_400.0,
         **options,
     )

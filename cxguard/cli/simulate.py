@@ -1,0 +1,57 @@
+"""`cxguard simulate`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import click
+
+from cxguard.cli.main import EXIT_CODES
+from cxguard.cli.printing import print_table
+from cxguard.testing.simulation.many import play_in_processes
+from cxguard.testing.simulation.run import Verdict, never, play, quick
+
+
+@click.command("simulate", short_help="Play small shops in which everything goes wrong at once, and judge them.", epilog=EXIT_CODES)
+@click.option("--seeds", type=click.IntRange(1), default=1_000, show_default=True, help="How many stories.")
+@click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
+@click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="How many play at the same time.")
+@click.option("--told", is_flag=True, help="Print the timeline of the first seed, whatever its end, and play no other.")
+def command(seeds: int, start: int, processes: int, told: bool) -> None:
+    """Play small shops, each by the dice of its seed, in virtual time, and judge them by the gateway's own ledger.
+
+    Real middleware, engine, queue and breakers on the memory store, in several simulated processes that are frozen and
+    killed; late and lost answers, requests that come twice, clients that leave, clocks that are set. A seed that breaks a
+    promise prints its timeline and ends the run with 1; the same seed is the same story again. So does a fault that never
+    came about in a thousand stories.
+
+    \b
+    Examples:
+      cxguard simulate --seeds 5000
+      cxguard simulate --start 339 --told
+    """
+    if told:
+        with quick():
+            verdict = play(start, told=True)
+        click.echo(str(verdict))
+        raise SystemExit(bool(verdict.wrong))
+    began_at, happened, failed, played = time.perf_counter(), Counter[str](), list[Verdict](), 0
+    for verdict in play_in_processes(range(start, start + seeds), processes=processes):
+        played += 1
+        happened.update(verdict.happened)
+        if verdict.wrong:
+            failed.append(verdict)
+    _print(played, time.perf_counter() - began_at, happened, failed)
+    untried = frozenset() if failed else never(happened, played=played)
+    if untried:
+        click.echo(f"never came about, so it was not tried: {', '.join(sorted(untried))}")
+    if failed or untried:
+        raise SystemExit(1)
+
+
+def _print(played: int, seconds: float, happened: Counter[str], failed: list[Verdict]) -> None:
+    print_table("What came about", ("fault or turn", "times"), [(what, f"{count:,}") for what, count in sorted(happened.items())])
+    for verdict in failed:
+        click.echo(str(verdict))
+    click.echo(f"{played:,} stories in {seconds:.1f} s ({played / seconds:,.0f} a second): {len(failed)} broke a promise")

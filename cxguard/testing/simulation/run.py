@@ -1,0 +1,121 @@
+"""Tell the story of a seed, have it judged, and tell many."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cxguard.engine import breaker_sharing
+from cxguard.testing.simulation.judge import judge
+from cxguard.testing.simulation.loop import Livelock
+from cxguard.testing.simulation.story import story
+from cxguard.testing.simulation.world import Plan, World
+
+LOOK_SECONDS = 60.0  # between two looks at the shared breakers: at four a second, hours of quiet are all that would be played
+COMMON = frozenset(
+    {
+        *("death", "freeze", "outage", "clock set", "client left"),
+        *("store not_done", "store answer_lost", "charge late", "look-up silent", "webhook"),
+        *("gateway charge_then_unknown", "gateway unknown", "gateway not_charged", "gateway decline", "gateway needs_shopper"),
+    }
+)  # comes about in every hundred stories
+RARE = frozenset(
+    {
+        *("server cancels", "requeued by an agent", "request duplicated", "refund not sent", "refund answer lost"),
+        *("confirmed at the bank", "gateway throttle", "gateway refuse", "gateway raise"),
+    }
+)  # comes about in every thousand
+MANY = 1_000
+SEEDS_PER_COLLECTION = 50  # rings of references are rare, and looking for them takes longer than a story
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a seed.
+
+    Attributes:
+        wrong: what went wrong, in words; empty: all promises held.
+        happened: how often each fault and turn came about.
+        timeline: the story, told only where something went wrong.
+    """
+
+    seed: int
+    plan: Plan
+    digest: str
+    wrong: tuple[str, ...]
+    happened: Counter[str]
+    timeline: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([f"seed {self.seed}: {self.plan}", *self.timeline, *(f"WRONG: {each}" for each in self.wrong)])
+
+
+def play(seed: int, plan: Plan | None = None, *, told: bool = False) -> Verdict:
+    """Tell one story and judge it. Within `quick`.
+
+    Args:
+        plan: None: dealt by the seed.
+        told: give the timeline even when all is well.
+    """
+    random.seed(seed)  # jitter of the engine and of tenacity
+    world = World(seed, plan)
+    try:
+        wrong = world.loop.tell(_judged(world))
+    except Livelock as error:
+        wrong = [str(error)]
+    except Exception as error:  # noqa: BLE001 - a story that breaks is a finding, whatever broke it
+        wrong = [f"the story broke: {error!r}"]
+    timeline = tuple(world.timeline) if wrong or told else ()
+    return Verdict(seed, world.plan, world.digest, tuple(wrong), world.happened, timeline)
+
+
+async def _judged(world: World) -> list[str]:
+    await story(world)
+    return await judge(world)
+
+
+@contextlib.contextmanager
+def quick() -> Iterator[None]:
+    """No logging, few collections, few looks at the breakers: for as many stories as there are in here."""
+    disabled, dice = logging.root.manager.disable, random.getstate()
+    looks = {name: getattr(breaker_sharing, name) for name in ("LOOK_SECONDS", "QUIET_LOOK_SECONDS")}
+    logging.disable(logging.CRITICAL)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    for name in looks:
+        setattr(breaker_sharing, name, LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        for name, seconds in looks.items():
+            setattr(breaker_sharing, name, seconds)
+        gc.enable()
+        gc.unfreeze()
+        logging.disable(disabled)
+        random.setstate(dice)
+
+
+def never(happened: Counter[str], *, played: int) -> frozenset[str]:
+    """What never came about in so many stories, and so was not tried."""
+    expected = COMMON | RARE if played >= MANY else frozenset()
+    return expected - frozenset(happened)
+
+
+def play_many(seeds: range, *, stop_after: int = 1) -> Iterator[Verdict]:
+    """One after the other, until *stop_after* have failed."""
+    failed = 0
+    with quick():
+        for number, seed in enumerate(seeds, start=1):
+            verdict = play(seed)
+            yield verdict
+            failed += bool(verdict.wrong)
+            if failed >= stop_after:
+                return
+            if number % SEEDS_PER_COLLECTION == 0:
+                gc.collect()

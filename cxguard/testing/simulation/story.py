@@ -1,0 +1,280 @@
+"""One story: shoppers press buttons, things break, and at last everything comes to rest.
+
+Real middleware, engine, queue and memory store in several processes, in virtual time; what stands between them is
+simulated (`process`, `gateway`). Each answer that a shopper got is written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cxguard.core.operation import State
+from cxguard.engine.casefile import Actor
+from cxguard.engine.desk import Desk
+from cxguard.errors import StoreError
+from cxguard.testing.simulation.loop import Livelock, passed
+from cxguard.testing.simulation.process import Process, ripe_at
+from cxguard.testing.simulation.world import ACTIVE_SECONDS, ASKING, Said, World
+
+KIM = Actor("kim", "try again")
+HONEST_HABITS = ("good",) * 7 + ("slow", "crash", "background", "late_failure", "thankful", "step")
+HABITS = (*HONEST_HABITS, "liar")
+REST_ROUNDS_MAX = 400  # looks of the queue after the last fault; a day of them is some hundred
+
+
+@dataclass(frozen=True)
+class Click:
+    owner: str = "ann"
+    cart: str = "c1"
+    key: str = "k1"
+    amount: int = 1000
+    habit: str = "good"
+    wants: str = "async"  # async, plain, html
+
+    @property
+    def order(self) -> str:
+        return f"{self.owner}/{self.cart}/{self.key}/{self.amount}"
+
+
+async def call(process: Process, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """One request; a process that dies takes the connection with it, and now and then the client goes away.
+
+    Raises:
+        ConnectionResetError: no answer came.
+    """
+    world = process.world
+    client = _Client(body)
+    run = process.begin(process.app(scope_of(method, path, headers), client.receive, client.send))
+    waits: set[asyncio.Future[Any]] = {run, process.died, client.heard}
+    await asyncio.wait(waits, timeout=client.patience_seconds(world), return_when=asyncio.FIRST_COMPLETED)
+    if not (run.done() or client.heard.done()):
+        world.happens("client left")
+        client.leave()
+        if world.dice.random() < 0.3 and not process.party.dead:
+            world.happens("server cancels")
+            run.cancel()
+        raise ConnectionResetError
+    if run.done():
+        run.result()
+    return client.answer()
+
+
+class _Client:
+    """One end of a request."""
+
+    def __init__(self, body: bytes) -> None:
+        self.heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left = [{"type": "http.request", "body": body, "more_body": False}]
+        self._sent: list[Any] = []
+
+    def patience_seconds(self, world: World) -> float | None:
+        if world.calm or world.dice.random() > 0.1:
+            return None
+        return world.dice.choice([0.01, 0.3, 2.0, 10.0])
+
+    async def receive(self) -> Any:
+        if self._left:
+            return self._left.pop()
+        await asyncio.shield(self._gone)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self._sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False) and not self.heard.done():
+            self.heard.set_result(None)
+
+    def leave(self) -> None:
+        self._gone.set_result(None)
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        first, *rest = self._sent
+        headers = {name.decode(): value.decode() for name, value in first["headers"]}
+        return first["status"], headers, b"".join(each.get("body", b"") for each in rest)
+
+
+def scope_of(method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
+    """What a server says about a request."""
+    path, _, query = path.partition("?")
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "scheme": "http",
+        "server": ("shop.example", 80),
+        "client": ("127.0.0.1", 1),
+        "http_version": "1.1",
+    }
+
+
+async def submit(world: World, click: Click, process: Process | None = None) -> Said | None:
+    """One press of the button. None: the connection broke."""
+    process = process or await world.alive()
+    asking = world.next_asking()
+    world.clicks.append(replace(click, habit="good", wants="async"))
+    ASKING.set(asking)
+    began_at = world.clock.monotonic()
+    headers = {"x-user": click.owner, "content-type": "application/json", "host": "shop.example", "idempotency-key": click.key}
+    headers |= {"async": {"prefer": "respond-async"}, "html": {"accept": "text/html"}, "plain": {}}[click.wants]
+    body = {"amount": click.amount, "cart": click.cart, "habit": click.habit, "order": click.order}
+    world.log(process.name, "submit", asking, click)
+    try:
+        status, got, content = await call(process, "POST", "/pay", headers, json.dumps(body).encode())
+    except ConnectionResetError:
+        world.log("submit", asking, "broken")
+        return None
+    return await heard(world, click.order, asking, began_at, status, got, content)
+
+
+async def heard(world: World, order: str, asking: int, began_at: float, status: int, got: dict[str, str], content: bytes) -> Said:
+    told = json.loads(content) if "json" in got.get("content-type", "") else {}
+    link = told.get("status_url") or (got.get("location") if status == 303 else None)
+    said = Said(asking, order, began_at, world.clock.monotonic(), status, told, "submit" if asking else "page")
+    world.log("heard", asking, order, status, told.get("situation"), told.get("money"), told.get("paid"), told.get("reference"))
+    world.said.append(said)
+    if link:
+        world.links[link] = order
+    return said
+
+
+async def look(world: World, link: str) -> None:
+    began_at = world.clock.monotonic()
+    try:
+        status, got, content = await call(await world.alive(), "GET", link, {"accept": "application/json", "x-user": "ann"})
+    except ConnectionResetError:
+        return
+    await heard(world, world.links[link], 0, began_at, status, got, content)
+
+
+async def cancel(world: World, link: str) -> None:
+    began_at = world.clock.monotonic()
+    world.log("cancel", world.links[link])
+    try:
+        status, got, content = await call(await world.alive(), "POST", f"{link}/cancel", {"accept": "application/json"})
+    except ConnectionResetError:
+        return
+    await heard(world, world.links[link], 0, began_at, status, got, content)
+
+
+async def at_the_desk(world: World) -> None:
+    """A person puts back what is held."""
+    process = await world.alive()
+    rules = {rule.name: rule for rule in process.guard.rules}
+    for operation in await world.operations():
+        if operation.state is State.HELD and operation.reference and world.dice.random() < 0.5:
+            reference = operation.reference
+            try:
+                became = await process.within(lambda guard: Desk(guard.engine, rules=rules, purposes={}).requeue(reference, KIM))  # noqa: B023
+            except (StoreError, ConnectionResetError):
+                return
+            world.happens("requeued by an agent")
+            world.log("requeue", reference, became.done)
+
+
+# --- the story
+
+
+async def shopper(world: World) -> None:
+    """Comes, presses the button, and perhaps once more."""
+    dice, plan = world.dice, world.plan
+    await passed(dice.uniform(0, ACTIVE_SECONDS * 0.6))
+    cart = dice.choice(["c1", "c1", "c2"])
+    key = "k2" if dice.random() < 0.2 else "k1"
+    click = Click(
+        owner=dice.choice(["ann", "ann", "ann", "bob"]),
+        cart=cart,
+        key=cart if plan.derived else f"{cart}-{key}",
+        amount=1000 if dice.random() < 0.85 else 700,
+        habit=dice.choice(HABITS if plan.resolve or plan.charged_by == "guard" else HONEST_HABITS),
+        wants=dice.choice(["async", "async", "html", "plain"]),
+    )
+    for _ in range(dice.choice([1, 1, 2, 3])):
+        await submit(world, click)
+        await passed(dice.choice([0.0, 0.1, 3.0, 12.0]))
+
+
+async def onlooker(world: World) -> None:
+    """Reads the status page, and now and then cancels there."""
+    while world.clock.monotonic() < ACTIVE_SECONDS:
+        await passed(world.dice.uniform(4.0, 25.0))
+        if world.links:
+            link = world.dice.choice(sorted(world.links))
+            await (cancel(world, link) if world.dice.random() < 0.3 else look(world, link))
+
+
+async def trouble(world: World) -> None:
+    """Freezes, deaths and outages."""
+    dice = world.dice
+    while world.clock.monotonic() < ACTIVE_SECONDS:
+        await passed(dice.uniform(2.0, 15.0))
+        process = await world.alive()
+        match dice.choice(["freeze", "die", "die", "outage", "desk", "clock"]):
+            case "freeze" if world.plan.stalls:
+                seconds = dice.uniform(5.0, 60.0)
+                world.log(process.name, "freezes for", seconds)
+                world.happens("freeze")
+                process.freeze(seconds)
+            case "die":
+                process.party.dies_at_turn = process.party.turns + dice.randint(1, 40)
+            case "outage":
+                world.happens("outage")
+                world.bad_until = world.clock.monotonic() + dice.uniform(5.0, 40.0)
+            case "desk":
+                await at_the_desk(world)
+            case "clock":
+                process.clock.ahead_seconds = dice.choice([0.0, -3600.0, -30.0, 30.0, 3600.0])
+                world.happens("clock set")
+
+
+async def reviver(world: World) -> None:
+    """Whatever dies is started again."""
+    while True:
+        await asyncio.wait({process.died for process in world.processes}, return_when=asyncio.FIRST_COMPLETED)
+        for number, process in enumerate(world.processes):
+            if process.party.dead:
+                await passed(world.dice.choice([0.0, 0.5, 5.0]))
+                again = Process(world, f"{process.name}'", works=process.works)
+                await again.start()
+                world.processes[number] = again
+
+
+async def story(world: World) -> None:
+    """All of it, until everything has come to rest."""
+    world.processes = [Process(world, "a", works=True), Process(world, "b", works=world.dice.random() < 0.5)]
+    for process in list(world.processes):
+        await process.start()
+    reviving = world.spawn(reviver(world))
+    people = [world.spawn(shopper(world)) for _ in range(world.dice.randint(1, world.plan.shoppers_max))]
+    people += [world.spawn(onlooker(world))] + ([world.spawn(trouble(world))] if world.plan.trouble else [])
+    await asyncio.wait(people)
+    for person in people:
+        person.result()
+    await rest(world)
+    for click in list(dict.fromkeys(world.clicks)):  # whoever presses once more finds what became of it, and pays once at most
+        await submit(world, click)
+    await rest(world)
+    assert not reviving.done(), reviving.result()
+
+
+async def rest(world: World) -> None:
+    """Everything works again, and time passes until nothing is due."""
+    await passed(70.0)  # what was on its way lands
+    world.calm = True
+    for process in world.processes:
+        process.thaw()
+        process.party.dies_at_turn = None
+        process.clock.ahead_seconds = 0.0
+    await passed(90.0)
+    for _ in range(REST_ROUNDS_MAX):
+        due = [at for operation in await world.operations() if (at := ripe_at(operation)) is not None]
+        if not due:
+            return
+        await passed(max(min(due) - world.clock.now(), 0.0) + 5.0)
+    raise Livelock("it never comes to rest")

@@ -1,0 +1,193 @@
+"""The dice of one story: what kind of shop it is, what goes wrong, and what was done and said, as it happened."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Coroutine
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cxguard.core.operation import Operation
+from cxguard.stores.base import Query
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing.fake_gateway import Does, FakeGateway
+from cxguard.testing.faulty_store import Fault
+from cxguard.testing.simulation.loop import PARTY, WORLD, SeededLoop, WorldClock, passed
+
+if TYPE_CHECKING:
+    from cxguard.testing.simulation.process import Process
+
+T = TypeVar("T")
+
+ACTIVE_SECONDS = 40.0  # how long shoppers come and things break
+PAGE = 200  # records of one look at the whole store
+MOODS = {
+    Does.CHARGE: 50,
+    Does.CHARGE_THEN_UNKNOWN: 12,
+    Does.UNKNOWN: 8,
+    Does.NOT_CHARGED: 8,
+    Does.DECLINE: 10,
+    Does.NEEDS_SHOPPER: 6,
+    Does.REFUSE: 2,
+    Does.RAISE: 4,
+}
+BAD_MOODS = (Does.NOT_CHARGED, Does.NOT_CHARGED, Does.UNKNOWN, Does.CHARGE_THEN_UNKNOWN, Does.THROTTLE)
+ASKING: ContextVar[int] = ContextVar("cxguard_simulated_asking", default=0)  # which submit a call to the gateway belongs to
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What kind of shop a seed has, and what befalls it.
+
+    Attributes:
+        keyed: the gateway honours keys: the outer guard. Off, the guard's own leases stand alone.
+        trouble: freezes, deaths, outages, clients that leave, clocks that are set. Off, only charges and stores fail.
+    """
+
+    keyed: bool = True
+    charged_by: str = "guard"
+    derived: bool = False
+    purchase: bool = False
+    later: str = "place"  # place, replay, none
+    resolve: bool = True
+    stalls: bool = True
+    store_faults: float = 0.02
+    by_priority: bool = False
+    shoppers_max: int = 3
+    trouble: bool = True
+
+    @classmethod
+    def dealt(cls, dice: random.Random) -> Plan:
+        """By the dice."""
+        return cls(
+            keyed=dice.random() < 0.7,
+            charged_by="shop" if dice.random() < 0.35 else "guard",
+            derived=dice.random() < 0.4,
+            purchase=dice.random() < 0.3,
+            later=dice.choice(["place", "place", "replay", "none"]),
+            resolve=dice.random() < 0.7,
+            stalls=dice.random() < 0.5,
+            store_faults=dice.choice([0.0, 0.02, 0.06]),
+            by_priority=dice.random() < 0.3,
+        )
+
+
+@dataclass
+class Landing:
+    """One charge (or pending payment) that a call made, seen from the gateway."""
+
+    payment: str
+    key: str
+    order: str
+    sent_at: float
+    asking: int
+    stood_at: float | None  # since when the money is taken; None: it never was
+    gone_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer that a shopper got."""
+
+    asking: int
+    order: str
+    began_at: float
+    at: float
+    status: int
+    body: dict[str, Any]
+    what: str
+
+
+class World:
+    """Store, gateway, processes, and the dice.
+
+    Attributes:
+        happened: how often each fault and each turn of an order really came about.
+        zombies: how often a process that was dead still reached for the store or the gateway.
+    """
+
+    def __init__(self, seed: int, plan: Plan | None = None) -> None:
+        self.seed = seed
+        self.dice = random.Random(seed)
+        self.plan = plan or Plan.dealt(self.dice)
+        self.loop = SeededLoop(random.Random(f"loop {seed}"), by_priority=self.plan.by_priority)  # type: ignore[abstract]
+        self.clock = WorldClock()
+        self.memory = MemoryStore(clock=self.clock)
+        self.fake = FakeGateway(keyed=self.plan.keyed)
+        self.landings: list[Landing] = []
+        self.said: list[Said] = []
+        self.clicks: list[Any] = []
+        self.links: dict[str, str] = {}
+        self.calm = False
+        self.bad_until = 0.0
+        self.processes: list[Process] = []
+        self.happened: Counter[str] = Counter()
+        self.zombies = 0
+        self._asked = 0
+        self._told: list[tuple[float, tuple[Any, ...]]] = []
+
+    def log(self, *what: Any) -> None:
+        """One line of the story."""
+        self._told.append((self.clock.monotonic(), what))
+
+    @property
+    def timeline(self) -> list[str]:
+        """The story, line by line."""
+        return [f"{at:8.2f} " + " ".join(str(each) for each in what) for at, what in self._told]
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal stories."""
+        return hashlib.sha256("\n".join(self.timeline).encode()).hexdigest()[:16]
+
+    def happens(self, what: str) -> None:
+        """Count that a fault or a turn has come about."""
+        self.happened[what] += 1
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Let something of the world go on by itself, whichever process begins it."""
+        context = copy_context()
+        context.run(PARTY.set, WORLD)
+        return self.loop.create_task(work, context=context)
+
+    def next_asking(self) -> int:
+        self._asked += 1
+        return self._asked
+
+    def fault(self, verb: str) -> Fault | None:
+        """What goes wrong with the next call to the store."""
+        if self.calm or self.dice.random() >= self.plan.store_faults:
+            return None
+        fault = self.dice.choice(list(Fault))
+        self.happens(f"store {fault}")
+        return fault
+
+    def mood(self) -> Does:
+        """What the gateway does with the next charge."""
+        if self.calm:
+            return Does.CHARGE
+        bad = self.clock.monotonic() < self.bad_until
+        does = self.dice.choice(BAD_MOODS) if bad else self.dice.choices(list(MOODS), list(MOODS.values()))[0]
+        self.happens(f"gateway {does}")
+        return does
+
+    async def alive(self) -> Process:
+        """Any process that has not died; when all have, the first that is there again."""
+        while not (alive := [each for each in self.processes if not each.party.dead]):
+            await passed(0.25)
+        return self.dice.choice(alive)
+
+    async def operations(self) -> list[Operation]:
+        """All that the store has."""
+        found: list[Operation] = []
+        query = Query(namespace="shop", limit=PAGE)
+        while True:
+            page = await self.memory.search(query)
+            found.extend(page.operations)
+            if page.cursor is None:
+                return found
+            query = Query(namespace="shop", limit=PAGE, after=page.cursor)
