@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import psycopg
@@ -18,6 +21,7 @@ from cxguard.stores.postgres.writing import UNWRITABLE, unwritable, write_batch
 
 Read: TypeAlias = Callable[[Server], Awaitable[Any]]
 
+HANG_UP_SECONDS = 0.2  # for the driver to see that its connection is gone
 DOWN_SECONDS = 0.25  # after a failed connection: who asks meanwhile hears it at once, and waits for no time-out
 
 # A commit waits for its standby in this function of the server. Whoever cancels that wait, or ends the server, makes it a
@@ -37,6 +41,7 @@ class Link:
         self._patience_seconds = patience_seconds
         self._server: Server | None = None
         self._warned = False
+        self._hung_up = False
         self._down: tuple[float, StoreError] | None = None  # until when, and why
         self._ended = False
 
@@ -47,27 +52,42 @@ class Link:
             StoreUnavailable: it may have happened or not.
             StoreUnfit, ConfigurationError: as `connect` says.
         """
+        hanging_up = asyncio.get_running_loop().call_later(self._patience_seconds, self._hang_up)
         try:
-            async with asyncio.timeout(self._patience_seconds):
+            async with asyncio.timeout(self._patience_seconds + HANG_UP_SECONDS):
                 server = await self._open()
                 self._warned = False
                 result = await work(server)
         except (CxguardError, ValueError, KeyError):
             raise
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError) as error:  # a time-out, too, is one of these
+            if self._hung_up or isinstance(error, TimeoutError):
+                self.finish()
+                raise self._no_answer() from None
             await self.close()
             raise told(error) from error
-        except TimeoutError:
-            self.finish()
-            raise StoreUnavailable(
-                f"PostgreSQL gave no answer within {self._patience_seconds:g} s: it may have happened; look before you act again"
-            ) from None
         except asyncio.CancelledError:
             self.finish()  # an answer may still be under way: nobody may take it for the next one
             raise
+        finally:
+            hanging_up.cancel()
         if self._warned:
             raise StoreUnavailable("PostgreSQL committed without its synchronous standby: it may be lost; look before you act again")
         return result
+
+    def _hang_up(self) -> None:
+        """Break the connection under whoever works with it. Cancelling alone would not do: the driver then goes on talking to a
+        server that does not answer, and one that comes back in the middle of that leaves both waiting for the other for ever,
+        with our locks held."""
+        self._hung_up = True
+        if self._server is not None and not self._server.connection.closed:
+            with socket.socket(fileno=os.dup(self._server.connection.fileno())) as line, suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+    def _no_answer(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"PostgreSQL gave no answer within {self._patience_seconds:g} s: it may have happened; look before you act again"
+        )
 
     async def close(self) -> None:
         server, self._server = self._server, None
@@ -100,6 +120,7 @@ class Link:
             self._down = (asyncio.get_running_loop().time() + DOWN_SECONDS, error)
             raise
         server.connection.add_notice_handler(self._heard)
+        self._hung_up = False
         self._server, self._down = server, None
         if self._ended:  # asked after the server is kept, as `end` says so before it looks: one of the two closes it
             self.finish()
