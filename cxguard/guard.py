@@ -336,7 +336,8 @@ class Guard(Library):
         """Run queue, upkeep and forwarding in this process until `stop_duties`. Idempotent."""
         self._opening.start_forwarding(self.engine, self.rules)
         if self._duties is None:
-            self._duties = Duties(self.queue(), store=self.store, namespace=self.namespace, bus=self.bus, clock=self.clock)
+            hints = self.engine.operations.hints
+            self._duties = Duties(self.queue(), store=self.store, namespace=self.namespace, bus=self.bus, clock=self.clock, hints=hints)
             self._duties.start()
 
     async def stop_duties(self) -> None:

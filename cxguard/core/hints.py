@@ -11,6 +11,7 @@ A hint is a topic: a word, a colon, and what it is about. It says that something
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 from urllib.parse import quote
 
@@ -44,7 +45,8 @@ def due_topic(namespace: str, due_at: float | None, now: float) -> str | None:
     """An order is due, or will be in a moment; None: not so soon that anybody has to be told."""
     if due_at is None or due_at - now > DUE_SOON_SECONDS:
         return None
-    return f"queue:{_plain(namespace)}@{due_at if due_at > now else 0:.1f}"
+    tenths = ceil(due_at * 10) if due_at > now else 0  # never before it is due: many orders of one moment are one word
+    return f"queue:{_plain(namespace)}@{tenths / 10:.1f}"
 
 
 def due_in(topic: str, namespace: str) -> float | None:

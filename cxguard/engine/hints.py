@@ -53,6 +53,11 @@ class Hints:
         """Call *hear* with every topic, and with `EVERYTHING` when hints may have been missed. It must not block."""
         self._hearers.append(hear)
 
+    def forget(self, hear: Callable[[str], None]) -> None:
+        """Call it no more. Idempotent."""
+        if hear in self._hearers:
+            self._hearers.remove(hear)
+
     def tell(self, topic: str) -> None:
         """Tell all processes, this one too, in a moment. Does not wait, and never fails. From the guard's own loop.
 
@@ -119,5 +124,5 @@ class Hints:
             self._pass_on(topic)
 
     def _pass_on(self, topic: str) -> None:
-        for hear in self._hearers:
+        for hear in tuple(self._hearers):
             hear(topic)

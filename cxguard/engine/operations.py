@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from cxguard.clock import Clock
 from cxguard.core.decide import Do, Policy, Submit, decide
+from cxguard.core.hints import due_topic
 from cxguard.core.money import Note
 from cxguard.core.notices import due_for_notice
 from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, appended, changed, move, refolded
@@ -174,6 +175,7 @@ class Operations:
         """Put a record down without a lease (an order that is queued at once). Returns what is there."""
         attempt = secrets.token_hex(8)
         opened = await twice(lambda: self.store.open(fresh, holder=self.holder, attempt=attempt, lease_seconds=None))
+        self._tell_if_due(opened.operation)
         return opened.operation
 
     async def seize(self, seen: Operation, *, lease_seconds: float, run_seconds_max: float) -> tuple[Operation, HeldLease] | None:
@@ -216,10 +218,18 @@ class Operations:
             LeaseLost: somebody else holds it; nothing of this write was kept.
         """
         try:
-            return await self._save(operation, lease, keep_lease=False, gone=gone)
+            saved = await self._save(operation, lease, keep_lease=False, gone=gone)
         finally:
             self.leases.drop(lease)
             self.waiting.ended(operation.id)
+        self._tell_if_due(saved)
+        return saved
+
+    def _tell_if_due(self, operation: Operation) -> None:
+        """Whoever works on the queue need not find out by looking."""
+        topic = due_topic(self.namespace, operation.due_at, self.clock.now()) if operation.lease is None else None
+        if topic is not None:
+            self.hints.tell(topic)
 
     async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
         record = self.ready(operation, ends=not keep_lease and not gone)
@@ -254,7 +264,9 @@ class Operations:
     async def note(self, id: str, note: Note) -> Operation:
         """Append a fact; needs no lease."""
         await self.whereabouts.check(fact=True)
-        return await twice(lambda: self.store.note(id, note, namespace=self.namespace))
+        noted = await twice(lambda: self.store.note(id, note, namespace=self.namespace))
+        self._tell_if_due(noted)
+        return noted
 
     async def note_or_spool(self, id: str, note: Note) -> Operation:
         """Append a fact; while the store is away, to the spool, which brings it there. Returns the record that has it now.

@@ -6,7 +6,7 @@ import asyncio
 
 
 async def pause(stopping: asyncio.Event, *, seconds: float) -> None:
-    """Wait that long, or until told to stop."""
+    """Wait that long, or until told to stop, or to go on."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()

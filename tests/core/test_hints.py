@@ -30,6 +30,7 @@ ID = "f" * 64
         (NOW - 60.0, 0.0),
         (NOW, 0.0),
         (NOW + 1.5, NOW + 1.5),
+        (NOW + 1.51, NOW + 1.6),
         (NOW + DUE_SOON_SECONDS, NOW + DUE_SOON_SECONDS),
         (NOW + DUE_SOON_SECONDS + 0.1, None),
     ],
