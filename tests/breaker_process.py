@@ -4,8 +4,8 @@
 
 Reads lines: `fail N`, `well N` (calls one after the other, each over at once), `slow` (one that fails after a while),
 `hold N` (N calls at once, which stay under way, once the pause is over), `end well|fail`, `tell` (a round with the store),
-`probe` (asks until it gets one), `state`. Each is answered by a line of JSON; a line with `label` comes whenever a breaker has
-got another one. Times are monotonic, the same in all processes of a machine.
+`probe` (asks until it gets one, each time when it was told to), `state`. Each is answered by a line of JSON; a line with
+`label` comes whenever a breaker has got another one. Times are monotonic, the same in all processes of a machine.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from cxguard.clock import SystemClock
 from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.outcomes import Charged, Outcome, Unknown
 from cxguard.engine.breaker_sharing import Sharing
-from cxguard.engine.breakers import Breakers, Ticket
+from cxguard.engine.breakers import Breakers, Rejected, Ticket
 from cxguard.engine.hints import Hints
 from cxguard.events import Bus, Event
 from cxguard.stores.address import open_store
 
 POLICY = BreakerPolicy(open_seconds=0.5, open_seconds_max=0.5, probe_pause_seconds=0.0, turn_seconds=0.0, probe_lease_seconds=2.0)
 SLOW_SECONDS = 0.1
-PROBE_TRIES = 2_000  # a hundredth of a second apart
+PROBE_TRIES = 200  # as far apart as each was told to wait
 OUTCOMES: dict[str, Outcome] = {"well": Charged(1, "EUR"), "fail": Unknown("no answer in time")}
 
 
@@ -50,9 +50,12 @@ class Process:
         self.sharing = Sharing(self.breakers, self.store, clock, namespace=namespace, process=name, hints=self.hints)
         self.held: list[Ticket] = []
 
+    async def ask(self) -> Ticket | Rejected:
+        return await self.breakers.enter("cards", "charge", operation_id=f"o{time.monotonic_ns()}")
+
     async def enter(self) -> Ticket | None:
-        ticket = await self.breakers.enter("cards", "charge", operation_id=f"o{time.monotonic_ns()}")
-        return ticket if isinstance(ticket, Ticket) else None
+        answer = await self.ask()
+        return answer if isinstance(answer, Ticket) else None
 
     async def calls(self, how: str, times: int) -> None:
         went = 0
@@ -88,11 +91,11 @@ class Process:
 
     async def probe(self) -> None:
         for _ in range(PROBE_TRIES):
-            ticket = await self.enter()
-            if ticket is not None:
-                self.held.append(ticket)
-                return say(probe=ticket.is_probe, at=time.monotonic())
-            await asyncio.sleep(0.01)
+            answer = await self.ask()
+            if isinstance(answer, Ticket):
+                self.held.append(answer)
+                return say(probe=answer.is_probe, at=time.monotonic())
+            await asyncio.sleep(answer.retry_after_seconds)
         return say(probe=False, at=time.monotonic())
 
     async def tell(self) -> None:
