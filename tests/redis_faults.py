@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from redis_servers import Cluster, RedisServer, running_cluster, wait_until
-from server_faults import BEGIN_SECONDS, Fault, Ground, faults_of
-from store_machines import redis_machine
+from server_faults import AWAY_SECONDS, BEGIN_SECONDS, Fault, Ground, faults_of, on
+from store_machines import RedisMachine, redis_machine
 from tcp_proxy import Mode, TcpProxy, proxied
 
 LINK_DELAY_SECONDS = 0.02  # between a primary and its replica
@@ -47,6 +47,31 @@ async def _cluster_slot_moved(folder: Path) -> AsyncIterator[Ground]:
         yield Ground(cluster.url, cluster.url, partial(_slot_moved, cluster))
 
 
+async def _primary_killed(cluster: Cluster) -> None:
+    """The primary with the most records dies for good. It had two replicas: the one that takes over still has one."""
+    await asyncio.sleep(BEGIN_SECONDS)
+    primaries = [server for server in cluster.servers if server.run("ROLE")[0] == b"master"]
+    await asyncio.to_thread(max(primaries, key=lambda server: server.run("DBSIZE")).kill)
+
+
+@asynccontextmanager
+async def _cluster_primary_killed(folder: Path) -> AsyncIterator[Ground]:
+    with running_cluster(replicas=2) as cluster:
+        url = f"{cluster.url}?replicas=1&answer_seconds=1"
+        yield Ground(url, url, partial(_primary_killed, cluster))
+
+
+# --- a server whose memory is full
+
+
+async def _full(machine: RedisMachine) -> None:
+    """Not a byte more than it has now: each write is refused, and nothing is thrown away. Then somebody gives it more."""
+    await asyncio.sleep(BEGIN_SECONDS)
+    machine.run("CONFIG", "SET", "maxmemory", "1mb")
+    await asyncio.sleep(AWAY_SECONDS)
+    machine.run("CONFIG", "SET", "maxmemory", "0")
+
+
 # --- a primary that is replaced by its replica
 
 
@@ -77,8 +102,10 @@ async def _redis_failover(folder: Path) -> AsyncIterator[Ground]:
 
 def _all() -> Iterator[tuple[str, Fault]]:
     yield from faults_of("redis", redis_machine)
+    yield "redis: full", partial(on, redis_machine, _full)
     yield "redis: failover, best effort", _redis_failover
     yield "redis-cluster: slots moved", _cluster_slot_moved
+    yield "redis-cluster: a primary with two replicas killed", _cluster_primary_killed
 
 
 FAULTS: Mapping[str, Fault] = dict(_all())

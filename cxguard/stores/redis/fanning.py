@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from cxguard.core.operation import RECORD_VERSION, Operation
 from cxguard.errors import StoreError
+from cxguard.logs import get_logger
 from cxguard.stores.base import Tally
 from cxguard.stores.record import pruned
 from cxguard.stores.redis.partitions import line_name, space_name
 from cxguard.stores.redis.rows import fields_of, is_pruned, notes_words, number_text, operation_of, plain, sent_values
+from cxguard.stores.redis.wire import Unreadable
 
 if TYPE_CHECKING:
     from cxguard.stores.redis.store import RedisStore
+
+_log = get_logger("store")
 
 TAKE_TURNS_MAX = 4  # looks at the queue in one `take`: each more means that others took what we had seen
 Placed = tuple[float, Operation]
@@ -52,7 +56,16 @@ async def _shares(store: RedisStore, lines: Sequence[str], *, limit: int) -> dic
 
 async def _take(store: RedisStore, partition: int, lines: Sequence[str], *, holder: str, seconds: float, limit: int) -> list[Placed]:
     answer = await store.run(partition, "take", [holder, number_text(seconds), limit, *lines], writes=True)
-    return [(float(time), operation_of(fields_of(flat), id)) for id, time, flat in answer]
+    return [(float(time), each) for id, time, flat in answer if (each := _readable(id, flat)) is not None]
+
+
+def _readable(id: bytes, flat: Sequence[bytes]) -> Operation | None:
+    """A record, if it can be read: one that somebody has spoilt keeps no other from whoever took them together."""
+    try:
+        return operation_of(fields_of(flat), id)
+    except Unreadable as error:
+        _log.error("store.unreadable", why=str(error))
+        return None
 
 
 def _what_came(answers: Sequence[list[Placed] | BaseException], *, had: bool) -> list[Placed]:
@@ -72,7 +85,8 @@ def _require(answers: Sequence[Any], *, had: bool) -> None:
 async def prune_partition(store: RedisStore, partition: int, namespace: str, *, limit: int) -> int:
     """The next stage of forgetting for up to *limit* records of one partition. Returns how many have changed."""
     found = await store.run(partition, "prunable", [limit, space_name(namespace), RECORD_VERSION])
-    calls = [store.run(partition, "prune", _prune_words(fields_of(flat), id), writes=True) for id, flat in found]
+    readable = [(id, flat) for id, flat in found if _readable(id, flat) is not None]
+    calls = [store.run(partition, "prune", _prune_words(fields_of(flat), id), writes=True) for id, flat in readable]
     return sum(await asyncio.gather(*calls))
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State
+from cxguard.logs import get_logger
 from cxguard.stores.base import Page, Query
 from cxguard.stores.record import check_query, cursor_text, matches
 from cxguard.stores.redis.partitions import (
@@ -23,8 +24,11 @@ from cxguard.stores.redis.partitions import (
     unpacked_id,
 )
 from cxguard.stores.redis.rows import quoted
+from cxguard.stores.redis.wire import Unreadable
 
 EXACT = ("reference", "gateway_key", "session", "contact_hash", "kept_by")  # the rarest first: one leads, the others are compared
+
+_log = get_logger("store")
 
 
 class Partitioned(Protocol):
@@ -134,4 +138,13 @@ async def _by_claim(store: Partitioned, claim: str) -> Sequence[bytes]:
 
 
 async def _each(items: Sequence[bytes], call: Callable[[bytes], Awaitable[Operation | None]]) -> list[Operation | None]:
-    return list(await asyncio.gather(*(call(item) for item in items)))
+    return list(await asyncio.gather(*(_readable(call(item)) for item in items)))
+
+
+async def _readable(call: Awaitable[Operation | None]) -> Operation | None:
+    """A record, if it can be read: one that somebody has spoilt hides no other from a list."""
+    try:
+        return await call
+    except Unreadable as error:
+        _log.error("store.unreadable", why=str(error))
+        return None

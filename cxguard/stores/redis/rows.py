@@ -11,6 +11,7 @@ from cxguard.core.operation import Lease, Operation, State, changed
 from cxguard.stores.codec import decode_body, decode_note, encode_body, encode_note, member
 from cxguard.stores.record import ENDED, NAMES_KEPT_SECONDS, unpaid_minor
 from cxguard.stores.redis.partitions import exact_name, line_name, space_name, unpacked_id
+from cxguard.stores.redis.wire import Unreadable
 
 Value = str | bytes | int
 Fields = Mapping[bytes, bytes]
@@ -44,7 +45,20 @@ def sent_values(operation: Operation, *, pruned: bool = False) -> list[Value]:
 
 
 def operation_of(fields: Fields, packed: bytes) -> Operation:
-    """The record that a script, or HGETALL, has read."""
+    """The record that a script, or HGETALL, has read.
+
+    Raises:
+        Unreadable: somebody has spoilt it.
+    """
+    try:
+        return _operation(fields, packed)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise Unreadable(
+            f"the record {unpacked_id(packed)[:64]} cannot be read ({type(error).__name__}): look who writes to our keys, and restore it"
+        ) from error
+
+
+def _operation(fields: Fields, packed: bytes) -> Operation:
     head = dict(zip(_HEAD, fields[b"h"].decode().split("\n"), strict=True))
     named, _, rest = fields[b"b"].decode().partition("\n")
     body: dict[str, Any] = dict(zip(_IN_BODY, json.loads(named), strict=True))

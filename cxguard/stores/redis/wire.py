@@ -156,6 +156,10 @@ def code_of(answer: Answer) -> str:
 _IN_SCRIPT = re.compile(r"-([A-Z]{3,}) ")  # Redis 6 wraps what a script was refused into an error of its own
 
 
+class Unreadable(StoreUnavailable):
+    """What is there under one of our keys is nothing that we write: nobody knows what it stands for."""
+
+
 _MEANING = {
     "READONLY": "this server is a replica now",
     "LOADING": "the server is still reading its data",
@@ -178,4 +182,6 @@ def refused(refusal: BaseException) -> StoreError | ConfigurationError:
     text = str(refusal)[:200]
     if isinstance(refusal, AuthenticationError | NoPermissionError) or code in ("NOPERM", "NOAUTH", "WRONGPASS"):
         return ConfigurationError(f"Redis refuses us ({code}: {text}): check user and password in the address, and what this user may do")
+    if "WRONGTYPE" in text:
+        return Unreadable(f"Redis has something else under one of our keys ({text}): look who writes there, and restore it from a backup")
     return StoreUnavailable(f"Redis refused ({code}): {_MEANING.get(code, text)}")

@@ -89,13 +89,28 @@ end
 local function load(id)
   local key = HOME .. 'o:' .. id
   local fields = redis.call('HMGET', key, 'h', 'x', 'y')
-  if not fields[1] then return nil end
+  if not fields[1] then
+    if redis.call('EXISTS', key) == 1 then error('a record without its head') end -- it may stand for a charge: not free
+    return nil
+  end
   local row, n = { id = id, key = key, names = fields[2] or '', noted = fields[3] or '', fields = {} }, 0
   for part in string.gmatch(fields[1] .. '\n', '(.-)\n') do
     n = n + 1
     row[HEAD[n]] = part
   end
   row.was = times_of(row)
+  return row
+end
+
+local function sound(id) -- the record, if its head can be read to the end; whoever names a single record gets the error instead
+  local fine, row = pcall(load, id)
+  if not fine or not row or not row.unpaid then return nil end
+  for _, name in ipairs({ 'revision', 'created', 'updated', 'notes', 'seen', 'version' }) do
+    if not tonumber(row[name]) then return nil end
+  end
+  for _, name in ipairs({ 'token', 'lease_until', 'due', 'keep' }) do
+    if row[name] ~= '' and not tonumber(row[name]) then return nil end
+  end
   return row
 end
 

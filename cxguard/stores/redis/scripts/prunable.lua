@@ -5,7 +5,7 @@ local answer = {}
 for version = 1, tonumber(ARGV[4]) do
   local key = HOME .. 'p:' .. ARGV[3] .. ':' .. version
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', NOW_TEXT, 'LIMIT', 0, ARGV[2])) do
-    local row = load(id)
+    local row = sound(id)
     if row and #answer < tonumber(ARGV[2]) then answer[#answer + 1] = { id, whole(row) } end
   end
 end

@@ -13,12 +13,12 @@ table.sort(ripe, function(a, b)
 end)
 local answer = {}
 for n = 1, math.min(#ripe, tonumber(ARGV[4])) do
-  local row = load(ripe[n][1])
+  local row = sound(ripe[n][1])
   if row then
     lease(row, ARGV[2], '', ARGV[3])
     shelve(row)
     answer[#answer + 1] = { row.id, exact(ripe[n][2]), whole(row) }
-  else -- somebody deleted its key by hand: it holds up nobody behind it
+  else -- somebody deleted or spoilt its key by hand: it holds up nobody behind it, and stays in the counts and in the list of what is due
     redis.call('ZREM', ripe[n][3], ripe[n][1])
   end
 end
