@@ -28,6 +28,7 @@ from cxguard.engine.tenor import Ask, Tenor
 from cxguard.errors import LeaseLost
 
 _LET_GO = frozenset({RELEASED, NOT_KEPT})  # nothing was charged, so that the next submit goes on after the steps that have run
+_UNASKED = frozenset({Do.REOPEN, Do.RESUME, Do.RERUN})  # these run at once; the others have asked about what was sent
 LOST_MAX = 3  # times that the record is taken from us while we begin, before we say "in flight"
 
 
@@ -118,7 +119,10 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
     handle.finishing.tenor = submission.tenor
     try:
         if entered.do is not Do.RUN:
-            return await _take_up(engine, submission, entered, handle)
+            begun = await _take_up(engine, submission, entered, handle)
+            if begun.handle is None or entered.do not in _UNASKED or not await _may_be_lost(engine, submission):
+                return begun
+            return await _resolve_first(engine, submission, replace(entered, do=Do.RUN), handle)
         if submission.blocked is not None:
             return await _keep_or_refuse(engine, submission, handle)
         if await _may_be_lost(engine, submission):
@@ -130,8 +134,8 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
 
 
 async def _may_be_lost(engine: Engine, submission: Submission) -> bool:
-    """Whether an order that looks new may be one that the store has lost, and the shop's own code would charge it again
-    unasked. (Where the guard charges, `op.charge` asks.)"""
+    """Whether an order, or a life of it, that looks new may be one that the store has lost, and the shop's own code would
+    charge it again unasked. (Where the guard charges, `op.charge` asks.)"""
     asked = submission.fresh.charged_by == SHOP and submission.tenor.ask is not None
     return asked and await engine.epochs.lost_since() is not None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import Move, State, changed, money_of, move
+from cxguard.core.operation import Move, Operation, State, changed, money_of, move
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot
@@ -16,7 +16,7 @@ from cxguard.engine.bounds import is_cancelled
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import KeptResult, StoredAnswer, replayable, result_bytes
 from cxguard.engine.deferral import Deferral
-from cxguard.engine.ending import end_run
+from cxguard.engine.ending import ask_about_shop_sends, end_run
 from cxguard.engine.engine import Engine
 from cxguard.engine.entering import shop_line, unsent
 from cxguard.engine.handle import CURRENT, OperationHandle
@@ -49,10 +49,11 @@ class Placing:
 
     async def place(self, work: Work) -> None:
         """Place a kept (or complete a paid) order, as the rule's `later` says; conclude like any run."""
-        await self._start(work)
+        new = await self._start(work)
         handle = OperationHandle(self.engine, work, gateways=self.rulings.gateway_names(work.operation))
         handle.finishing.tenor = tenor = self.rulings.tenor(work.operation)
-        reading, answer = await self._unless_cancelled(handle)
+        runs = not new or await self._is_not_lost(handle)
+        reading, answer = await self._unless_cancelled(handle) if runs else (None, None)
         told = await end_run(self.engine, handle, tenor, reading=reading, answer=answer)
         if told.operation.state is State.FINISHED and told.operation.money is MoneyState.CHARGED:
             detail = {"amount_minor": told.operation.amount_minor, "currency": told.operation.currency}
@@ -71,16 +72,38 @@ class Placing:
         finally:
             CURRENT.reset(token)
 
-    async def _start(self, work: Work) -> None:
+    async def _is_not_lost(self, handle: OperationHandle) -> bool:
+        """Whether the shop's own code may charge now. A store that lost its tail may have an older copy of a paid order: then
+        the shop is asked first."""
+        work, ask = handle.work, self.rulings.ask_of(handle.work.operation)
+        if ask is None or await self.engine.epochs.lost_since() is None:
+            return True
+        await ask_about_shop_sends(self.engine, handle, ask)
+        match money_of(work.operation).state:
+            case MoneyState.NONE:  # that settled the line, and the run needs one
+                await self._write_line(work, work.operation)
+                return True
+            case MoneyState.UNKNOWN:
+                return self.rulings.rules[work.operation.rule].rerun_safe
+            case _:
+                return False
+
+    async def _start(self, work: Work) -> bool:
+        """Whether the shop's own code is about to charge in this run, unseen."""
         operation = work.operation
         if operation.state is not State.RUNNING:
             operation = move(operation, Move.START, give_up_at=operation.give_up_at, why=operation.why)
         operation = changed(operation, attempts=operation.attempts + 1)
-        if operation.charged_by == SHOP and money_of(operation).state is MoneyState.NONE:
-            # the shop's own code is about to charge, unseen: its line is durable before it runs
-            operation = changed(operation, sends=operation.sends + shop_line(self.engine, operation, operation))
-            operation = await self.engine.operations.write(operation, work.lease)
         work.operation = operation
+        new = operation.charged_by == SHOP and money_of(operation).state is MoneyState.NONE
+        if new:
+            await self._write_line(work, operation)
+        return new
+
+    async def _write_line(self, work: Work, operation: Operation) -> None:
+        """What the shop's own code may charge: durable before it runs."""
+        record = changed(operation, sends=operation.sends + shop_line(self.engine, operation, operation))
+        work.operation = await self.engine.operations.write(record, work.lease)
 
     async def _run_later(self, handle: OperationHandle) -> tuple[Reading | None, StoredAnswer | None]:
         operation = handle.work.operation

@@ -1,0 +1,126 @@
+"""The store lost the last writes of an order that the shop's own code has charged since: the copy that it has left is older."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from shopworld import Till, World, Worlds, rule
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cxguard.core.breaker import Label
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
+from cxguard.engine.handle import current_operation
+from cxguard.engine.secrets import SECRET_CHECK
+from cxguard.rules import json_field
+from cxguard.stores.base import Query
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import FaultyStore
+
+pytestmark = pytest.mark.asyncio
+
+ASYNC = {"prefer": "respond-async"}
+
+
+class Shop:
+    """Charges by itself, under no key; its books say what became of each of ours."""
+
+    def __init__(self, *answers: str) -> None:
+        self.till = Till()
+        self.answers = list(answers)
+        self.books: dict[str, Outcome] = {}
+
+    def take(self, key: str) -> Response:
+        if self.answers and self.answers.pop(0) == "decline":
+            self.books[key] = Declined()
+            return JSONResponse({}, status_code=402)
+        self.books[key] = Charged(1000, "EUR", payment_id=self.till.charge())
+        return JSONResponse({"paid": True}, status_code=201)
+
+    async def pay(self, request: Request) -> Response:
+        return self.take(current_operation().gateway_key())
+
+    async def later(self, op: Any) -> dict[str, bool]:
+        self.take(op.gateway_key())
+        return {"paid": True}
+
+    async def ask(self, op: Any) -> Outcome:
+        return self.books.get(op.gateway_key(), Unknown("not_found"))
+
+
+async def started(world: Worlds, shop: Shop, **changes: Any) -> World:
+    """The shop, whose store has been used, so that the epoch is known."""
+    by_shop = {"charged_by": "shop", "resolve": shop.ask, "key": json_field("cart"), **changes}
+    made = await world(shop.pay, rule(**by_shop), faulty=True)
+    await made.guard.engine.epochs.lost_since()
+    return made
+
+
+async def record(made: World) -> Operation:
+    (only,) = (await made.store.search(Query("shop"))).operations
+    return only
+
+
+async def fail_over(made: World, copy: Operation) -> None:
+    """To another server, which has *copy* and the small values."""
+    after = MemoryStore(clock=made.clock)
+    await after.start()
+    for key in ("epoch:shop", SECRET_CHECK):
+        kept = await made.store.load(key)
+        if kept.revision:
+            await after.swap(key, revision=0, value=kept.value)
+    await after.put(copy)
+    assert isinstance(made.store, FaultyStore)
+    made.store.store = after
+
+
+async def test_a_second_card_that_paid_in_a_lost_life_is_not_charged_again(world: Worlds) -> None:
+    """The copy knows of the decline before it only: the shop is asked about the next life before its code runs."""
+    shop = Shop("decline")
+    made = await started(world, shop)
+    assert (await made.pay()).status_code == 402
+    made.clock.advance(60.0)
+    declined = await record(made)
+    assert (await made.pay()).status_code == 201
+    await fail_over(made, declined)
+    made.clock.advance(60.0)
+    told = await made.pay(**ASYNC)
+    assert shop.till.charges == ["basket"]
+    assert told.json()["money"] == "charged"
+
+
+async def test_a_kept_order_that_was_placed_in_a_lost_write_is_not_placed_again(world: Worlds) -> None:
+    """The copy still waits in the queue: the shop is asked before `later` runs."""
+    shop = Shop()
+    made = await started(world, shop, later=shop.later, terms="1")
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+    assert (await made.pay(**ASYNC)).json()["situation"] == "kept"
+    waiting = await record(made)
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", None)
+    made.clock.advance(120.0)
+    await made.rest()
+    assert (await record(made)).money == "charged"
+    await fail_over(made, waiting)
+    await made.rest()
+    assert shop.till.charges == ["basket"]
+    assert ((await record(made)).money, (await record(made)).why) == ("charged", "order_missing")
+
+
+async def test_a_kept_order_of_which_the_shop_knows_nothing_is_placed(world: Worlds) -> None:
+    """The shop says that nothing was charged: after a failover, too, an order that waited is placed, once."""
+    shop = Shop()
+
+    async def nothing(op: Any) -> Outcome:
+        return NotCharged("not in our books")
+
+    made = await started(world, shop, later=shop.later, terms="1", resolve=nothing)
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+    assert (await made.pay(**ASYNC)).json()["situation"] == "kept"
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", None)
+    await fail_over(made, await record(made))
+    made.clock.advance(120.0)
+    await made.rest()
+    assert shop.till.charges == ["basket"]
+    assert (await record(made)).state == "finished"
