@@ -10,15 +10,20 @@ import click
 from cxguard.cli.main import EXIT_CODES
 from cxguard.cli.printing import print_table
 from cxguard.testing.simulation.many import play_in_processes
+from cxguard.testing.simulation.mutants import MUTANTS, seeds_to_catch
 from cxguard.testing.simulation.run import Verdict, never, play, quick
+
+HUNTS = 3
+HUNTS_APART = 100_000  # seeds: no two hunts play the same stories
 
 
 @click.command("simulate", short_help="Play small shops in which everything goes wrong at once, and judge them.", epilog=EXIT_CODES)
 @click.option("--seeds", type=click.IntRange(1), default=1_000, show_default=True, help="How many stories.")
 @click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="How many play at the same time.")
+@click.option("--mutants", is_flag=True, help="Put one deliberate bug in after the other, and see how many seeds it takes to catch it.")
 @click.option("--told", is_flag=True, help="Print the timeline of the first seed, whatever its end, and play no other.")
-def command(seeds: int, start: int, processes: int, told: bool) -> None:
+def command(seeds: int, start: int, processes: int, mutants: bool, told: bool) -> None:
     """Play small shops, each by the dice of its seed, in virtual time, and judge them by the gateway's own ledger.
 
     Real middleware, engine, queue and breakers on the memory store, in several simulated processes that are frozen and
@@ -30,7 +35,11 @@ def command(seeds: int, start: int, processes: int, told: bool) -> None:
     Examples:
       cxguard simulate --seeds 5000
       cxguard simulate --start 339 --told
+      cxguard simulate --mutants --seeds 300
     """
+    if mutants:
+        _hunt(start, seeds)
+        return
     if told:
         with quick():
             verdict = play(start, told=True)
@@ -55,3 +64,17 @@ def _print(played: int, seconds: float, happened: Counter[str], failed: list[Ver
     for verdict in failed:
         click.echo(str(verdict))
     click.echo(f"{played:,} stories in {seconds:.1f} s ({played / seconds:,.0f} a second): {len(failed)} broke a promise")
+
+
+def _hunt(start: int, most: int) -> None:
+    """One line for each bug; three hunts, from other seeds each."""
+    rows, missed = [], 0
+    for mutant in MUTANTS:
+        caught = [seeds_to_catch(mutant, start=start + hunt * HUNTS_APART, most=most) for hunt in range(HUNTS)]
+        missed += None in caught
+        middle = sorted(most + 1 if each is None else each for each in caught)[HUNTS // 2]
+        rows.append((mutant.name, mutant.what, "-" if middle > most else f"{middle:,}"))
+    print_table("Deliberate bugs", ("bug", "what it does", "seeds, median"), rows)
+    click.echo(f"{len(MUTANTS)} bugs, {missed} of them not caught in each hunt of {most:,} seeds")
+    if missed:
+        raise SystemExit(1)

@@ -21,6 +21,7 @@ async def judge(world: World) -> list[str]:
         *_stranded(world, operations),
         *_books_differ(world, operations),
         *(f"{world.zombies} acts of the dead" for _ in range(world.zombies > 0)),
+        *world.broken,
         *(f"a task failed: {failure}" for failure in world.loop.failures),
     ]
 

@@ -21,7 +21,7 @@ from cxguard.testing.clock import START
 
 T = TypeVar("T")
 
-STEPS_MAX = 60_000  # of one story; the longest real ones take a tenth of it
+STEPS_MAX = 30_000  # of one story; the longest real ones take a third of it
 PRIORITY_CHANGES_MEAN = 40  # turns between two changes of the priorities
 
 

@@ -17,6 +17,7 @@ from cxguard.guard import Guard
 from cxguard.rules import Rule, Shop, header, json_field, replay
 from cxguard.testing.faulty_store import FaultyStore
 from cxguard.testing.simulation.gateway import Line
+from cxguard.testing.simulation.lease_ledger import LeaseLedger
 from cxguard.testing.simulation.loop import Party, WorldClock, as_party, passed
 from cxguard.testing.simulation.world import World
 
@@ -36,7 +37,7 @@ class ProcessStore:
     """The shared store, as one process reaches it: each verb has a moment before and after it."""
 
     def __init__(self, world: World, process: Process) -> None:
-        self._faulty = FaultyStore(world.memory, decide=world.fault)
+        self._faulty = FaultyStore(LeaseLedger(world), decide=world.fault)
         self._process = process
 
     def __getattr__(self, verb: str) -> Any:

@@ -108,6 +108,7 @@ class World:
     Attributes:
         happened: how often each fault and each turn of an order really came about.
         zombies: how often a process that was dead still reached for the store or the gateway.
+        leases, broken: the newest lease of each record and its end, and what was wrong with leases.
     """
 
     def __init__(self, seed: int, plan: Plan | None = None) -> None:
@@ -127,6 +128,8 @@ class World:
         self.processes: list[Process] = []
         self.happened: Counter[str] = Counter()
         self.zombies = 0
+        self.leases: dict[str, tuple[int, float]] = {}
+        self.broken: list[str] = []
         self._asked = 0
         self._told: list[tuple[float, tuple[Any, ...]]] = []
 

@@ -1,0 +1,62 @@
+"""Who may act on what, kept beside the store: two leases that live at once, or a late save that is taken, break a promise.
+
+The gateway's key would hide either: what one guard lets through, the next one stops. So this one is judged by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cxguard.core.operation import Operation
+from cxguard.testing.simulation.world import World
+
+
+class LeaseLedger:
+    """The memory store, and a second opinion on its leases."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._world.memory, verb)
+
+    async def open(self, operation: Operation, **named: Any) -> Any:
+        opened = await self._world.memory.open(operation, **named)
+        if opened.won:
+            self._grant(opened.operation)
+        return opened
+
+    async def seize(self, seen: Any, **named: Any) -> Any:
+        opened = await self._world.memory.seize(seen, **named)
+        if opened.won:
+            self._grant(opened.operation)
+        return opened
+
+    async def take(self, **named: Any) -> tuple[Operation, ...]:
+        taken = await self._world.memory.take(**named)
+        for operation in taken:
+            self._grant(operation)
+        return taken
+
+    async def renew(self, tokens: Any, *, lease_seconds: float) -> frozenset[str]:
+        lost = await self._world.memory.renew(tokens, lease_seconds=lease_seconds)
+        for id in set(tokens) - lost:
+            self._world.leases[id] = (tokens[id], self._world.clock.now() + lease_seconds)
+        return lost
+
+    async def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
+        saved = await self._world.memory.save(operation, token=token, keep_lease=keep_lease, gone=gone)
+        newest, _ = self._world.leases.get(operation.id, (token, 0.0))
+        if newest != token:
+            self._world.broken.append(f"a save with lease {token} of {operation.reference} was taken after lease {newest}")
+        if not keep_lease:
+            self._world.leases.pop(operation.id, None)
+        return saved
+
+    def _grant(self, operation: Operation) -> None:
+        if operation.lease is None:
+            return
+        token, until = self._world.leases.get(operation.id, (operation.lease.token, 0.0))
+        if token != operation.lease.token and until > self._world.clock.now():
+            self._world.broken.append(f"lease {operation.lease.token} of {operation.reference} was given while {token} lived")
+        self._world.leases[operation.id] = (operation.lease.token, operation.lease.until)

@@ -1,0 +1,217 @@
+"""Deliberate bugs, put in at run time: the simulator is as good as the bugs that it finds.
+
+Each replaces one function or method by a worse one, made from the right one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cxguard.core import resolve
+from cxguard.core.conclude import Conclusion, Ending, Run, Say
+from cxguard.core.decide import Do
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import changed
+from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Unknown
+from cxguard.core.reading import Reading
+from cxguard.engine import charges as engine_charges
+from cxguard.engine import charging, ending, looking, operations, queue
+from cxguard.errors import LeaseLost
+from cxguard.stores import verbs
+from cxguard.testing.simulation.run import play_many
+
+Wrap = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One bug.
+
+    Attributes:
+        where: module or class, and the name in it.
+        worse: makes the wrong function from the right one.
+        deep: takes some hundred stories.
+    """
+
+    name: str
+    what: str
+    where: tuple[Any, str]
+    worse: Wrap
+    deep: bool = False
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """The bug is there in here."""
+        holder, name = self.where
+        right = getattr(holder, name)
+        setattr(holder, name, self.worse(right))
+        try:
+            yield
+        finally:
+            setattr(holder, name, right)
+
+
+def _told(outcome_of: Callable[[Any], Any]) -> Wrap:
+    """The gateway's answer, understood wrongly."""
+
+    def worse(right: Any) -> Any:
+        async def call(*args: Any, **named: Any) -> Any:
+            return outcome_of(await right(*args, **named))
+
+        return call
+
+    return worse
+
+
+def _turned(change: Callable[[Any], Any]) -> Wrap:
+    """What a pure function says, turned into something else."""
+    return lambda right: lambda *args, **named: change(right(*args, **named))
+
+
+def _concluded(conclude: Callable[[Run, Conclusion], Conclusion]) -> Wrap:
+    return lambda right: lambda run: conclude(run, right(run))
+
+
+def _always(value: Any) -> Wrap:
+    return lambda right: lambda *args, **named: value
+
+
+def _does_nothing(right: Any) -> Any:
+    async def nothing(*args: Any, **named: Any) -> None:
+        return None
+
+    return nothing
+
+
+def _line_in_memory_only(right: Any) -> Any:
+    async def write_send(engine: Any, work: Any, send: Any) -> None:
+        work.operation = changed(work.operation, sends=(*work.operation.sends, replace(send, outcome=Unknown("no_answer"))))
+
+    return write_send
+
+
+def _lost_notes(right: Any) -> Any:
+    def save(table: Any, operation: Any, **named: Any) -> Any:
+        row = table.row(operation.id)
+        if row is not None:
+            row.operation = changed(row.operation, notes=row.operation.notes[:0])
+        return right(table, operation, **named)
+
+    return save
+
+
+def _freed_on_error(right: Any) -> Any:
+    async def end_run(engine: Any, handle: Any, tenor: Any, *, reading: Any, **named: Any) -> Any:
+        if reading is Reading.FAILED:
+            with contextlib.suppress(LeaseLost):
+                await engine.operations.end(handle.work.operation, handle.work.lease, gone=True)
+        return await right(engine, handle, tenor, reading=reading, **named)
+
+    return end_run
+
+
+def _other_end(ends: Any, instead: Callable[[Any], Any]) -> Wrap:
+    """A duty of the queue, taken for another one."""
+    return _turned(lambda duty: instead(duty) if isinstance(duty, ends) else duty)
+
+
+def _if_unknown(conclusion: Conclusion) -> Wrap:
+    return _concluded(lambda run, right: conclusion if run.money.state is MoneyState.UNKNOWN else right)
+
+
+def _if_charged(conclusion: Conclusion) -> Wrap:
+    return _concluded(lambda run, right: conclusion if run.money.state is MoneyState.CHARGED else right)
+
+
+def _unkept(right: Any) -> Any:
+    def deferred(*args: Any, **named: Any) -> Any:
+        return changed(right(*args, **named), due_at=None)
+
+    return deferred
+
+
+def _fresh_key(right: Any) -> Any:
+    return lambda self, *args: f"cxg-{random.getrandbits(64):016x}"
+
+
+def _is(kind: Any, instead: Any) -> Callable[[Any], Any]:
+    return lambda outcome: instead if isinstance(outcome, kind) else outcome
+
+
+_UNSURE = NotCharged("timeout", retryable=True)
+_CHARGING, _KEEPING, _END = (charging, "_call"), (looking, "expected"), (ending, "conclude")
+_DUTY = (queue, "next_duty")
+
+MUTANTS = (
+    Mutant("no intent", "the line of a send is not written before the call", (charging, "write_send"), _line_in_memory_only, deep=True),
+    Mutant(
+        "unknown is not charged",
+        "silence of the gateway is taken for a charge that did not happen",
+        _CHARGING,
+        _told(_is(Unknown, _UNSURE)),
+    ),
+    Mutant("timeout is a decline", "silence of the gateway is told as the issuer's no", _CHARGING, _told(_is(Unknown, Declined()))),
+    Mutant(
+        "timeout is a charge",
+        "silence of the gateway is told as paid",
+        _CHARGING,
+        _told(_is(Unknown, Charged(1000, "EUR", payment_id="p"))),
+    ),
+    Mutant(
+        "decline is a charge", "the issuer's no is taken for a yes", _CHARGING, _told(_is(Declined, Charged(1000, "EUR", payment_id="p")))
+    ),
+    Mutant("one more step is a no", "needs-the-shopper is taken for not charged", _CHARGING, _told(_is(NeedsShopper, _UNSURE))),
+    Mutant("charge is forgotten", "a charge is taken for not charged", _CHARGING, _told(_is(Charged, _UNSURE))),
+    Mutant("not charged is a decline", "an outage is told as the issuer's no", _CHARGING, _told(_is(NotCharged, Declined()))),
+    Mutant("found nothing: not charged", "not found is taken for proof", _KEEPING, _turned(_is(Unknown, NotCharged("not_found")))),
+    Mutant("found nothing: declined", "not found is told as the issuer's no", _KEEPING, _turned(_is(Unknown, Declined()))),
+    Mutant("look-up forgets charges", "a charge that was found is taken for none", _KEEPING, _turned(_is(Charged, NotCharged("found")))),
+    Mutant("new key for each try", "the gateway key changes with each call", (engine_charges.Charges, "_key_for"), _fresh_key),
+    Mutant("save loses notes", "a save forgets the facts that came meanwhile", (verbs, "save_operation"), _lost_notes),
+    Mutant("live leases are taken", "a lease that lives is seized", (verbs, "leasable"), _always(True), deep=True),
+    Mutant("freed on error", "the record goes when the handler fails", (ending, "_end_run"), _freed_on_error),
+    Mutant("unknown is let go", "an unknown charge frees the key", _END, _if_unknown(Conclusion(Ending.RELEASE, Say.NOT_KEPT, "failed"))),
+    Mutant("unknown is finished", "an unknown charge ends the order", _END, _if_unknown(Conclusion(Ending.FINISH, Say.UNKNOWN, "failed"))),
+    Mutant(
+        "unknown: the handler speaks",
+        "the handler's no over an unknown gets through",
+        _END,
+        _if_unknown(Conclusion(Ending.DEFER, Say.HANDLER)),
+    ),
+    Mutant("charged is let go", "a charge frees the key", _END, _if_charged(Conclusion(Ending.RELEASE, Say.NOT_KEPT, "failed"))),
+    Mutant(
+        "charged: told declined", "a charge is told as a decline", _END, _if_charged(Conclusion(Ending.FINISH, Say.DECLINED, "declined"))
+    ),
+    Mutant("kept and never due", "a kept order is never looked at again", (ending, "record_at_end"), _unkept),
+    Mutant(
+        "placed instead of asked", "the queue charges again before it asks", _DUTY, _other_end(resolve.Find, lambda duty: resolve.Place())
+    ),
+    Mutant(
+        "refunds are forgotten",
+        "what should go back is taken for done",
+        _DUTY,
+        _other_end(resolve.Refund, lambda duty: resolve.Cancel("x")),
+        deep=True,
+    ),
+    Mutant("refund is not sent", "a refund is written and never sent", (queue, "refund"), _does_nothing),
+    Mutant("given up over money", "whatever is due is cancelled", _DUTY, _turned(lambda duty: resolve.Cancel("gave_up"))),
+    Mutant(
+        "each submit runs",
+        "a record that is there does not stop the next run",
+        (operations, "decide"),
+        _turned(lambda do: Do.RERUN if do in (Do.REPLAY, Do.TELL) else do),
+    ),
+)
+
+
+def seeds_to_catch(mutant: Mutant, *, start: int, most: int) -> int | None:
+    """How many stories it takes until one breaks a promise; None: not within *most*."""
+    with mutant.alive():
+        for number, verdict in enumerate(play_many(range(start, start + most)), start=1):
+            if verdict.wrong:
+                return number
+    return None

@@ -1,0 +1,16 @@
+"""Whether the simulator finds bugs that are there: each is put in, and a story breaks a promise."""
+
+from __future__ import annotations
+
+import pytest
+
+from cxguard.testing.simulation.mutants import MUTANTS, Mutant, seeds_to_catch
+
+SHALLOW = [mutant for mutant in MUTANTS if not mutant.deep]  # the deep ones: `cxguard simulate --mutants`
+STORIES_MAX = 150
+
+
+@pytest.mark.parametrize("mutant", SHALLOW, ids=[mutant.name for mutant in SHALLOW])
+def test_the_bug_is_caught(mutant: Mutant) -> None:
+    """Within a few stories one is charged twice, told wrong, or left waiting."""
+    assert seeds_to_catch(mutant, start=0, most=STORIES_MAX) is not None
