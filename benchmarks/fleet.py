@@ -1,6 +1,6 @@
 """Beyond one machine: a shop of several processes and workers on one store, and a gateway that is down for ten seconds.
 
-    python benchmarks/fleet.py                         10,000 orders on PostgreSQL, about two minutes
+    python benchmarks/fleet.py                         10,000 orders on PostgreSQL, about five minutes
     python benchmarks/fleet.py --store sqlite          the same on another store
     python benchmarks/fleet.py --orders 500 --rate 50 --json
 
@@ -35,7 +35,7 @@ from store_machines import STORES
 BEFORE_SECONDS = 3.0
 OUTAGE = "time_out_after 3s, refuse 5s, 500 2s"
 SEED = 7
-RUN_SECONDS_MAX = 230.0
+RUN_SECONDS_MAX = 540.0
 MARGIN_SECONDS = 2.0  # of a client that shares two cores with everything that it asks
 
 
@@ -82,7 +82,7 @@ def show(told: Told, console: Console) -> None:
 @click.command()
 @click.option("--store", type=click.Choice(sorted(STORES)), default="postgresql", show_default=True, help="What the fleet shares.")
 @click.option("--orders", default=10_000, show_default=True, type=click.IntRange(10), help="How many orders are wanted.")
-@click.option("--rate", default=130.0, show_default=True, help="Orders a second; each is sent nearly twice.")
+@click.option("--rate", default=50.0, show_default=True, help="Orders a second; each is sent nearly twice.")
 @click.option("--apps", default=4, show_default=True, help="Processes of the shop.")
 @click.option("--workers", default=2, show_default=True, help="Processes that place what was kept.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="A folder for ledger and logs, kept afterwards.")
