@@ -18,7 +18,7 @@ PACKAGE = ROOT / "cxguard"
 # From the top down. A part may import its own layer and what is below it, less what the tests here name.
 LAYERS = {
     "start": ("cli", "demo"),
-    "edges": ("asgi", "dashboard", "worker"),
+    "edges": ("asgi", "dashboard", "metrics", "worker"),
     "render": ("render",),
     "facade": ("guard", "library", ""),  # the empty name is `cxguard` itself
     "shell": ("engine",),
@@ -35,7 +35,7 @@ NOT_PURE = {
 }
 PURE_ELSEWHERE = {"python_multipart"}  # a parser that is fed bytes: no input, no output
 EXTRAS = {
-    *("httpx", "selectolax", "graphql", "uvicorn", "psycopg", "stripe"),
+    *("httpx", "selectolax", "graphql", "uvicorn", "psycopg", "stripe", "prometheus_client"),
     *("django", "fastapi", "litestar", "quart", "a2wsgi", "itsdangerous"),
 }
 
