@@ -208,8 +208,8 @@ async def test_two_at_once_under_one_key_are_one_charge(gateway_process: Any, ke
 async def test_a_charge_that_lands_late_is_found_then(gateway_process: Any, key: str) -> None:
     """Nobody listens any more when it lands; until then it is simply not found."""
     async with stripe_at(gateway_process) as gateway:
-        gateway_process.put(mode="late", late_seconds=0.2)
-        assert isinstance(await gateway.charge(card(), key=key, timeout_seconds=0.1), Unknown)
+        gateway_process.put(mode="late", late_seconds=2.0)
+        assert isinstance(await gateway.charge(card(), key=key, timeout_seconds=1.0), Unknown)
         gateway_process.put(mode="healthy")
         await asyncio.to_thread(gateway_process.ask, "GET", "/control/landed", None)
         assert isinstance(await gateway.find(key, timeout_seconds=5), Charged)
