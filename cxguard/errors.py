@@ -25,6 +25,20 @@ class StoreUnavailable(StoreError):
     """No answer came. What was asked may have happened or not: act on nothing, and let the lease lapse."""
 
 
+class PartlyRenewed(StoreUnavailable):
+    """Some servers of a store answered a renewal and others did not: what is known stands here, the rest may have happened or not.
+
+    Attributes:
+        lost: ids whose lease is no longer ours.
+        unanswered: ids of which nobody knows.
+    """
+
+    def __init__(self, text: str, *, lost: frozenset[str], unanswered: frozenset[str]) -> None:
+        super().__init__(text)
+        self.lost = lost
+        self.unanswered = unanswered
+
+
 class StoreRelocated(StoreUnavailable):
     """The shop's orders are being moved, or were moved, to another store: nothing may be begun here."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cxguard.clock import Clock
 from cxguard.core.operation import Operation
-from cxguard.errors import LeaseLost, StoreError
+from cxguard.errors import LeaseLost, PartlyRenewed, StoreError
 from cxguard.logs import get_logger
 from cxguard.stores.base import Level, Store
 
@@ -133,17 +133,36 @@ class Leases:
         self._thread = None
 
     async def renew_once(self) -> int:
-        """Renew everything that may be renewed, in one call to the store. Returns how many are still ours."""
+        """Renew everything that may be renewed, in one call to the store. Returns how many are still ours.
+
+        Raises:
+            StoreError: of some or all nobody knows; those that are known are settled first.
+        """
         sent_at = self._clock.monotonic()
         due = [lease for lease in self.held() if lease.alive() and sent_at < lease.run_until]
-        renewed = 0
+        renewed, errors = 0, []
         for seconds in {lease.lease_seconds for lease in due}:
-            group = {lease.id: lease for lease in due if lease.lease_seconds == seconds}
-            lost = await self._store.renew({id: lease.token for id, lease in group.items()}, lease_seconds=seconds)
-            for id, lease in group.items():
-                self._settle(lease, lost=id in lost, sent_at=sent_at)
-            renewed += len(group) - len(lost)
+            try:
+                renewed += await self._renew([lease for lease in due if lease.lease_seconds == seconds], seconds, sent_at=sent_at)
+            except StoreError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return renewed
+
+    async def _renew(self, leases: Sequence[HeldLease], seconds: float, *, sent_at: float) -> int:
+        unanswered: frozenset[str] = frozenset()
+        silence: PartlyRenewed | None = None
+        try:
+            lost = await self._store.renew({lease.id: lease.token for lease in leases}, lease_seconds=seconds)
+        except PartlyRenewed as error:
+            silence, lost, unanswered = error, error.lost, error.unanswered
+        for lease in leases:
+            if lease.id not in unanswered:
+                self._settle(lease, lost=lease.id in lost, sent_at=sent_at)
+        if silence is not None:
+            raise silence
+        return len(leases) - len(lost)
 
     def _settle(self, lease: HeldLease, *, lost: bool, sent_at: float) -> None:
         if not lost:

@@ -248,6 +248,9 @@ class Store(Protocol):
         """Lengthen many leases (id -> token). Returns the ids whose lease is no longer ours.
 
         One that has lapsed and was given to nobody is lengthened. The revision stays: nothing else has changed.
+
+        Raises:
+            PartlyRenewed: a store of several servers heard from some of them only.
         """
         ...
 

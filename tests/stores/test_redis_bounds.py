@@ -12,11 +12,13 @@ from redis_crowd import until_available
 from redis_servers import RedisServer, have_redis, running_cluster, running_redis
 
 from cxguard.core.operation import Operation
-from cxguard.errors import StoreUnavailable
+from cxguard.engine.leases import Leases
+from cxguard.errors import PartlyRenewed, StoreUnavailable
 from cxguard.stores.base import Query, SessionBatch
 from cxguard.stores.redis import RedisStore
 from cxguard.stores.redis.line import END_FACTOR, PATIENCE_FACTOR
 from cxguard.stores.redis.partitions import partition_of, tag
+from cxguard.testing import ManualClock
 from cxguard.testing.contract.base import LEASE_SECONDS, SHOP, apart, charged_note, open_leased, put, queued, sample, seen, take, token_of
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio]
@@ -119,8 +121,10 @@ async def test_part_that_stands_still_holds_up_no_other() -> None:
         stuck = {n for n in range(store.partitions) if cluster.primary_of(tag(store.prefix, n)) is frozen}
         lost, well = (names(store, stuck, elsewhere=elsewhere) for elsewhere in (False, True))
         await asyncio.gather(*(put(store, apart(name, due_at=1.0)) for name in well[:20]))
+        leases = await held(store, [lost[-1], well[-1]])
         frozen.process.pause()
         try:
+            await assert_only_ours_is_renewed(leases, lost=lost[-1], well=well[-1])
             refused = asyncio.gather(*(put(store, apart(name)) for name in lost[:200]), return_exceptions=True)
             waits = [await seconds_of(put(store, apart(name))) for name in well[20:200]]
             taken = [each.id for _ in range(3) for each in await take(store)]
@@ -131,6 +135,28 @@ async def test_part_that_stands_still_holds_up_no_other() -> None:
         assert sorted(taken) == sorted(apart(name).id for name in well[:20])
         await until_available(store, "after", spread=50)
         await store.stop()
+
+
+async def held(store: RedisStore, owners: Collection[str]) -> Leases:
+    """This process holds an order of each owner."""
+    clock = ManualClock()
+    leases = Leases(store, clock, beat_seconds=5.0, on_lost=lambda id: None)
+    for name in owners:
+        opened = await open_leased(store, apart(name))
+        leases.add(opened.id, token_of(opened), lease_seconds=LEASE_SECONDS, run_seconds_max=600.0, asked_at=clock.monotonic())
+    clock.advance(LEASE_SECONDS / 2)
+    return leases
+
+
+async def assert_only_ours_is_renewed(leases: Leases, *, lost: str, well: str) -> None:
+    """A run whose record lies elsewhere goes on; of the other nobody knows."""
+    until = {lease.id: lease.safe_until for lease in leases.held()}
+    with pytest.raises(PartlyRenewed) as silence:
+        await leases.renew_once()
+    assert (silence.value.lost, silence.value.unanswered) == (frozenset(), {apart(lost).id})
+    now = {lease.id: lease.safe_until for lease in leases.held()}
+    assert now[apart(well).id] > until[apart(well).id]
+    assert now[apart(lost).id] == until[apart(lost).id]
 
 
 def names(store: RedisStore, partitions: Collection[int], *, elsewhere: bool) -> list[str]:

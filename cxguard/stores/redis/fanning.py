@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cxguard.core.operation import RECORD_VERSION, Operation
-from cxguard.errors import StoreError
+from cxguard.errors import PartlyRenewed, StoreError
 from cxguard.logs import get_logger
 from cxguard.stores.base import Tally
 from cxguard.stores.record import pruned
-from cxguard.stores.redis.partitions import line_name, space_name
+from cxguard.stores.redis.partitions import line_name, packed_id, partition_of, space_name, unpacked_id
 from cxguard.stores.redis.rows import fields_of, is_pruned, notes_words, number_text, operation_of, plain, sent_values
 from cxguard.stores.redis.wire import Unreadable
 
@@ -43,6 +43,23 @@ async def take_everywhere(
             break
     taken.sort(key=lambda placed: placed[0])
     return tuple(operation for _, operation in taken if operation.version <= RECORD_VERSION)
+
+
+async def renew_everywhere(store: RedisStore, tokens: Mapping[str, int], *, seconds: float) -> frozenset[str]:
+    """Lengthen leases on all partitions. One that is away keeps no other from being renewed."""
+    parts: dict[int, dict[str, int]] = {}
+    for id, token in tokens.items():
+        parts.setdefault(partition_of(id, store.partitions), {})[id] = token
+    words = {n: [word for id, token in part.items() for word in (packed_id(id), token)] for n, part in parts.items()}
+    calls = [store.run(n, "renew", [number_text(seconds), *words[n]], writes=True) for n in parts]
+    answers = dict(zip(parts, await asyncio.gather(*calls, return_exceptions=True), strict=True))
+    errors = {n: answer for n, answer in answers.items() if isinstance(answer, BaseException)}
+    _require(list(answers.values()), had=len(errors) < len(parts))
+    lost = frozenset(unpacked_id(id) for answer in answers.values() if not isinstance(answer, BaseException) for id in answer)
+    if errors:
+        unanswered = frozenset(id for n in errors for id in parts[n])
+        raise PartlyRenewed(str(next(iter(errors.values()))), lost=lost, unanswered=unanswered)
+    return lost
 
 
 async def _shares(store: RedisStore, lines: Sequence[str], *, limit: int) -> dict[int, int]:

@@ -29,11 +29,11 @@ from cxguard.stores.record import (
     stub,
 )
 from cxguard.stores.redis import lists
-from cxguard.stores.redis.fanning import merged_tally, prune_partition, take_everywhere
+from cxguard.stores.redis.fanning import merged_tally, prune_partition, renew_everywhere, take_everywhere
 from cxguard.stores.redis.health import Health
 from cxguard.stores.redis.hints import hear_hints
 from cxguard.stores.redis.line import Call, Line
-from cxguard.stores.redis.partitions import packed_id, partition_of, space_name, tag, unpacked_id
+from cxguard.stores.redis.partitions import packed_id, partition_of, space_name, tag
 from cxguard.stores.redis.routes import Route
 from cxguard.stores.redis.rows import (
     fields_of,
@@ -171,12 +171,7 @@ class RedisStore:
 
     async def renew(self, tokens: Mapping[str, int], *, lease_seconds: float) -> frozenset[str]:
         check_lease_seconds(lease_seconds)
-        pairs: dict[int, list[Word]] = {}
-        for id, token in tokens.items():
-            pairs.setdefault(partition_of(id, self.partitions), []).extend((packed_id(id), token))
-        seconds = number_text(lease_seconds)
-        calls = [self.run(partition, "renew", [seconds, *words], writes=True) for partition, words in pairs.items()]
-        return frozenset(unpacked_id(id) for lost in await asyncio.gather(*calls) for id in lost)
+        return await renew_everywhere(self, tokens, seconds=lease_seconds)
 
     async def note(self, id: str, note: Note, *, namespace: str, stub_due_seconds: float = 120.0) -> Operation:
         made = stub(id, note, namespace=namespace, now=0.0, due_at=0.0)
