@@ -21,7 +21,7 @@ from weakref import WeakSet
 
 from cxguard.clock import Clock
 from cxguard.core.breaker import BreakerPolicy, BreakerState, Heard, Label, Verdict, admit, record
-from cxguard.errors import CxguardError, StoreUnavailable
+from cxguard.errors import CxguardError, PartlyRenewed, StoreUnavailable
 from cxguard.events import Bus, Event
 from cxguard.logs import get_logger
 from cxguard.stores.base import Hinting, Store
@@ -141,6 +141,9 @@ class StoreBreaker:
         began, revision = self._clock.monotonic(), self._state.revision
         try:
             answer = await call()
+        except PartlyRenewed:
+            self._answered(verb, began, revision=revision, probe_id=probe_id)  # some of its servers are there: it is not away
+            raise
         except StoreUnavailable as error:
             self._failed(verb, error, seconds=self._clock.monotonic() - began, revision=revision, probe_id=probe_id)
             raise
