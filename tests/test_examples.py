@@ -39,7 +39,7 @@ def test_every_example_has_a_test_here() -> None:
     mine = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_example*.py"))
     for folder in sorted(path for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__"):
         assert f"_{folder.name}_" in mine, f"no test is named after {folder.name}"
-        (module,) = folder.glob("*.py")
+        (module,) = (path for path in folder.glob("*.py") if not path.name.startswith(("test_", "conftest")))
         assert re.match(r'"""[^\n]+\n.*\n    \w', module.read_text("utf-8"), re.DOTALL)
 
 

@@ -46,9 +46,10 @@ LATER, WEBHOOK, REFUND, CORS, GATEWAY, LISTENER = "later=place_later", "on_event
 LOOK_AGAIN, NOTIFY = "async def look_again", "notify=tell_shopper"  # run in test_readme_payments.py, as those:
 RESUME, SYNC, ONCE, STRIPE = "guard.resume", "guard.sync.run", "@guard.once", "StripeGateway("  # run in test_readme_payments.py
 IN_ONE = "op.finish("  # run in test_examples_transaction.py
+OWN_TEST = "guard_faults"  # run in testing/test_shop_faults.py
 MARKS = (
     *(WATCH, FASTAPI, LIBRARY, DESK, DJANGO, LATER, WEBHOOK, REFUND, CORS, GATEWAY, LISTENER),
-    *(LOOK_AGAIN, NOTIFY, RESUME, SYNC, ONCE, STRIPE, IN_ONE),
+    *(LOOK_AGAIN, NOTIFY, RESUME, SYNC, ONCE, STRIPE, IN_ONE, OWN_TEST),
 )
 
 

@@ -1,0 +1,3 @@
+"""Takes the fixture `guard_faults` in."""
+
+pytest_plugins = ["cxguard.testing.plugin"]
