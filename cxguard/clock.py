@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
 from typing import Protocol
+
+LOOK_SECONDS = 30.0  # between two readings of the store's clock
+APART_SECONDS = 2.0  # by which clocks may be apart and be taken for the same
 
 
 class Clock(Protocol):
@@ -23,3 +29,69 @@ class SystemClock:
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+
+
+class SharedClock:
+    """The store's clock, as far as this process knows it: what several machines write down goes by one clock.
+
+    A machine whose own clock is an hour off would take a charge of a minute ago for one of an hour ago, and the next press of
+    the button for another purchase; or believe that a gateway still knows a key that it has forgotten. Between two readings
+    time goes on by `monotonic`, so that a clock that is set while the shop runs changes nothing.
+
+    Args:
+        own: the machine's clocks. Until the store was asked for the first time, they are all that is known.
+    """
+
+    def __init__(self, own: Clock) -> None:
+        self.own = own
+        self.monotonic = own.monotonic
+        self._since = (own.now(), own.monotonic())  # what it was, and when
+        self._looked_at: float | None = None
+        self._apart = 0.0  # wall clock less monotonic, at the last look
+
+    def now(self) -> float:
+        """The store's clock, seconds since the epoch; within `APART_SECONDS`."""
+        was, when = self._since
+        return was + (self.monotonic() - when)
+
+    async def follow(self, ask: Callable[[], Awaitable[float]]) -> None:
+        """Look at the store's clock, if it is time to, or the machine's own was set or stood still meanwhile.
+
+        Args:
+            ask: gives the store's clock; what it raises goes on to the caller, and the next call looks again.
+        """
+        if not self._is_due():
+            return
+        before, self._looked_at = self._looked_at, self.monotonic()  # one look at a time
+        try:
+            there = await ask()
+        except BaseException:
+            self._looked_at = before
+            raise
+        self._learn(there, within_seconds=self.monotonic() - self._looked_at)
+
+    def _is_due(self) -> bool:
+        if self._looked_at is None:
+            return True
+        monotonic = self.monotonic()
+        return monotonic - self._looked_at >= LOOK_SECONDS or abs(self.own.now() - monotonic - self._apart) > APART_SECONDS
+
+    def _learn(self, there: float, *, within_seconds: float) -> None:
+        self._apart = self.own.now() - self.monotonic()
+        now = there + within_seconds / 2
+        if abs(now - self.now()) > APART_SECONDS + within_seconds / 2:
+            self._since = (now, self.monotonic())
+
+
+def own_clock(clock: Clock) -> Clock:
+    """The machine's own clock behind *clock*: to compare it with the store's."""
+    return clock.own if isinstance(clock, SharedClock) else clock
+
+
+@cache
+def boot_id() -> str:
+    """Names the machine's life since it was switched on, in which `monotonic` counts for all processes; empty: nobody says."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

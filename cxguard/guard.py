@@ -107,7 +107,7 @@ class Guard(Library):
         spool: Path | str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.clock = clock or SystemClock()
+        self._own_clock = clock or SystemClock()
         self.settings = settings or Settings()
         self.shop = shop
         self.rules = tuple(rules)
@@ -125,15 +125,15 @@ class Guard(Library):
         self.bus = Bus()
         self.bus.listen(log_event)
         self._opening = Opening(
-            open_store(store, clock=self.clock) if isinstance(store, str) else store,
-            clock=self.clock,
+            open_store(store, clock=self._own_clock) if isinstance(store, str) else store,
+            clock=self._own_clock,
             bus=self.bus,
             namespace=namespace,
             holder=holder_name(),
             spool=spool,
             settings=self.settings,
         )
-        self.store, self.store_breaker = self._opening.store, self._opening.breaker
+        self.store, self.store_breaker, self.clock = self._opening.store, self._opening.breaker, self._opening.clock
         self.bus.listen(self._count)
         for listener in listeners:
             self.bus.listen(listener)
@@ -206,7 +206,7 @@ class Guard(Library):
                 if duties and self.mode is Mode.GUARD:
                     self._start_what_is_wanted()
                 self.recorder.start()
-                if isinstance(self.clock, SystemClock):
+                if isinstance(self._own_clock, SystemClock):
                     self._stalls.start()
 
     async def stop(self) -> None:
@@ -308,7 +308,7 @@ class Guard(Library):
             timeouts=self._timeouts,
             breakers=self._breaker_policy,
             duties=False,
-            clock=self.clock,
+            clock=self._own_clock,
         )
 
     def queue(self) -> FallbackQueue:

@@ -6,6 +6,7 @@ import secrets
 
 from cxguard.asgi.identify import Identity
 from cxguard.asgi.telling import Teller
+from cxguard.clock import boot_id
 from cxguard.core.answer import Situation
 from cxguard.core.operation import Operation
 from cxguard.core.reading import HandlerAnswer
@@ -76,8 +77,9 @@ def _order(guard: Guard, identity: Identity, submission: Submission) -> Operatio
     fresh = submission.fresh
     if identity.confirmed == fresh.reference and not fresh.client_key:
         fresh = submission.again(fresh)
-    mark, now, seconds = secrets.token_hex(8), guard.clock.now(), identity.rule.give_up_seconds
-    return spooled(fresh, mark=mark, now=now, give_up_seconds=seconds, confirmed=identity.confirmed)
+    mark, clock, seconds = secrets.token_hex(8), guard.clock, identity.rule.give_up_seconds
+    times = {"now": clock.now(), "steady": clock.monotonic(), "give_up_seconds": seconds}
+    return spooled(fresh, mark=mark, boot=boot_id(), confirmed=identity.confirmed, **times)
 
 
 async def _lies_here(spool: Spool, order: Operation) -> bool:

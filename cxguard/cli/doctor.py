@@ -12,6 +12,7 @@ import click
 from cxguard.cli.main import EXIT_CODES
 from cxguard.cli.opening import TARGET_HELP, Target, file_of, find_target, namespace_option, target_argument
 from cxguard.cli.printing import as_json, print_json, print_table
+from cxguard.clock import own_clock
 from cxguard.engine import doctor
 from cxguard.engine.doctor import Examined, Health
 from cxguard.engine.spool_doctor import examine_spool, examine_spool_file, spool_missing
@@ -50,7 +51,7 @@ async def _examine(target: Target) -> list[Examined]:
         raise ConfigurationError("a spool is looked at beside its guard: write cxguard doctor shop.main:app, on its machine")
     path = file_of(guard.store)
     examined = [doctor.examine_sqlite()] if path is not None else []
-    opened = await doctor.examine_store(guard.store, guard.clock)
+    opened = await doctor.examine_store(guard.store, own_clock(guard.clock))
     away = doctor.worst(opened) is Health.FAIL
     if guard.store_breaker is not None and "://" not in target.text:
         opened += await _spool(guard, away=away)

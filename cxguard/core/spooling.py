@@ -32,6 +32,8 @@ WHY_SAME_AS = "same_as"  # why the record of a second name for one purchase ende
 SPOOLED_AS = "spool"  # in `extra`: the marks of the spooled orders that were merged into the record
 SAME_AS = "same_as"  # in `extra`: the record that speaks for this one
 CONFIRMED = "confirmed"  # in `extra`, while spooled: the reference that the shopper confirmed to buy again
+LAID_AT = "laid_at"  # in `extra`, while spooled: the machine's life and how long it had lasted: a clock that nobody can set
+CLOCK_STEP_SECONDS = 2.0  # by so much a time service sets a good clock back at most: such an order came a moment ago
 MARKS_MAX = 8  # of one record: more outages than that within an order's life are one long one
 
 _ENDED = frozenset({State.FINISHED, State.CANCELLED})
@@ -74,13 +76,16 @@ def is_order(operation: Operation) -> bool:
     return bool(operation.owner)
 
 
-def spooled(fresh: Operation, *, mark: str, now: float, give_up_seconds: float, confirmed: str | None = None) -> Operation:
+def spooled(
+    fresh: Operation, *, mark: str, now: float, give_up_seconds: float, boot: str = "", steady: float = 0.0, confirmed: str | None = None
+) -> Operation:
     """The record of a new submit as the spool keeps it: queued, nothing sent, told as saved.
 
     Args:
         mark: random; by it a merge that was cut short is recognised.
+        boot, steady: names the machine's life since it was switched on, and seconds within it; empty: not known.
     """
-    extra = {SPOOLED_AS: mark, **({CONFIRMED: confirmed} if confirmed else {})}
+    extra = {SPOOLED_AS: mark, LAID_AT: [boot, steady], **({CONFIRMED: confirmed} if confirmed else {})}
     return changed(
         fresh, state=State.QUEUED, sends=(), kept=True, why=WHY_STORE_AWAY, due_at=now, give_up_at=now + give_up_seconds, extra=extra
     )
@@ -125,18 +130,32 @@ def spooled_money(operation: Operation) -> MoneyTold:
 # --- when it is back
 
 
-def arriving(item: Operation, *, here: float, there: float) -> Operation:
+def age_of(item: Operation, *, now: float, boot: str, steady: float) -> float | None:
+    """How long a spooled order has lain here, in seconds. None: nobody knows, for the clock was set back since.
+
+    Never less than it is, as far as can be known: a charge of long ago must not be taken for one since, nor the other way round.
+
+    Args:
+        now: this machine's wall clock.
+        boot, steady: as for `spooled`, now: within one life of the machine they tell what a clock that was set does not.
+    """
+    by_wall = now - item.created_at
+    life, since = item.extra.get(LAID_AT) or ("", 0.0)
+    if boot and life == boot and steady >= since:
+        return float(max(by_wall, steady - since))
+    return max(by_wall, 0.0) if by_wall >= -CLOCK_STEP_SECONDS else None
+
+
+def arriving(item: Operation, *, age_seconds: float | None, there: float) -> Operation:
     """A spooled order as the store gets it. Its times travel as ages, because the clocks of two machines differ.
 
     Args:
-        here: this machine's wall clock now.
+        age_seconds: how long it has lain here; None: nobody knows, and it lives no longer than its rule says from now on.
         there: the store's clock now.
     """
-    age_seconds = max(0.0, here - item.created_at)
-    arrived_at = there - age_seconds
-    give_up_at = None
-    if item.give_up_at is not None:  # a clock that was set back lengthens nothing
-        give_up_at = there + min(item.give_up_at - here, item.give_up_at - item.created_at)
+    age = age_seconds or 0.0
+    here = item.created_at + age  # what this machine's clock would say, had nobody set it
+    arrived_at = there - age
     return changed(
         item,
         lease=None,
@@ -146,7 +165,7 @@ def arriving(item: Operation, *, here: float, there: float) -> Operation:
         created_at=arrived_at,
         updated_at=arrived_at,
         due_at=there,
-        give_up_at=give_up_at,
+        give_up_at=there + (item.give_up_at - here) if item.give_up_at is not None else None,
         history=(),
         consent=_aged(item.consent, here=here, there=there),
         quote_until=there + (item.quote_until - here) if item.quote_until is not None else None,
@@ -172,11 +191,11 @@ def merged_before(there: Operation, fresh: Operation) -> bool:
     return bool(mark_of(fresh)) and mark_of(fresh) in mark_of(there).split()
 
 
-def merge(there: Operation, fresh: Operation, submit: Submit, policy: Policy, *, leased: bool, claim: bool, cancelled: bool) -> Merge:
-    """What becomes of *fresh*, when the store has *there* for it.
+def merge(there: Operation, came_at: float | None, submit: Submit, policy: Policy, *, leased: bool, claim: bool, cancelled: bool) -> Merge:
+    """What becomes of a spooled order, when the store has *there* for it.
 
     Args:
-        fresh: as `arriving` gives it; its `created_at` is when the submit came.
+        came_at: when its submit came, on the store's clock; None: nobody knows, so whatever ended has ended that submit, too.
         claim: *there* was found by the purchase, and has another id.
         cancelled: the shopper cancelled it while it was spooled.
     """
@@ -184,15 +203,16 @@ def merge(there: Operation, fresh: Operation, submit: Submit, policy: Policy, *,
         return Merge.WAIT
     if not is_order(there):
         return Merge.FILL
-    do = decide(there, submit, policy, leased=False, claim=claim, now=fresh.created_at)
+    came_at = float("-inf") if came_at is None else came_at
+    do = decide(there, submit, policy, leased=False, claim=claim, now=came_at)
     if do is Do.SUPERSEDE:
-        return Merge.OVER if not _bought_since(there, submit, policy, arrived_at=fresh.created_at) else Merge.DROP
+        return Merge.OVER if not _bought_since(there, submit, policy, arrived_at=came_at) else Merge.DROP
     if there.state in _ENDED and money_of(there).state not in _WITH_US:
-        return _ended_uncharged(there, submit, do, arrived_at=fresh.created_at, cancelled=cancelled)
+        return _ended_uncharged(there, submit, do, arrived_at=came_at, cancelled=cancelled)
     match do:
         case Do.RESCUE | Do.RERUN | Do.RESOLVE if not there.kept and there.answer is None:
             return Merge.KEEP
-        case Do.REPLACE if asked_at(there) <= fresh.created_at:
+        case Do.REPLACE if asked_at(there) <= came_at:
             return Merge.REPLACE
         case _:
             return Merge.DROP if submit.same_request else Merge.REMARK

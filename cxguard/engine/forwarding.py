@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
+from cxguard.clock import boot_id
 from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.decide import Policy, Submit
 from cxguard.core.fingerprint import same_request
@@ -23,9 +24,11 @@ from cxguard.core.outcomes import Charged, Refunded
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.spooling import (
     CHANGES,
+    CLOCK_STEP_SECONDS,
     CONFIRMED,
     WHY_STORE_AWAY,
     Merge,
+    age_of,
     arriving,
     is_order,
     mark_of,
@@ -161,30 +164,34 @@ class Forwarding:
         return end
 
     async def _forward(self, item: Operation, ahead_seconds: float) -> End:
+        clock = self._engine.clock
         for note in item.notes:
-            await self._note(item, replace(note, at=note.at + ahead_seconds))
+            await self._note(item, note, now=clock.now(), ahead_seconds=ahead_seconds)
         if not is_order(item):
             return End.NOTED
-        here = self._engine.clock.now()
-        return await self._merge(item, arriving(item, here=here, there=here + ahead_seconds))
+        age_seconds = age_of(item, now=clock.now(), boot=boot_id(), steady=clock.monotonic())
+        fresh = arriving(item, age_seconds=age_seconds, there=clock.now() + ahead_seconds)
+        return await self._merge(item, fresh, came_at=None if age_seconds is None else fresh.created_at)
 
     # --- facts
 
-    async def _note(self, item: Operation, note: Note) -> None:
+    async def _note(self, item: Operation, note: Note, *, now: float, ahead_seconds: float) -> None:
         """A fact goes to the record that it is about: by its id, or else by the gateway key that it names."""
         operations = self._engine.operations
         there = await operations.store.get(item.id)
         if there is None and note.gateway_key is not None:
             page = await operations.store.search(Query(operations.namespace, gateway_key=note.gateway_key, limit=1))
             there = next(iter(page.operations), None)
-        note = _for_record(note, there)
+        set_back = note.at > now + CLOCK_STEP_SECONDS
+        note = replace(note, at=min(note.at, now) + ahead_seconds)
+        note = _for_record(note, there, believed_until=float("-inf") if set_back else note.at - SENT_BEFORE_SECONDS)
         noted = await operations.note(there.id if there is not None else item.id, note)
         if note.kind is NoteKind.OUTCOME:
             operations.emit("payment.noted", noted, source=note.source, kind=note.kind, stub=there is None)
 
     # --- orders
 
-    async def _merge(self, item: Operation, fresh: Operation) -> End:
+    async def _merge(self, item: Operation, fresh: Operation, *, came_at: float | None) -> End:
         operations = self._engine.operations
         over: tuple[Seen, ...] = ()
         for _ in range(TURNS_MAX):
@@ -196,9 +203,7 @@ class Forwarding:
             if merged_before(there, fresh):
                 return await self._merged(fresh, there)
             submit = self._submit(item, there)
-            plan = merge(
-                there, fresh, submit, self._policy(item), leased=opened.leased, claim=claim, cancelled=item.cancel_asked
-            )
+            plan = merge(there, came_at, submit, self._policy(item), leased=opened.leased, claim=claim, cancelled=item.cancel_asked)
             if plan is Merge.WAIT:
                 return End.WAITING
             if plan is Merge.OVER:
@@ -212,9 +217,7 @@ class Forwarding:
 
     async def _open(self, fresh: Operation, over: tuple[Seen, ...]) -> Opened:
         operations = self._engine.operations
-        call = partial(
-            operations.store.open, fresh, holder=operations.holder, attempt=mark_of(fresh), lease_seconds=None, superseding=over
-        )
+        call = partial(operations.store.open, fresh, holder=operations.holder, attempt=mark_of(fresh), lease_seconds=None, superseding=over)
         return await twice(call)
 
     async def _change(self, plan: Merge, there: Operation, fresh: Operation, over: tuple[Seen, ...], *, same: bool) -> bool:
@@ -300,8 +303,8 @@ class Forwarding:
         return seal_member(self._engine.seal, held, "request", open_member(self._engine.seal, fresh, "request", fresh.request))
 
 
-def _for_record(note: Note, there: Operation | None) -> Note:
-    """The fact as it is meant for the record that is there now."""
+def _for_record(note: Note, there: Operation | None, *, believed_until: float) -> Note:
+    """The fact as it is meant for the record that is there now; a "no" is about what was sent until then, and no later."""
     if note.kind is NoteKind.CANCEL:
         generation = there.generation if there is not None else note.generation
         return replace(note, generation=generation, event_id=f"cancel:{generation}")
@@ -310,6 +313,5 @@ def _for_record(note: Note, there: Operation | None) -> Note:
     outcome = expected(there, note.outcome, note.gateway_key)
     if isinstance(outcome, Charged | Refunded) or note.through is not None:
         return replace(note, outcome=outcome)
-    before = note.at - SENT_BEFORE_SECONDS
-    sent = (send.number for send in there.sends if send.key == note.gateway_key and send.sent_at <= before)
+    sent = (send.number for send in there.sends if send.key == note.gateway_key and send.sent_at <= believed_until)
     return replace(note, outcome=outcome, through=max(sent, default=0))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from cxguard.clock import Clock
+from cxguard.clock import Clock, SharedClock
 from cxguard.config import Secrets, Settings
 from cxguard.engine.engine import Engine
 from cxguard.engine.forwarding import Forwarding
@@ -34,6 +34,7 @@ class Opening:
 
     Attributes:
         store: what everybody asks: the given one, behind its breaker where it is shared.
+        clock: what everybody goes by: the machine's own; where the store is shared, the store's.
         embedded: it is the one file of this machine, or lives in this process.
 
     Raises:
@@ -61,6 +62,7 @@ class Opening:
         shared = spool is not None or not alone
         self.breaker = breaker_around(store, clock, bus=bus, confirm=self._confirm) if shared else None
         self.store = cast(Store, self.breaker) if self.breaker is not None else store
+        self.clock = SharedClock(clock) if shared else clock
 
     async def start(self, given: Given) -> Secrets:
         """Open both. With an open spool a shared store may be away: then it is reached later, in the background.
@@ -127,6 +129,8 @@ class Opening:
                 await self.spool.stop()
 
     async def _confirm(self, store: Store) -> None:
+        if isinstance(self.clock, SharedClock):
+            await self.clock.follow(store.clock)
         if self._secrets is not None:  # without secrets one can look, and nothing else
             await refuse_relocated(store, namespace=self._namespace)
             await confirm_secrets(store, self._secrets, namespace=self._namespace)

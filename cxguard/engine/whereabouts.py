@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cxguard.clock import Clock
+from cxguard.clock import Clock, SharedClock
 from cxguard.core.relocation import Relocation, Stage
 from cxguard.errors import ConfigurationError, StoreRelocated
 from cxguard.stores.base import Store
@@ -54,6 +54,8 @@ class Whereabouts:
             StoreRelocated: nothing may be begun here.
             StoreUnavailable: it is not known, so nothing may be begun either.
         """
+        if isinstance(self._clock, SharedClock):  # what is begun is dated by the store's clock
+            await self._clock.follow(self._store.clock)
         asked_at = self._clock.monotonic()
         if asked_at < self._good_until:
             return

@@ -17,6 +17,7 @@ from cxguard.core.spooling import (
     MARKS_MAX,
     Lay,
     Merge,
+    age_of,
     arriving,
     lay_over,
     mark_of,
@@ -45,7 +46,7 @@ OUTCOMES: dict[MoneyState, Outcome | None] = {
 def order(name: str = "a", **changes: Any) -> Operation:
     """A spooled order, as it arrives at the store."""
     fresh = sample(name, amount_minor=4999, currency="EUR", request=b"sealed", created_at=CAME, **changes)
-    return arriving(spooled(fresh, mark="m1", now=CAME, give_up_seconds=3600.0), here=CAME, there=CAME)
+    return arriving(spooled(fresh, mark="m1", now=CAME, give_up_seconds=3600.0), age_seconds=0.0, there=CAME)
 
 
 def there(state: State, money: MoneyState = MoneyState.NONE, *, at: float = SOONER, **changes: Any) -> Operation:
@@ -62,7 +63,7 @@ def submit(*, same: bool = True, client_key: bool = True, **changes: Any) -> Sub
 
 
 def plan(record: Operation, *, leased: bool = False, claim: bool = False, cancelled: bool = False, **compared: Any) -> Merge:
-    return merge(record, order(), submit(**compared), DERIVED, leased=leased, claim=claim, cancelled=cancelled)
+    return merge(record, order().created_at, submit(**compared), DERIVED, leased=leased, claim=claim, cancelled=cancelled)
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -153,7 +154,7 @@ def test_an_owners_current_purchase_that_was_paid_since_is_this_very_one() -> No
     """`per_purchase`: spooled, pressed again when the store was back, paid: no second order of it."""
     policy = Policy(10.0, 900.0, can_resolve=True, current_seconds=1.0)
     paid = there(State.FINISHED, MoneyState.CHARGED, at=LATER, notes=(Note("s", NoteKind.SERVED, LATER + 1),))
-    assert merge(paid, order("b"), submit(), policy, leased=False, claim=True, cancelled=False) is Merge.DROP
+    assert merge(paid, CAME, submit(), policy, leased=False, claim=True, cancelled=False) is Merge.DROP
 
 
 @pytest.mark.parametrize("found", sorted(CHANGES))
@@ -191,29 +192,64 @@ def test_a_stub_keeps_its_facts_when_it_gets_its_order() -> None:
 def test_times_travel_as_ages() -> None:
     """The store's clock is an hour ahead of this machine's: the order is as old there as it is here."""
     item = spooled(sample(created_at=CAME), mark="m", now=CAME, give_up_seconds=600.0)
-    fresh = arriving(item, here=CAME + 100.0, there=CAME + 3700.0)
+    fresh = arriving(item, age_seconds=100.0, there=CAME + 3700.0)
     assert (fresh.created_at, fresh.give_up_at, fresh.due_at) == (CAME + 3600.0, CAME + 3700.0 + 500.0, CAME + 3700.0)
 
 
 def test_the_shoppers_word_is_as_old_there_as_it_is_here() -> None:
     """It holds for as long as it did, and not an hour more because the store's clock is ahead."""
     item = changed(sample(created_at=CAME), consent=Consent("2026-01", at=CAME, until=CAME + 600.0, ceiling_minor=4999, currency="EUR"))
-    fresh = arriving(spooled(item, mark="m", now=CAME, give_up_seconds=600.0), here=CAME + 100.0, there=CAME + 3700.0)
+    fresh = arriving(spooled(item, mark="m", now=CAME, give_up_seconds=600.0), age_seconds=100.0, there=CAME + 3700.0)
     assert fresh.consent == Consent("2026-01", at=CAME + 3600.0, until=CAME + 4200.0, ceiling_minor=4999, currency="EUR")
 
 
-def test_a_clock_that_was_set_back_lengthens_nothing() -> None:
-    """No order is younger than new, or lives longer than its rule says."""
+def test_an_order_of_unknown_age_lives_no_longer_than_its_rule_says() -> None:
+    """Counted from now, since nobody knows what has passed."""
     item = spooled(sample(created_at=CAME), mark="m", now=CAME, give_up_seconds=600.0)
-    fresh = arriving(item, here=CAME - 5000.0, there=CAME)
+    fresh = arriving(item, age_seconds=None, there=CAME)
     assert (fresh.created_at, fresh.give_up_at) == (CAME, CAME + 600.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "boot", "steady", "age_seconds"),
+    [
+        (CAME + 60.0, "this", 160.0, 60.0),
+        (CAME - 3540.0, "this", 160.0, 60.0),  # set back by an hour
+        (CAME + 3660.0, "this", 160.0, 3660.0),  # set forward, or asleep for an hour: never taken for younger than it may be
+        (CAME + 60.0, "next", 5.0, 60.0),  # switched off and on
+        (CAME - 1.0, "next", 5.0, 0.0),  # a time service at work
+        (CAME - 3540.0, "next", 5.0, None),
+        (CAME - 3540.0, "", 160.0, None),  # a system that does not name its lives
+        (CAME + 60.0, "this", 5.0, 60.0),  # another machine's clock under the same name
+    ],
+)
+def test_the_age_of_an_order_is_that_of_the_clock_that_nobody_sets(now: float, boot: str, steady: float, age_seconds: float | None) -> None:
+    """As long as the machine was not switched off; then the wall clock's, unless that was set back."""
+    item = spooled(sample(created_at=CAME), mark="m", now=CAME, boot="this" if boot else "", steady=100.0, give_up_seconds=600.0)
+    assert age_of(item, now=now, boot=boot, steady=steady) == age_seconds
+
+
+@pytest.mark.parametrize("compared", [{"claim": True}, {"client_key": False}, {"client_key": True}])
+@pytest.mark.parametrize("at", [CAME - 90_000.0, LATER])
+def test_an_order_of_unknown_age_is_no_second_purchase_of_what_was_paid(compared: dict[str, Any], at: float) -> None:
+    """The charge may be of a minute before it, or after: it is told of, and never made again."""
+    claim, paid = "claim" in compared, there(State.FINISHED, MoneyState.CHARGED, at=at)
+    asked = submit(**({} if claim else compared))
+    assert merge(paid, None, asked, DERIVED, leased=False, claim=claim, cancelled=False) is Merge.DROP
+
+
+@pytest.mark.parametrize("money", [MoneyState.NONE, MoneyState.DECLINED])
+def test_an_order_of_unknown_age_opens_nothing_that_has_ended(money: MoneyState) -> None:
+    """It may have been what was cancelled, or declined."""
+    ended = there(State.FINISHED if money is MoneyState.DECLINED else State.CANCELLED, money)
+    assert merge(ended, None, submit(client_key=False), DERIVED, leased=False, claim=False, cancelled=False) is Merge.DROP
 
 
 def test_nothing_of_the_journal_is_taken_along() -> None:
     """Lease, revision and notes of the spool are not the store's."""
     item = spooled(sample(), mark="m", now=CAME, give_up_seconds=1.0)
     item = changed(item, lease=Lease("x", 7, 9.0), revision=9, notes=(charged_note(),))
-    fresh = arriving(item, here=CAME, there=CAME)
+    fresh = arriving(item, age_seconds=0.0, there=CAME)
     assert (fresh.lease, fresh.revision, fresh.notes, fresh.notes_seen) == (None, 0, (), 0)
 
 
