@@ -2,7 +2,7 @@
 
 A failover or a restore can take back records that were acknowledged. Whoever presses again then looks new, and may have
 paid. Gateway keys are derived, so that the keys of every life of a lost record are known without it. The gateway is asked
-about one after the other, before the first charge:
+about one after the other, before the first charge, and before an order ends as not charged:
 
     charged                         that is this order's charge: adopt it
     needs the shopper, processing,
@@ -16,12 +16,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
-LOST_BACK_SECONDS = 2 * 86_400.0  # an order waits a day at most, and its shopper, or a script, may come back a day later
+LOST_BACK_SECONDS = 2 * 86_400.0  # a shopper, or a script, whose order is gone may come back so late; what is older waits on record
 LIVES_MAX = 8  # of one operation that are looked at; a shopper has given up long before
 SILENT_MAX = 2  # in a row: one life may have ended before anything was sent
 NOT_FOUND = "not_found"
+LOST_EVENT = "payment.looked_for_lost"
+NOTHING_STANDS = "nothing stands"
 
 
 class Lost(StrEnum):
@@ -51,6 +54,29 @@ def judge_lost(said: Sequence[Outcome], *, sure: bool) -> Lost:
         return Lost.DOUBT
     silent = len(said) >= SILENT_MAX and all(isinstance(each, Unknown | NotCharged) for each in said[-SILENT_MAX:])
     return Lost.CLEAR if silent or len(said) >= LIVES_MAX else Lost.LOOK
+
+
+def is_silent(said: Outcome) -> bool:
+    """Whether nothing is known under that key, or surely nothing was charged under it."""
+    return isinstance(said, NotCharged) or (isinstance(said, Unknown) and said.why == NOT_FOUND)
+
+
+def may_come_back(operation: Operation, since: float | None, now: float) -> bool:
+    """Whether a lost life of *operation* may still have to be looked for.
+
+    Args:
+        since: when the store began its present life; None: it never began another. By some process's clock, so it only
+            names that life: what one process stamps cannot be compared with it.
+    """
+    if since is None or _was_looked_for(operation, since):
+        return False
+    return now - since < LOST_BACK_SECONDS or operation.created_at < since  # an older record is a copy, however long it waited
+
+
+def _was_looked_for(operation: Operation, since: float) -> bool:
+    """Whether its timeline says so. A charge or a doubt that was found speaks for the lives up to its own."""
+    looks = (entry.detail for entry in operation.history if entry.event == LOST_EVENT and entry.detail.get("since") == since)
+    return any(detail.get("outcome") == NOTHING_STANDS or detail.get("generation", 0) >= operation.generation for detail in looks)
 
 
 def life_after(said: Sequence[Outcome], *, generation: int) -> int:

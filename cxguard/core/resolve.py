@@ -155,6 +155,12 @@ def next_duty(operation: Operation, ways: Ways, *, looked: frozenset[str], now: 
     return _none(operation, ways, now=now)
 
 
+def ends_uncharged(operation: Operation, duty: Duty) -> bool:
+    """Whether *duty* ends the order, or tells its shopper, as one that surely was not charged."""
+    tells = isinstance(duty, Cancel | Finish) or (isinstance(duty, Hold) and duty.why == CARD_DECLINED)
+    return tells and operation.state not in _ENDED and money_of(operation).state in (MoneyState.NONE, MoneyState.DECLINED)
+
+
 # --- unknown
 
 

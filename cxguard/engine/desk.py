@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cxguard.core.desk import Action, Hands, cancels_at_once, case_of, offers
+from cxguard.core.lost import may_come_back
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.names import normalise_reference
 from cxguard.core.operation import Entry, Move, Operation, State, changed, move, refolded, remember
@@ -99,7 +100,7 @@ class Desk:
             return refusal
         if action is Action.REMARK:
             return await self._remark(file, actor)
-        if action is Action.CANCEL and not cancels_at_once(file.case):
+        if action is Action.CANCEL and (not cancels_at_once(file.case) or await self._may_be_lost(file.operation)):
             return await self._ask_to_cancel(file, actor)
         note = fact_of(file, actor, word, now=self._engine.clock.now()) if action is Action.RESOLVE else None
         if isinstance(note, Became):
@@ -111,6 +112,11 @@ class Desk:
             return await self._under_lease(*held, actor, action, note)
         except (LeaseLost, IllegalMove):
             return moved_on(await self._again(file.operation))
+
+    async def _may_be_lost(self, operation: Operation) -> bool:
+        """Whether the store may have lost that it is paid, and the queue can find out."""
+        asks = operation.rule in self._rulings.names and self._rulings.ways(operation).find
+        return asks and may_come_back(operation, await self._engine.epochs.changed_at(), self._engine.clock.now())
 
     async def _under_lease(self, operation: Operation, lease: HeldLease, actor: Actor, action: Action, note: Note | None) -> Became:
         match action:

@@ -21,6 +21,7 @@ from cxguard.engine.finishing import Fate
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.keeping import promise_for, tell_not_kept
 from cxguard.engine.looking import ask_shop, look
+from cxguard.engine.losing import look_before_end
 from cxguard.engine.shop_reading import doubtful, read_shop_charge
 from cxguard.engine.tenor import Ask, Tenor
 
@@ -84,6 +85,7 @@ async def _end_run(
     if handle.shop_ticket is not None:
         _feed_breaker(engine, handle, handle.shop_ticket, reading)
     await _settle_unknown(engine, handle, tenor, reading=reading, answer=answer)
+    await _look_for_lost(engine, handle, reading)
     money = money_of(work.operation)
     tenor = await _unless_over(engine, handle, tenor)
     conclusion = conclude(
@@ -177,6 +179,15 @@ async def _settle_unknown(
     if handle.deferral.why == "charge_unknown":
         return  # `op.charge` has asked already
     await look_at_unknown(engine, work)
+
+
+async def _look_for_lost(engine: Engine, handle: OperationHandle, reading: Reading | None) -> None:
+    """A handler that turns a submit away before it has charged may do so because that has been paid, in a record that the
+    store has lost: the basket is gone. Without an answer its word stands: nearly all such submits are new."""
+    operation = handle.work.operation
+    turned_away = reading in (Reading.REJECTED, Reading.FAILED) and not handle.deferral.why
+    if turned_away and operation.charged_by != SHOP and money_of(operation).state is MoneyState.NONE:
+        await look_before_end(engine, handle.work, handle.gateways, doubts=False)
 
 
 async def look_at_unknown(engine: Engine, work: Work) -> None:

@@ -35,12 +35,19 @@ class Epochs:
         Raises:
             StoreUnavailable: it cannot be told now.
         """
+        changed_at = await self.changed_at()
+        return changed_at if changed_at is not None and self._clock.now() - changed_at < LOST_BACK_SECONDS else None
+
+    async def changed_at(self) -> float | None:
+        """When the store last began another life, however long ago; None: it has had one, as far as anybody knows.
+
+        Raises:
+            StoreUnavailable: it cannot be told now.
+        """
         epoch = self._store.epoch
         if epoch and epoch != self._seen:  # empty: the store does not know yet
             self._changed_at = await self._learn(epoch)
             self._seen = epoch
-        if self._changed_at is None or self._clock.now() - self._changed_at >= LOST_BACK_SECONDS:
-            return None
         return self._changed_at
 
     async def _learn(self, epoch: str) -> float | None:

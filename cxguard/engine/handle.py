@@ -53,6 +53,7 @@ class OperationHandle:
     def __init__(self, engine: Engine, work: Work, *, gateways: Sequence[str] = (), finished: bool = False) -> None:
         self._engine = engine
         self._work = work
+        self.gateways = tuple(gateways)  # where it charges, by name, in order; none: the guard's first
         self._charges = Charges(engine, work, gateways=gateways)
         self._finished = finished
         self._loop = running_loop()

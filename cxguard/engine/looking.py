@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
@@ -16,8 +17,14 @@ from cxguard.engine.hearing import ANSWERED
 from cxguard.gateways.base import Gateway
 
 
-async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel: bool = False) -> Outcome:
-    """Ask *gateway* about *key* once (or, with *cancel*, make sure it can never complete), and keep what it said."""
+async def look(
+    engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel: bool = False, generation: int = 0
+) -> Outcome:
+    """Ask *gateway* about *key* once (or, with *cancel*, make sure it can never complete), and keep what it said.
+
+    Args:
+        generation: the life that the key belongs to, where no send says so.
+    """
     kind = "cancel" if cancel else "find"
     ticket = await engine.breakers.enter(gateway.name, kind, queued=True, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
@@ -36,7 +43,7 @@ async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel
     except BaseException:
         ticket.abandon()
         raise
-    return await keep_fact(engine, work, outcome, key=key, source=f"{kind}:{gateway.name}")
+    return await keep_fact(engine, work, outcome, key=key, source=f"{kind}:{gateway.name}", generation=generation)
 
 
 async def ask_shop(engine: Engine, work: Work, ask: Callable[[], Awaitable[Outcome]], *, key: str) -> Outcome:
@@ -53,7 +60,7 @@ def was_answered(outcome: Outcome) -> bool:
     return not isinstance(outcome, Unknown) or outcome.why in ANSWERED or outcome.why.startswith(OTHER_FIGURES)
 
 
-async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, source: str) -> Outcome:
+async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, source: str, generation: int = 0) -> Outcome:
     """Append what was learned as a note, covering the sends made so far: it stays even if our lease is gone by now.
 
     An `Unknown` teaches nothing and is only remembered in the timeline.
@@ -67,7 +74,7 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
         event_id = f"{source}:{key}:{through}:{outcome_kind(outcome)}"
         now = engine.clock.now()
         note = Note(event_id, NoteKind.OUTCOME, now, source=source, gateway_key=key, outcome=outcome, through=through)
-        noted = await engine.operations.note(work.operation.id, note)
+        noted = await engine.operations.note(work.operation.id, replace(note, generation=generation))
     async with work.turn:
         known = changed(work.operation, notes=noted.notes) if noted is not None else work.operation
         work.operation = remember(known, engine.operations.entry(event, **detail))

@@ -1,21 +1,46 @@
-"""Before the first charge of an order that looks new, after the store has lost its tail: has a lost record paid already?"""
+"""After the store has lost its tail, before the first charge of an order and before it ends as not charged: has a lost
+record, or a lost life of this one, paid already?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cxguard.core import names
-from cxguard.core.lost import Lost, judge_lost, life_after
+from cxguard.core.lost import LOST_EVENT, NOTHING_STANDS, Lost, is_silent, judge_lost, life_after, may_come_back
 from cxguard.core.money import NO_ANSWER, Send, SendKind
-from cxguard.core.operation import changed, remember
-from cxguard.core.outcomes import Outcome, Unknown
+from cxguard.core.operation import Operation, changed, remember
+from cxguard.core.outcomes import Charged, Outcome, Unknown
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import seal_charge
 from cxguard.engine.engine import Engine
 from cxguard.engine.looking import look
 from cxguard.engine.routing import Route
+from cxguard.gateways.base import Charge, Gateway
 
-LOST_EVENT = "payment.looked_for_lost"
+STEP = "charge"  # the step that is asked about where no code says which ones there are: the usual one
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Where a lost life may have charged.
+
+    Attributes:
+        charge: what is about to be charged there; None: the order is about to end.
+    """
+
+    gateway: Gateway
+    step: str
+    charge: Charge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a gateway said about one life: under which key, and of which generation."""
+
+    key: str
+    outcome: Outcome
+    generation: int
 
 
 async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route]) -> Outcome | None:
@@ -27,54 +52,107 @@ async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route]) -> 
     Raises:
         LeaseLost, StoreUnavailable: nothing was sent.
     """
-    since = await engine.epochs.lost_since()
-    if since is None or any(send.sent_at >= since for send in work.operation.sends):
+    since = await _since(engine, work.operation)
+    if since is None:
         return None
+    return await _follow(engine, work, [Trail(route.gateway, route.step, route.charge) for route in routes], since)
+
+
+async def look_before_end(engine: Engine, work: Work, gateways: Sequence[str], *, doubts: bool = True) -> None:
+    """The same before an order ends as one that was not charged: the record then says what stands, or that it is unknown.
+
+    Args:
+        gateways: those of its rule or purpose, by name, in order; none: the guard's first.
+        doubts: without an answer it is unknown; else it is what it seemed to be.
+    """
+    since = await _since(engine, work.operation)
+    if since is not None:
+        await _follow(engine, work, _trails(engine, work.operation, gateways), since, ends=True, doubts=doubts)
+
+
+def _trails(engine: Engine, operation: Operation, named: Sequence[str]) -> list[Trail]:
+    """The usual step at each gateway, and every other one that the copy knows of."""
+    first, *others = named or tuple(engine.gateways)[:1] or ("",)
+    steps = {(first, STEP): None, **{(name, f"{STEP}@{name}"): None for name in others}}
+    steps |= {(send.gateway, send.step): None for send in operation.sends if send.kind is SendKind.CHARGE}
+    known = [(engine.gateway(name), step) for name, step in steps]
+    return [Trail(gateway, step) for gateway, step in known if gateway is not None]
+
+
+async def _since(engine: Engine, operation: Operation) -> float | None:
+    changed_at = await engine.epochs.changed_at()
+    return changed_at if may_come_back(operation, changed_at, engine.clock.now()) else None
+
+
+async def _follow(
+    engine: Engine, work: Work, trails: Sequence[Trail], since: float, *, ends: bool = False, doubts: bool = True
+) -> Outcome | None:
     first = life = work.operation.generation
-    for route in routes:
-        said, verdict = await _said_about(engine, work, route, first=first, since=since)
+    for trail in trails:
+        found, verdict = await _said_about(engine, work, trail, first=first, since=since)
+        if verdict is Lost.DOUBT and not doubts:
+            return None
         if verdict is not Lost.CLEAR:
-            return await _take_over(engine, work, route, said[-1], generation=first + len(said) - 1)
-        life = max(life, life_after(said, generation=first))
-    entry = engine.operations.entry(LOST_EVENT, outcome="nothing stands", generation=life)
+            return await _take_over(engine, work, trail, found[-1], since=since)
+        life = max(life, life_after([each.outcome for each in found], generation=first))
+    life = max(first, life - 1) if ends else life  # what ends, ends with what its last life came to
+    entry = engine.operations.entry(LOST_EVENT, outcome=NOTHING_STANDS, generation=life, since=since)
     async with work.turn:
         work.operation = remember(changed(work.operation, generation=life), entry)
     return None
 
 
-async def _said_about(engine: Engine, work: Work, route: Route, *, first: int, since: float) -> tuple[list[Outcome], Lost]:
-    sure = route.gateway.keyed or engine.clock.now() - since >= route.gateway.settle_seconds
-    said: list[Outcome] = []
-    while (verdict := judge_lost(said, sure=sure)) is Lost.LOOK:
-        said.append(await look(engine, work, gateway=route.gateway, key=_key(work, route, generation=first + len(said))))
-    return said, verdict
+async def _said_about(engine: Engine, work: Work, trail: Trail, *, first: int, since: float) -> tuple[list[Found], Lost]:
+    sure = trail.gateway.keyed or engine.clock.now() - since >= trail.gateway.settle_seconds
+    found: list[Found] = []
+    while (verdict := judge_lost([each.outcome for each in found], sure=sure)) is Lost.LOOK:
+        found.append(await _of_life(engine, work, trail, first + len(found)))
+    return found, verdict
 
 
-def _key(work: Work, route: Route, *, generation: int) -> str:
-    return names.gateway_key(work.operation.id, step=route.step, generation=generation)
+async def _of_life(engine: Engine, work: Work, trail: Trail, generation: int) -> Found:
+    """What stands under the keys of one life: a kept order whose basket was replaced has charged under another one."""
+    operation = work.operation
+    replaceable = operation.request is not None  # only then it may have been kept, and replaced
+    said = []
+    for step in (trail.step, f"{trail.step}~1") if replaceable else (trail.step,):
+        key = names.gateway_key(operation.id, step=step, generation=generation)
+        said.append(Found(key, await look(engine, work, gateway=trail.gateway, key=key, generation=generation), generation))
+        if not is_silent(said[-1].outcome):
+            return said[-1]
+    return said[0]
 
 
-async def _take_over(engine: Engine, work: Work, route: Route, outcome: Outcome, *, generation: int) -> Outcome:
+async def _take_over(engine: Engine, work: Work, trail: Trail, found: Found, *, since: float) -> Outcome:
     """Write the line that was lost, with what is known of it."""
-    gateway, charge = route.gateway, route.charge
-    unknown = isinstance(outcome, Unknown)
+    gateway, charge, unknown = trail.gateway, trail.charge, isinstance(found.outcome, Unknown)
+    amount_minor, currency = _figures(work.operation, trail, found.outcome)
     send = Send(
         number=1 + max((line.number for line in work.operation.sends), default=0),
         gateway=gateway.name,
-        key=_key(work, route, generation=generation),
-        step=route.step,
-        generation=generation,
+        key=found.key,
+        step=trail.step,
+        generation=found.generation,
         kind=SendKind.CHARGE,
-        amount_minor=charge.amount_minor,
-        currency=charge.currency,
+        amount_minor=amount_minor,
+        currency=currency,
         sent_at=engine.clock.now(),
         keyed=gateway.keyed,
-        parcel=seal_charge(engine.seal, work.operation, charge) if gateway.keyed else None,
-        outcome=NO_ANSWER if unknown else outcome,
+        parcel=seal_charge(engine.seal, work.operation, charge) if gateway.keyed and charge is not None else None,
+        outcome=NO_ANSWER if unknown else found.outcome,
     )
-    found = {"gateway": gateway.name, "outcome": "in doubt" if unknown else "taken over", "generation": generation}
-    entry = engine.operations.entry(LOST_EVENT, **found)
+    detail = {"outcome": "in doubt" if unknown else "taken over", "generation": found.generation, "since": since}
+    entry = engine.operations.entry(LOST_EVENT, gateway=gateway.name, **detail)
     async with work.turn:
-        record = remember(changed(work.operation, generation=generation, sends=(*work.operation.sends, send)), entry)
+        record = remember(changed(work.operation, generation=found.generation, sends=(*work.operation.sends, send)), entry)
         work.operation = await engine.operations.write(record, work.lease)
     return send.outcome
+
+
+def _figures(operation: Operation, trail: Trail, outcome: Outcome) -> tuple[int | None, str | None]:
+    """What was asked for there, as far as anybody knows."""
+    if trail.charge is not None:
+        return trail.charge.amount_minor, trail.charge.currency
+    if operation.amount_minor is None and isinstance(outcome, Charged):
+        return outcome.amount_minor, outcome.currency
+    return operation.amount_minor, operation.currency

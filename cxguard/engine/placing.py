@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from cxguard.core.lost import LOST_EVENT, NOTHING_STANDS, may_come_back
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import Move, Operation, State, changed, money_of, move
+from cxguard.core.operation import Move, Operation, State, changed, money_of, move, remember
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot
@@ -87,6 +88,22 @@ class Placing:
                 return self.rulings.rules[work.operation.rule].rerun_safe
             case _:
                 return False
+
+    async def ask_before_end(self, work: Work) -> None:
+        """The same before an order ends as one that was not charged, about a life that was lost: this one, or the next one
+        after a decline. The line that was lost is put back if the shop does not say that nothing stands."""
+        ask, since, before = self.rulings.ask_of(work.operation), await self.engine.epochs.changed_at(), work.operation
+        if ask is None or since is None or not may_come_back(before, since, self.engine.clock.now()):
+            return
+        over = money_of(before).state is MoneyState.DECLINED
+        life = changed(before, generation=before.generation + 1) if over else before
+        work.operation = changed(life, sends=life.sends + shop_line(self.engine, life, life))
+        await ask_about_shop_sends(self.engine, OperationHandle(self.engine, work), ask)
+        stands = money_of(work.operation).state not in (MoneyState.NONE, MoneyState.DECLINED)
+        if not stands:
+            work.operation = changed(work.operation, generation=before.generation, sends=before.sends)
+        detail = {"outcome": "in doubt or paid" if stands else NOTHING_STANDS, "generation": work.operation.generation, "since": since}
+        work.operation = remember(work.operation, self.engine.operations.entry(LOST_EVENT, **detail))
 
     async def _start(self, work: Work) -> bool:
         """Whether the shop's own code is about to charge in this run, unseen."""

@@ -15,7 +15,7 @@ from cxguard.core.asks import TRY_FAILED, shopper_ends
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
-from cxguard.core.resolve import LOOK_EVENT, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, next_duty
+from cxguard.core.resolve import LOOK_EVENT, SHOP, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, ends_uncharged, next_duty
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
 from cxguard.engine.cold import open_charge
@@ -26,6 +26,7 @@ from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.library import Purpose
 from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
+from cxguard.engine.losing import look_before_end
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_again
 from cxguard.engine.revalidating import instead_of_charging
@@ -194,6 +195,8 @@ class FallbackQueue:
         began = work.operation.history
         for _ in range(DUTIES_MAX):
             duty = next_duty(work.operation, self._rulings.ways(work.operation), looked=frozenset(looked), now=self._engine.clock.now())
+            if ends_uncharged(work.operation, duty) and await self._was_not_so(work):
+                continue
             if await self._do(work, duty, looked, began):
                 return work.operation
         await self._end(work, Move.HOLD, "order.held", why="duties_circle", **_agent())
@@ -229,6 +232,16 @@ class FallbackQueue:
             case _:
                 assert_never(duty)
         return True
+
+    async def _was_not_so(self, work: Work) -> bool:
+        """Whether an order that is about to end as not charged is another case: a store that lost its tail may have an older
+        copy of a paid one."""
+        known = money_of(work.operation).state
+        if work.operation.charged_by == SHOP:
+            await self._placing.ask_before_end(work)
+        else:
+            await look_before_end(self._engine, work, self._rulings.gateway_names(work.operation))
+        return money_of(work.operation).state is not known
 
     async def _find(self, work: Work, duty: Find) -> None:
         ask = self._rulings.ask_of(work.operation)

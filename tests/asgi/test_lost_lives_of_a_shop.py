@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from shopworld import Till, World, Worlds, rule
+from shopworld import Till, World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cxguard.core.breaker import Label
-from cxguard.core.operation import Operation
+from cxguard.core.breaker import BreakerPolicy, Label
+from cxguard.core.money import Note, NoteKind
+from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
 from cxguard.engine.handle import current_operation
 from cxguard.engine.secrets import SECRET_CHECK
+from cxguard.gateways.base import Charge
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import FaultyStore
+from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
 
@@ -61,6 +64,11 @@ async def started(world: Worlds, shop: Shop, **changes: Any) -> World:
 async def record(made: World) -> Operation:
     (only,) = (await made.store.search(Query("shop"))).operations
     return only
+
+
+async def lost(made: World) -> Operation:
+    """A record that stands for any other."""
+    return Operation("0" * 64, "shop", "POST /other", "o", "r", "f", State.CANCELLED, made.clock.now(), made.clock.now())
 
 
 async def fail_over(made: World, copy: Operation) -> None:
@@ -124,3 +132,94 @@ async def test_a_kept_order_of_which_the_shop_knows_nothing_is_placed(world: Wor
     await made.rest()
     assert shop.till.charges == ["basket"]
     assert (await record(made)).state == "finished"
+
+
+async def test_a_kept_order_that_was_placed_in_a_lost_write_is_not_cancelled_as_unpaid(world: Worlds) -> None:
+    """Its shopper cancels what the copy says still waits: the shop is asked before they hear that nothing was charged."""
+    shop = Shop()
+    made = await started(world, shop, later=shop.later, terms="1")
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+    assert (await made.pay(**ASYNC)).json()["situation"] == "kept"
+    waiting = await record(made)
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", None)
+    made.clock.advance(120.0)
+    await made.rest()
+    await fail_over(made, waiting)
+    await made.guard.engine.operations.note(waiting.id, Note("cancel:1", NoteKind.CANCEL, made.clock.now(), generation=1))
+    await made.rest()
+    assert ((await record(made)).state, (await record(made)).money, (await record(made)).why) == ("held", "charged", "refund_due")
+
+
+async def test_a_kept_order_of_which_the_shop_knows_nothing_is_cancelled(world: Worlds) -> None:
+    """The shop says that nothing was charged: it ends as it would have, and no line stays behind."""
+    shop = Shop()
+
+    async def nothing(op: Any) -> Outcome:
+        return NotCharged("not in our books")
+
+    made = await started(world, shop, later=shop.later, terms="1", resolve=nothing)
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+    assert (await made.pay(**ASYNC)).json()["situation"] == "kept"
+    waiting = await record(made)
+    await fail_over(made, waiting)
+    await made.guard.engine.operations.note(waiting.id, Note("cancel:1", NoteKind.CANCEL, made.clock.now(), generation=1))
+    await made.rest()
+    assert ((await record(made)).state, (await record(made)).money, (await record(made)).sends) == ("cancelled", "none", ())
+
+
+async def test_a_kept_order_whose_new_basket_was_paid_in_a_lost_write_is_not_charged_for_the_old_one(world: Worlds) -> None:
+    """The gateway could not be reached, the shopper changed the basket, and that one was charged, under a key of its own: the
+    copy has the old basket. A person looks; nothing is charged again."""
+    gateway = FakeGateway(*[Does.NOT_CHARGED] * 3)
+
+    async def later(op: Any) -> dict[str, bool]:
+        await op.charge(Charge(op.amount_minor, op.currency, source="tok_ok"))
+        return {"paid": True}
+
+    kept = rule(later=later, terms="1", key=json_field("cart"))
+    made = await world(charging_handler, kept, faulty=True, gateway=gateway, breakers=BreakerPolicy(consecutive_failures=100))
+    await made.guard.engine.epochs.lost_since()
+    assert (await made.pay(key=None, **ASYNC)).json()["situation"] == "kept"
+    old = await record(made)
+    assert (await made.pay(key=None, amount=2500, **ASYNC)).status_code == 202
+    made.clock.advance(120.0)
+    await made.rest()
+    assert [payment.charge.amount_minor for payment in gateway.standing] == [2500]
+    await fail_over(made, old)
+    await made.rest()
+    made.clock.advance(120.0)
+    await made.rest()
+    assert [payment.charge.amount_minor for payment in gateway.standing] == [2500]
+    assert ((await record(made)).state, (await record(made)).why) == ("held", "amount_differs")
+
+
+async def test_a_press_that_is_turned_away_after_a_lost_payment_is_told_that_it_is_paid(world: Worlds) -> None:
+    """Paid, and the record is lost. The shop's basket is empty by now, and its handler says so: that is no "not paid"."""
+    gone: list[bool] = []
+
+    async def once(request: Request) -> Response:
+        if gone:
+            return JSONResponse({"error": "your basket is empty"}, status_code=400)
+        gone.append(True)
+        return await charging_handler(request)
+
+    made = await world(once, rule(key=json_field("cart")), faulty=True)
+    await made.guard.engine.epochs.lost_since()
+    assert (await made.pay(key=None)).status_code == 201
+    await fail_over(made, await lost(made))
+    told = await made.pay(key=None, **ASYNC)
+    assert (told.json()["money"], len(made.gateway.standing)) == ("charged", 1)
+
+
+async def test_a_press_that_is_turned_away_after_a_failover_hears_the_shops_own_reason(world: Worlds) -> None:
+    """The gateway knows of nothing, or says nothing: the handler's answer goes out as it is."""
+
+    async def rejects(request: Request) -> Response:
+        return JSONResponse({"error": "no such postcode"}, status_code=422)
+
+    made = await world(rejects, rule(key=json_field("cart")), faulty=True)
+    await made.guard.engine.epochs.lost_since()
+    await fail_over(made, await lost(made))
+    made.gateway.will_say("find", [Unknown("not_found"), Unknown("not_found"), Unknown("no answer in time")])
+    for _ in range(2):
+        assert (await made.pay(key=None)).json() == {"error": "no such postcode"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from cxguard.core.lost import LIVES_MAX, Lost, judge_lost, life_after
+from cxguard.core.lost import LIVES_MAX, LOST_BACK_SECONDS, LOST_EVENT, NOTHING_STANDS, Lost, judge_lost, life_after, may_come_back
+from cxguard.core.operation import Entry, Operation, State
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
 CHARGED, DECLINED, REFUNDED = Charged(4999, "EUR", "pay_1"), Declined(), Refunded(4999, "EUR")
@@ -54,3 +57,33 @@ def test_verdict(said: list[Outcome], sure: bool, follows: Lost) -> None:
 def test_next_life(said: list[Outcome], life: int) -> None:
     """A key that was declined (or whose charge was given back) is never sent again; one that nobody knows is."""
     assert life_after(said, generation=3) == life
+
+
+BEGAN = 1_000_000.0  # when the store began its present life
+
+
+def looked(outcome: str, generation: int, *, since: float = BEGAN) -> Entry:
+    return Entry(BEGAN + 1.0, LOST_EVENT, "worker", {"outcome": outcome, "generation": generation, "since": since})
+
+
+@pytest.mark.parametrize(
+    ("since", "created_at", "after_seconds", "looks", "comes"),
+    [
+        (None, BEGAN, 1.0, (), False),
+        (BEGAN, BEGAN + 5.0, 10.0, (), True),
+        (BEGAN, BEGAN + 5.0, LOST_BACK_SECONDS, (), False),
+        (BEGAN, BEGAN - 5.0, 3 * LOST_BACK_SECONDS, (), True),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(NOTHING_STANDS, 1),), False),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(NOTHING_STANDS, 1, since=BEGAN - 60.0),), True),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked("in doubt", 1),), True),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked("in doubt", 2),), False),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked("in doubt", 3),), False),
+    ],
+)
+def test_who_is_looked_for(
+    since: float | None, created_at: float, after_seconds: float, looks: tuple[Entry, ...], comes: bool
+) -> None:
+    """Once for each life of the store: what is new for two days, a copy for as long as it waits; a doubt speaks for its own life."""
+    named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", State.RUNNING, created_at, created_at)
+    there = replace(named, generation=2, history=looks)
+    assert may_come_back(there, since, BEGAN + after_seconds) is comes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ from shopworld import SHOP
 
 from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.lost import LOST_BACK_SECONDS
+from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Move, Operation, changed, move
 from cxguard.core.outcomes import Charged, Unknown
+from cxguard.engine.casefile import Actor
+from cxguard.engine.desk import Desk
 from cxguard.engine.library import Purpose
 from cxguard.engine.secrets import SECRET_CHECK
 from cxguard.errors import PaymentDeclined, PaymentDeferred
@@ -58,15 +62,33 @@ class World:
     async def press(self, key: str = "o1") -> Any:
         return await self.guard.run(place, purpose="order", key=key, owner="ann", deadline_seconds=5.0)
 
-    async def fail_over(self) -> None:
-        """Another server, which has the small values and none of the orders."""
+    async def fail_over(self, *copies: Operation) -> None:
+        """Another server, which has the small values, and of the orders only these *copies*."""
         after = MemoryStore(clock=self.clock)
         await after.start()
         for key in ("epoch:shop", SECRET_CHECK):
             kept = await self.store.load(key)
             if kept.revision:
                 await after.swap(key, revision=0, value=kept.value)
+        for copy in copies:
+            await after.put(copy)
         self.store.store = after
+
+    async def keep(self) -> Operation:
+        """An order that is kept, because the gateway cannot be reached: the copy that a replica has of it."""
+        self.gateway.will(*[Does.NOT_CHARGED] * 3)
+        with pytest.raises(PaymentDeferred):
+            await self.press()
+        return await self.record()
+
+    async def rest(self) -> None:
+        """Let the queue work until nothing more is due."""
+        while (await self.guard.queue().run_once()).taken:
+            pass
+
+    async def wish_to_cancel(self, copy: Operation) -> None:
+        wish = Note("cancel:1", NoteKind.CANCEL, self.clock.now(), generation=copy.generation)
+        await self.guard.engine.operations.note(copy.id, wish)
 
     async def record(self) -> Operation:
         """The newest one."""
@@ -176,3 +198,144 @@ async def test_another_process_knows_of_the_change() -> None:
         async with later.guard:
             await later.press()
     assert len(shop.gateway.standing) == 2
+
+
+# --- a copy is left that is older than what happened
+
+
+async def kept_and_paid(shop: World) -> Operation:
+    """A kept order that was placed and paid. The copy from before that."""
+    copy = await shop.keep()
+    shop.clock.advance(120.0)
+    await shop.rest()
+    assert (await shop.record()).money == "charged"
+    return copy
+
+
+async def test_paid_order_whose_copy_still_waits_is_not_cancelled_as_unpaid() -> None:
+    """Cancelled after the failover: the gateway is asked before anybody hears "not charged", and the money goes back."""
+    async with world(keyed=True) as shop:
+        copy = await kept_and_paid(shop)
+        await shop.fail_over(copy)
+        await shop.wish_to_cancel(copy)
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "refunded")
+        assert len(shop.gateway.standing) == 1, "the first order's"
+
+
+async def test_person_who_cancels_a_copy_asks_for_it() -> None:
+    """The desk cannot end at once what may be paid: the queue asks the gateway first, and gives the money back."""
+    async with world(keyed=True) as shop:
+        copy = await kept_and_paid(shop)
+        await shop.fail_over(copy)
+        desk = Desk(shop.guard.engine, rules={}, purposes=shop.guard.purposes)
+        became = await desk.cancel(copy.reference, Actor("anna", "the shopper called"))
+        assert (became.done, became.operation.state) == (True, "queued")
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "refunded")
+
+
+async def test_paid_order_whose_copy_is_over_is_completed() -> None:
+    """The copy's own end came, and the gateway knows of a charge: the order is not given up."""
+    async with world(keyed=True) as shop:
+        copy = await kept_and_paid(shop)
+        await shop.fail_over(copy)
+        shop.clock.advance(LOST_BACK_SECONDS + 3600.0)
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("finished", "charged")
+        assert len(shop.gateway.standing) == 2
+
+
+async def test_unpaid_copy_is_cancelled_once_the_gateway_knows_of_nothing() -> None:
+    """Two keys are asked about, once; then the order ends as it would have."""
+    async with world(keyed=True) as shop:
+        copy = await shop.keep()
+        await shop.fail_over(copy)
+        await shop.wish_to_cancel(copy)
+        shop.gateway.calls.clear()
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "none")
+        assert [call.verb for call in shop.gateway.calls] == ["find", "find"]
+
+
+async def test_copy_is_not_cancelled_while_the_gateway_says_nothing() -> None:
+    """No answer is no proof: the order waits, is unknown, and ends when the gateway has spoken."""
+    async with world(keyed=True) as shop:
+        copy = await kept_and_paid(shop)
+        await shop.fail_over(copy)
+        await shop.wish_to_cancel(copy)
+        shop.gateway.will_say("find", [Unknown("no answer in time")] * 2)
+        shop.gateway.will_say("cancel", [Unknown("no answer in time")] * 2)
+        await shop.guard.queue().run_once()
+        assert (await shop.record()).money == "unknown"
+        for _ in range(4):
+            shop.clock.advance(3600.0)
+            await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "refunded")
+
+
+async def test_run_that_died_after_a_lost_charge_is_not_let_go() -> None:
+    """The copy says that nothing was sent; its process is dead, and so is the line that it wrote before it charged."""
+    async with world(keyed=True) as shop:
+        copies = []
+
+        async def dies(op: Any) -> None:
+            copies.append(await shop.record())
+            await op.charge(Charge(4999, "EUR", source="tok_ok"))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await shop.guard.run(dies, purpose="order", key="o1", owner="ann")
+        await shop.fail_over(changed(copies[0], lease=None, due_at=shop.clock.now(), kept=False))
+        await shop.rest()
+        assert (await shop.record()).money == "charged"
+
+
+async def test_decline_that_a_lost_card_followed_is_not_told() -> None:
+    """The copy knows of the decline only; the other card paid: the order is not finished as declined."""
+    async with world(keyed=True) as shop:
+        shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+        copies = []
+
+        async def dies(op: Any) -> None:
+            with pytest.raises(PaymentDeclined):
+                await op.charge(Charge(4999, "EUR", source="tok_declined"))
+            copies.append(changed(op.work.operation, lease=None, due_at=shop.clock.now()))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await shop.guard.run(dies, purpose="order", key="o1", owner="ann")
+        key = gateway_key(copies[0].id, step="charge", generation=2)
+        await shop.gateway.charge(Charge(4999, "EUR", source="tok_good"), key=key, timeout_seconds=1.0)
+        await shop.fail_over(copies[0])
+        await shop.rest()
+        assert (await shop.record()).money == "charged"
+
+
+async def test_decline_of_a_lost_life_is_not_told_of_this_one() -> None:
+    """After a lost decline the next card could not be sent: that is an outage, and nobody's bank said no."""
+    async with world(keyed=True) as shop:
+        shop.gateway.will(Does.DECLINE, *[Does.NOT_CHARGED] * 3)
+        with pytest.raises(PaymentDeclined):
+            await shop.press()
+        await shop.fail_over()
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("queued", "none")
+
+
+async def test_clock_that_runs_ahead_does_not_hide_a_lost_life() -> None:
+    """Without keys: the decline was stamped by a clock minutes ahead of the one that noticed the failover."""
+    async with world(keyed=False, settle_seconds=0.0) as shop:
+        shop.gateway.will(Does.DECLINE)
+        with pytest.raises(PaymentDeclined):
+            await shop.press()
+        declined = await shop.record()
+        ahead = tuple(replace(send, sent_at=send.sent_at + 300.0) for send in declined.sends)
+        key = gateway_key(declined.id, step="charge", generation=2)
+        await shop.gateway.charge(Charge(4999, "EUR", source="tok_good"), key=key, timeout_seconds=1.0)
+        copy = move(changed(declined, sends=ahead, answer=None, answered_at=None), Move.REOPEN)
+        await shop.fail_over(changed(copy, due_at=shop.clock.now(), kept=True))
+        await shop.rest()
+        assert len(shop.gateway.standing) == 2
+        assert (await shop.record()).money == "charged"
