@@ -47,6 +47,17 @@ class StoreRelocated(StoreUnavailable):
         self.to = to
 
 
+class OrdersArriving(StoreUnavailable):
+    """The shop's orders are on their way into this store: one that is not here yet would look new, and be charged again."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"not all orders of {origin} have come here yet, and what is missing would be charged again: "
+            f"run `cxguard migrate-store {origin} ...` again until it says that all is moved"
+        )
+        self.origin = origin
+
+
 class SpoolFull(StoreUnavailable):
     """The spool takes nothing more in. Nothing was kept; bring the store back, or look at the disk."""
 

@@ -65,6 +65,7 @@ def command(
 
     Stop the shop and its workers; move; start them on TO. Processes that still run on FROM notice within seconds, and answer
     503 (not charged) from then on; what they have in hand is waited for. FROM is never worked on again: no process starts on it.
+    Nor does one start on TO before all orders have arrived, also if the command was killed: what is missing would look new there.
 
     Both stores need the same secrets: copy the .secret file of a SQLite store, or set CXGUARD_SECRET and CXGUARD_KEYS to what
     stands in it. Visits and their counters stay behind, and so do the state of breakers and what mode="watch" has counted.
@@ -94,6 +95,7 @@ async def _move(source: str, target: str, *, namespace: str, notice_seconds: flo
             old,
             new,
             namespace=namespace,
+            origin=_address(source, old),
             to=_address(target, new),
             notice_seconds=notice_seconds,
             patience_seconds=patience,

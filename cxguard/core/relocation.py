@@ -27,6 +27,7 @@ class Stage(StrEnum):
 
     MOVING = "moving"
     MOVED = "moved"
+    ARRIVING = "arriving"  # of the store that they come to: not all are there yet, and one that is missing would look new
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Relocation:
     """What a store says of its own move: the value of a small marker in it.
 
     Attributes:
-        to: the other store's address, without a password: for people.
+        to: the other store's address, without a password: for people. (Of one where they arrive: where they come from.)
         id: random, one for each move of a store: its records are known by it.
     """
 

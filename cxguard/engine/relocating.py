@@ -1,9 +1,11 @@
 """Move a shop's operations from one store to another: `cxguard migrate-store`.
 
     mark the source as moving      its processes notice, and begin nothing any more
+    mark the target                no process begins anything there, before all have arrived: what is missing would look new
     for each record:               lease it, freeze it there, put it whole into the target; see `core.relocation`
     mark the source as moved       no process starts on it again
     once more over all of it       for facts that came while the mark was not noticed yet
+    take the target's mark away    the shop may start there
 
 Each step may be repeated, and each may be the last one before the process is killed: running it again goes on from there.
 """
@@ -43,6 +45,7 @@ class Became(StrEnum):
 
 UNFINISHED = frozenset({Became.BUSY})
 LEFT = frozenset({Became.BUSY, Became.NEWER, Became.CONFLICT})
+MISSING = frozenset({Became.BUSY, Became.NEWER})  # the target has nothing of that name: sent again there, it would look new
 
 
 @dataclass(slots=True)
@@ -74,7 +77,8 @@ class Relocator:
     """Moves one namespace from *source* to *target*, both started.
 
     Args:
-        to: the target's address, without a password: what the source says to whoever starts on it again.
+        origin: the source's address, without a password: what the target says to whoever starts on it too early.
+        to: the target's: what the source says to whoever starts on it again.
         notice_seconds: how long processes of the shop take to notice the mark; 0 when it is stopped.
         patience_seconds: how long to wait for what somebody has in hand.
     """
@@ -85,6 +89,7 @@ class Relocator:
         target: Store,
         *,
         namespace: str,
+        origin: str,
         to: str,
         notice_seconds: float,
         patience_seconds: float,
@@ -93,6 +98,7 @@ class Relocator:
         self._source = source
         self._target = target
         self._namespace = namespace
+        self._origin = origin
         self._to = to
         self._notice_seconds = notice_seconds
         self._passes_max = min(PASSES_MAX, 1 + round(patience_seconds / PASS_SECONDS))
@@ -111,7 +117,10 @@ class Relocator:
         """
         await self._check()
         moved = Moved()
-        self._move = await self._mark(Stage.MOVING)
+        mark = await self._mark(Stage.MOVING)
+        self._move = mark.id
+        if mark.stage is Stage.MOVING:  # one that was moved before is in use there
+            await self._expect(Relocation(Stage.ARRIVING, self._origin, mark.id))
         await asyncio.sleep(self._notice_seconds)  # also after a move that was killed: its mark may be as new
         for number in range(self._passes_max):
             await self._pass(moved)
@@ -123,6 +132,8 @@ class Relocator:
             await self._mark(Stage.MOVED)
             await asyncio.sleep(self._notice_seconds)
             await self._pass(moved)
+        if not MISSING & set(moved.left.values()):
+            await self._expect(None)
         return moved
 
     async def _check(self) -> None:
@@ -135,12 +146,28 @@ class Relocator:
             )
         if self._source.level is Level.BEST_EFFORT and self._notice_seconds > 0:
             raise ConfigurationError("a failover of the old store could forget the move: stop the shop, and say --stopped")
-        if await relocation_of(self._target, namespace=self._namespace) is not None:
-            raise ConfigurationError("the orders of the store to move to were moved away before: name a fresh one")
+        await self._check_target(await relocation_of(self._target, namespace=self._namespace))
         self._later_seconds = await clocks_apart(self._source, self._target)
 
-    async def _mark(self, stage: Stage) -> str:
-        """Write the mark into the source, unless it stands there; a completed move stays so. The move's id."""
+    async def _check_target(self, known: Relocation | None) -> None:
+        mine = await relocation_of(self._source, namespace=self._namespace)
+        if known is not None and known.stage is not Stage.ARRIVING:
+            raise ConfigurationError("the orders of the store to move to were moved away before: name a fresh one")
+        if known is not None and (mine is None or mine.id != known.id):
+            raise ConfigurationError(f"the orders of {known.to} are still on their way into the store to move to: end that move first")
+
+    async def _expect(self, mark: Relocation | None) -> None:
+        """Say in the target that orders are on their way; None: all have arrived."""
+        key = marker_key(self._namespace)
+        while True:
+            there = await self._target.load(key)
+            known = Relocation.from_bytes(there.value)
+            if known == mark or (known is not None and known.id != self._move):
+                return
+            await self._target.swap(key, revision=there.revision, value=mark.to_bytes() if mark is not None else b"")
+
+    async def _mark(self, stage: Stage) -> Relocation:
+        """Write the mark into the source, unless it stands there; a completed move stays so. What stands there then."""
         key = marker_key(self._namespace)
         while True:
             there = await self._source.load(key)
@@ -148,7 +175,7 @@ class Relocator:
             if known is not None and known.to != self._to:
                 raise ConfigurationError(f"the orders of this store go to {known.to}: run it with that address again")
             if known is not None and (known.stage is stage or known.stage is Stage.MOVED):
-                return known.id
+                return known
             mark = Relocation(stage, self._to, known.id if known is not None else secrets.token_hex(8))
             await self._source.swap(key, revision=there.revision, value=mark.to_bytes())  # then read what stands there
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from shopworld import KEYS, SECRET, SHOP
 
-from cxguard.core.operation import RECORD_VERSION, State, changed
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import RECORD_VERSION, State, changed, money_of
 from cxguard.core.relocation import FROZEN_VERSION, Relocation, Stage, came_from, difference, frozen, is_frozen, joined, thawed
 from cxguard.engine.relocating import Became, Moved, Relocator, verify
 from cxguard.engine.whereabouts import NOTICE_SECONDS, marker_key, relocation_of
-from cxguard.errors import ConfigurationError, StoreRelocated, StoreUnavailable
+from cxguard.errors import ConfigurationError, OrdersArriving, StoreRelocated, StoreUnavailable
 from cxguard.guard import Guard
 from cxguard.stores.base import Level, Store
 from cxguard.stores.memory import MemoryStore
@@ -24,8 +25,8 @@ from cxguard.testing.faulty_store import Fault
 
 
 async def move(source: Store, target: Store, *, patience_seconds: float = 0.0, to: str = "sqlite:///new.db") -> Moved:
-    relocator = Relocator(source, target, namespace=SHOP_NAME, to=to, notice_seconds=0.0, patience_seconds=patience_seconds)
-    return await relocator.run()
+    names = {"namespace": SHOP_NAME, "origin": "sqlite:///old.db", "to": to}
+    return await Relocator(source, target, **names, notice_seconds=0.0, patience_seconds=patience_seconds).run()
 
 
 @pytest.fixture
@@ -245,7 +246,8 @@ class Forgetful(MemoryStore):
 async def test_a_store_that_may_forget_is_moved_only_from_a_stopped_shop(target: MemoryStore, clock: ManualClock) -> None:
     """It could forget that an order was given up, while a process still works on it."""
     source = Forgetful(clock=clock)
-    running = Relocator(source, target, namespace=SHOP_NAME, to="sqlite:///new.db", notice_seconds=5.0, patience_seconds=0.0)
+    names = {"namespace": SHOP_NAME, "origin": "sqlite:///old.db", "to": "sqlite:///new.db"}
+    running = Relocator(source, target, **names, notice_seconds=5.0, patience_seconds=0.0)
     with pytest.raises(ConfigurationError, match="say --stopped"):
         await running.run()
     assert (await move(source, target)).complete
@@ -294,7 +296,9 @@ async def test_a_fact_is_taken_in_until_the_move_has_ended(source: MemoryStore, 
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("stage", "error"), [(Stage.MOVING, StoreRelocated), (Stage.MOVED, ConfigurationError)])
+@pytest.mark.parametrize(
+    ("stage", "error"), [(Stage.MOVING, StoreRelocated), (Stage.MOVED, ConfigurationError), (Stage.ARRIVING, OrdersArriving)]
+)
 async def test_no_guard_starts_on_a_store_that_is_moved(
     source: MemoryStore, clock: ManualClock, stage: Stage, error: type[Exception]
 ) -> None:
@@ -313,3 +317,74 @@ async def test_the_store_is_asked_about_it_once_in_a_while(source: MemoryStore, 
         for number in range(20):
             await guard.run(one, purpose="order", key=str(number), owner="ann")
         assert counting.calls["load"] == before + 1
+
+
+# --- the store that they come to
+
+
+async def cut_short(source: MemoryStore, target: MemoryStore) -> None:
+    """A move whose target stops answering after the first order."""
+    dying = FaultyStore(target)
+    dying.plan("put", Fault.NOT_DONE, times=100, after=1)
+    with pytest.raises(StoreUnavailable):
+        await move(source, cast(Store, dying))
+
+
+@pytest.mark.asyncio
+async def test_no_shop_starts_where_orders_are_still_to_come(source: MemoryStore, target: MemoryStore, clock: ManualClock) -> None:
+    """The move was killed, and the shop started on the new store: an order that is not there yet would look new, and be charged."""
+    for name in ("a", "b", "c"):
+        await put(source, queued(name, notes=(charged_note(),)))
+    await cut_short(source, target)
+    with pytest.raises(OrdersArriving, match=r"migrate-store sqlite:///old\.db .* again until it says"):
+        await guard_on(target, clock).start()
+    assert (await move(source, target)).complete
+    async with guard_on(target, clock) as guard:
+        assert await guard.run(one, purpose="order", key="1", owner="ann") == 1
+
+
+@pytest.mark.asyncio
+async def test_a_shop_that_runs_on_the_new_store_waits_for_the_orders(source: MemoryStore, target: MemoryStore, clock: ManualClock) -> None:
+    """It was started too early, before the move: it begins nothing while orders are under way, and goes on afterwards. Facts are kept."""
+    for name in ("a", "b"):
+        await put(source, queued(name))
+    async with guard_on(target, clock) as guard:
+        await guard.run(one, purpose="order", key="1", owner="ann")
+        await cut_short(source, target)
+        clock.advance(NOTICE_SECONDS)
+        with pytest.raises(OrdersArriving):
+            await guard.run(one, purpose="order", key="2", owner="ann")
+        await guard.engine.operations.note(sample("b").id, charged_note())
+        await move(source, target)
+        assert await guard.run(one, purpose="order", key="2", owner="ann") == 1
+    assert money_of(await got(target, sample("b").id)).state is MoneyState.CHARGED
+
+
+@pytest.mark.asyncio
+async def test_a_move_that_is_run_again_does_not_stop_the_shop_on_the_new_store(source: MemoryStore, target: MemoryStore) -> None:
+    """All orders are there: nothing is on its way."""
+    await put(source, queued("a"))
+    await move(source, target)
+    watched = FaultyStore(target)
+    assert (await move(source, cast(Store, watched))).complete
+    assert watched.calls["swap"] == 0
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_is_a_persons_keeps_no_shop_closed(source: MemoryStore, target: MemoryStore, clock: ManualClock) -> None:
+    """Both stores took an order of this name: sent again, it is found."""
+    await put(source, queued("a"))
+    await put(target, queued("a", amount_minor=1))
+    assert not (await move(source, target)).complete
+    async with guard_on(target, clock):
+        pass
+
+
+@pytest.mark.asyncio
+async def test_two_old_stores_do_not_arrive_at_once(source: MemoryStore, target: MemoryStore, clock: ManualClock) -> None:
+    """The end of one move would open the shop in the middle of the other."""
+    for name in ("a", "b"):
+        await put(source, queued(name))
+    await cut_short(source, target)
+    with pytest.raises(ConfigurationError, match="still on their way"):
+        await move(MemoryStore(clock=clock), target)
