@@ -16,16 +16,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from nursery import ROOT, Warm
 
 READY_SECONDS_MAX = 30.0  # a cold start of a large framework on a busy machine
 STOP_SECONDS_MAX = 10.0  # then it is killed
 TAIL_CHARS = 4_000  # of the log, shown when a process was not ready
 BACKLOG = 1_024
+READY = "Uvicorn running on"
 LOOK_PAUSE_SECONDS = 0.05
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class NotReady(AssertionError):
@@ -41,18 +43,7 @@ class Process:
         self._lines: list[str] = []
         self._ended = False
         self._news = threading.Condition()
-        self._popen = subprocess.Popen(
-            self.command,
-            cwd=ROOT,
-            env={**_environment(), **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,  # its children are ended with it, and Ctrl-C reaches the tests alone
-            text=True,
-            errors="replace",
-        )
+        self._popen = self._born({**_environment(), **env}, pass_fds)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -117,12 +108,24 @@ class Process:
             self._signal(signal.SIGKILL)
         return self._gone()
 
+    def _born(self, env: Mapping[str, str], pass_fds: Sequence[int]) -> subprocess.Popen[str] | Warm:
+        return subprocess.Popen(
+            self.command,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,  # its children are ended with it, and Ctrl-C reaches the tests alone
+            text=True,
+            errors="replace",
+        )
+
     def _signal(self, number: signal.Signals) -> None:
         if self._popen.poll() is None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
-            except ProcessLookupError:
-                return
 
     def _gone(self) -> int:
         code = self._popen.wait(STOP_SECONDS_MAX)
@@ -155,6 +158,18 @@ class Server(Process):
         super().__init__(command, env=env, ready=ready, pass_fds=pass_fds)
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+
+
+class WarmServer(Server):
+    """One of the tests' own shops: it is born with its imports done, which saves the second that each start costs."""
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], ready: str, listener: socket.socket) -> None:
+        self._listener = listener
+        super().__init__(command, env=env, ready=ready, port=listener.getsockname()[1])
+
+    def _born(self, env: Mapping[str, str], pass_fds: Sequence[int]) -> Warm:
+        _, _, module, *arguments = self.command
+        return Warm(module, *arguments, env=env, listener=self._listener)
 
 
 def between_looks() -> None:
@@ -195,9 +210,7 @@ def started() -> Iterator[tuple[Serve, Spawn]]:
     def serve(app: str, *, env: Mapping[str, str] | None = None, port: int = 0, options: Sequence[str] = ()) -> Server:
         with listening(port) as listener:
             # The server gets the socket itself, so the address is ours from now on, also while it starts.
-            command = [sys.executable, "-m", "uvicorn", app, "--fd", str(listener.fileno()), "--no-use-colors", *options]
-            own_port = listener.getsockname()[1]
-            server = Server(command, env=env or {}, ready="Uvicorn running on", port=own_port, pass_fds=[listener.fileno()])
+            server = _server(app, env=env or {}, options=options, listener=listener)
         return _awaited(server, processes)
 
     def spawn(command: Sequence[str], *, ready: str, env: Mapping[str, str] | None = None) -> Process:
@@ -207,6 +220,20 @@ def started() -> Iterator[tuple[Serve, Spawn]]:
         yield serve, spawn
     finally:
         _end(processes)
+
+
+def _server(app: str, *, env: Mapping[str, str], options: Sequence[str], listener: socket.socket) -> Server:
+    command = [sys.executable, "-m", "uvicorn", app, "--no-use-colors", *options, "--fd"]
+    if _is_ours(app) and not any(name.startswith("PYTHON") for name in env):
+        return WarmServer(command, env=env, ready=READY, listener=listener)
+    number, port = listener.fileno(), listener.getsockname()[1]
+    return Server([*command, str(number)], env=env, ready=READY, port=port, pass_fds=[number])
+
+
+def _is_ours(app: str) -> bool:
+    """Whether it lies beside the tests: only those are born warm."""
+    path = Path(*app.partition(":")[0].split(".")).with_suffix(".py")
+    return path.parts[0] == "tests" or (ROOT / "tests" / path).is_file()
 
 
 def _awaited(process: AnyProcess, processes: list[Process]) -> AnyProcess:

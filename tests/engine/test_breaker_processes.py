@@ -6,16 +6,14 @@ import json
 import os
 import secrets
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nursery import Warm
 from postgres_server import PostgresServer, running_postgres
-from servers import ROOT
 
 PROCESSES = 4
 LEASE_SECONDS = 2.0  # see `breaker_process.POLICY`
@@ -27,8 +25,7 @@ class Process:
     """A process with breakers. What it says about labels is kept apart from its answers."""
 
     def __init__(self, url: str, namespace: str, name: str) -> None:
-        command = [sys.executable, str(ROOT / "tests" / "breaker_process.py"), url, namespace, name]
-        self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self.popen = Warm("breaker_process", url, namespace, name, env=os.environ, talks=True)
         self.labels: list[dict[str, Any]] = []
         assert self.line()["ready"]
 
@@ -59,10 +56,9 @@ class Process:
 
     def end(self) -> None:
         self.popen.kill()
-        self.popen.communicate()
+        self.popen.close()
 
     def _read(self) -> dict[str, Any]:
-        assert self.popen.stdout is not None
         text = self.popen.stdout.readline()
         assert text, "the process has died"
         said: dict[str, Any] = json.loads(text)

@@ -28,7 +28,7 @@ from servers import ROOT, Serve, Server, between_looks
 pytestmark = pytest.mark.server
 
 SETTLED_SECONDS = 60.0  # a busy machine; on a quiet one it takes three
-CLIENT = httpx.Client(trust_env=False, timeout=40)
+CLIENT = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))  # whom it knew dies
 AT_ONCE_SECONDS = 0.75  # a shopper notices less; a time-out would be twice as long
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from browsers import Chromium, assert_accessible, assert_fits
-from servers import ROOT, NotReady, Serve, Spawn
+from nursery import Warm
+from servers import ROOT, NotReady, Serve, Spawn, WarmServer
 
 APP = """
 import os
@@ -47,6 +48,42 @@ def test_a_served_app_answers_with_its_environment(serve: Serve, shop: dict[str,
     """The process is another one, it got the environment, and it is ready when `serve` returns."""
     server = serve("small_shop:app", env=shop)
     assert httpx.get(server.url + "/pid").text == f"{server.pid} Fern & Co"
+
+
+@pytest.mark.server
+def test_a_warm_program_lives_in_a_world_of_its_own() -> None:
+    """It is another process in a session of its own, with the environment, arguments, input and output that it was given."""
+    child = Warm("house.small_program", "one", "two", env={"SHOP": "Fern & Co"}, talks=True)
+    child.stdin.write("three\n")
+    child.stdin.flush()
+    said = json.loads(child.stdout.readline())
+    assert said == {"pid": child.pid, "session": child.pid, "env": {"SHOP": "Fern & Co"}, "words": ["one", "two"], "line": "three\n"}
+    child.stdin.write("7\n")
+    child.stdin.flush()
+    assert (child.wait(), child.stdout.read()) == (7, "left\n")
+    child.close()
+
+
+@pytest.mark.server
+def test_a_warm_program_really_dies() -> None:
+    """Killed, it is gone with the signal as its code, and its output has ended."""
+    child = Warm("house.small_program", env={}, talks=True)
+    assert child.poll() is None
+    child.kill()
+    assert (child.wait(), child.stdout.read()) == (-9, "")
+    child.close()
+
+
+@pytest.mark.server
+def test_a_warm_server_is_killed_and_comes_back(serve: Serve) -> None:
+    """A shop beside the tests is born warm, and is a real server all the same: its port is free once it is killed."""
+    first = serve("desk_server:app")
+    assert (type(first), httpx.get(first.url + "/").status_code) == (WarmServer, 404)
+    first.kill()
+    assert first.exit_code == -9
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(first.url + "/")
+    assert serve("desk_server:app", port=first.port).url == first.url
 
 
 @pytest.mark.server

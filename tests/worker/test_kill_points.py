@@ -32,6 +32,7 @@ from cxguard.stores.sqlite import SQLiteStore
 from cxguard.testing import ManualClock
 
 pytestmark = pytest.mark.server
+CLIENT = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))  # whom it knew dies
 
 # In the order in which a submit passes them. `save.1` writes the line of the send, the last save ends the operation.
 POINTS = (
@@ -63,7 +64,7 @@ class GatewayAt:
     keyed: bool
 
     def ask(self, method: str, path: str, **members: Any) -> Any:
-        return httpx.request(method, self.control_url + path, json=members or None, trust_env=False, timeout=40).json()
+        return CLIENT.request(method, self.control_url + path, json=members or None).json()
 
     def payments(self, source: str) -> list[Any]:
         return [each for each in self.ask("GET", "/ledger")["payments"] if each["source"] == source]
@@ -110,7 +111,7 @@ class Victim:
         headers = {"x-user": "ann", "idempotency-key": self.key, "prefer": "respond-async"}
         body = {"amount": 4999, "cart": "c1", "source": self.source}
         try:
-            return httpx.post(f"{url}/pay", json=body, headers=headers, trust_env=False, timeout=20)
+            return CLIENT.post(f"{url}/pay", json=body, headers=headers, timeout=20)
         except httpx.HTTPError:
             return None
 
@@ -248,7 +249,7 @@ def _refunded_once(victim: Victim, point: str) -> None:
     paid.stop()
     dying = victim.start(point)
     try:
-        httpx.post(f"{dying.url}/refund/{reference}", trust_env=False, timeout=20)
+        CLIENT.post(f"{dying.url}/refund/{reference}", timeout=20)
     except httpx.HTTPError:
         pass
     assert dying.wait_gone() == -9, f"it never came to {point}"
@@ -256,7 +257,7 @@ def _refunded_once(victim: Victim, point: str) -> None:
     answer = None
     until = time.monotonic() + (40.0 if victim.gateway.keyed else 5.0)
     while time.monotonic() < until:  # its lease has to lapse; then the very same is asked again
-        answer = httpx.post(f"{again.url}/refund/{reference}", trust_env=False, timeout=20)
+        answer = CLIENT.post(f"{again.url}/refund/{reference}", timeout=20)
         if answer.status_code == 200:
             break
         between_looks()
