@@ -18,7 +18,7 @@ class Ending(StrEnum):
     """What becomes of the work."""
 
     FINISH = "finish"
-    RELEASE = "release"  # nothing was sent: the record goes, the key is free
+    RELEASE = "release"  # nothing was charged: the key is free
     DEFER = "defer"  # queued: a worker resolves it, or places it
     HOLD = "hold"  # a person, the shopper, or proof
 

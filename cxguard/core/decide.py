@@ -87,7 +87,7 @@ class Do(StrEnum):
 
 ORDER_MISSING = "order_missing"  # paid, and what should follow the payment did not happen yet
 NOT_KEPT = "not_kept"  # an unknown turned out as surely not charged, and nothing says how to go on without the shopper
-RELEASED = "released"  # a life that ended because nothing was charged: its key is free, its record stays for what was learned
+RELEASED = "released"  # a life that ended because nothing was charged: its key is free, its record stays for who was shown it
 
 _LIVE = frozenset({State.RUNNING, State.QUEUED, State.HELD})
 
@@ -111,11 +111,17 @@ def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool
         return Do.SUPERSEDE
     if claim and policy.current_seconds is None:
         return _same_purchase(operation, submit, policy, money=money, leased=leased, now=now)
-    if submit.client_key and not submit.same_request:
+    if submit.client_key and not submit.same_request and not _is_let_go(operation, money):
         return Do.MISMATCH
     if leased:
         return _at_work(operation, money)
     return _free(operation, submit, policy, money=money, now=now)
+
+
+def _is_let_go(operation: Operation, money: Money) -> bool:
+    """It charged nothing and holds nothing: its key is free, for another request, too."""
+    over = operation.state is State.CANCELLED and operation.why == RELEASED and not operation.cancel_asked
+    return over and money.state is MoneyState.NONE
 
 
 def _at_work(operation: Operation, money: Money) -> Do:

@@ -25,6 +25,8 @@ from cxguard.engine.losing import look_before_end
 from cxguard.engine.shop_reading import doubtful, read_shop_charge
 from cxguard.engine.tenor import Ask, Tenor
 
+RELEASED_SECONDS = 86_400.0  # how long a record is kept of which only its link may have been seen
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -240,13 +242,12 @@ async def _write_end(
 
 
 async def _release(engine: Engine, work: Work, tenor: Tenor, conclusion: Conclusion) -> Operation:
-    """Nothing was charged: a first life that nobody was told of goes; any other is kept as ended, with what was learned."""
+    """Nothing was charged, and the key is free. The record stays for a while: who waited for it, or met it in a second tab,
+    was given its link, and must not read there that there was no such order."""
     operation = work.operation
-    if _has_a_past(operation):
-        back = move(operation, Move.CANCEL, why=RELEASED, keep_until=engine.clock.now() + tenor.keep_seconds, request=None)
-        saved = await engine.operations.end(remember(back, engine.operations.entry("operation.released", why=conclusion.why)), work.lease)
-    else:
-        saved = await engine.operations.end(operation, work.lease, gone=True)
+    seconds = tenor.keep_seconds if _has_a_past(operation) else min(RELEASED_SECONDS, tenor.keep_seconds)
+    back = move(operation, Move.CANCEL, why=RELEASED, keep_until=engine.clock.now() + seconds, request=None)
+    saved = await engine.operations.end(remember(back, engine.operations.entry("operation.released", why=conclusion.why)), work.lease)
     engine.operations.emit("operation.released", saved, why=conclusion.why)
     if operation.give_up_at is not None:  # it had been accepted
         engine.operations.emit("order.cancelled", saved, why=conclusion.why)

@@ -122,7 +122,7 @@ class Operations:
                 try:
                     opened, asked_at = await self._seize(opened.operation, fresh, terms, superseding)
                 except KeyError:
-                    continue  # it was released between the look and the seize: its key is free
+                    continue  # it was cleared away between the look and the seize: its key is free
                 if opened.won:
                     return Entered(do, opened.operation, self._hold(opened.operation, terms, asked_at))
                 if opened.match is not Match.CLAIM and not opened.leased:
@@ -206,19 +206,19 @@ class Operations:
         Raises:
             LeaseLost: somebody else holds it; nothing of this write was kept.
         """
-        lease.record = saved = await self._save(operation, lease, keep_lease=True, gone=False)
+        lease.record = saved = await self._save(operation, lease, keep_lease=True)
         if saved.answer is not None:
             self.waiting.news(operation.id)
         return saved
 
-    async def end(self, operation: Operation, lease: HeldLease, *, gone: bool = False) -> Operation:
-        """Save and end the lease; with *gone* the record goes, and its key is free.
+    async def end(self, operation: Operation, lease: HeldLease) -> Operation:
+        """Save and end the lease.
 
         Raises:
             LeaseLost: somebody else holds it; nothing of this write was kept.
         """
         try:
-            saved = await self._save(operation, lease, keep_lease=False, gone=gone)
+            saved = await self._save(operation, lease, keep_lease=False)
         finally:
             self.leases.drop(lease)
             self.waiting.ended(operation.id)
@@ -231,12 +231,12 @@ class Operations:
         if topic is not None:
             self.hints.tell(topic)
 
-    async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
-        record = self.ready(operation, ends=not keep_lease and not gone)
+    async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool) -> Operation:
+        record = self.ready(operation, ends=not keep_lease)
         try:
-            return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
+            return await self.store.save(record, token=lease.token, keep_lease=keep_lease)
         except StoreUnavailable:
-            return await self._save_again(record, lease, keep_lease=keep_lease, gone=gone)
+            return await self._save_again(record, lease, keep_lease=keep_lease)
         except LeaseLost:
             self.emit("lease.lost", operation)
             raise
@@ -248,14 +248,12 @@ class Operations:
         record = refolded(operation, updated_at=now, version=RECORD_VERSION)
         return due_for_notice(record, now=now) if self.tells and ends else record
 
-    async def _save_again(self, record: Operation, lease: HeldLease, *, keep_lease: bool, gone: bool) -> Operation:
+    async def _save_again(self, record: Operation, lease: HeldLease, *, keep_lease: bool) -> Operation:
         """The first answer was lost: the write may have happened. A second refusal is then read against the record."""
         try:
-            return await self.store.save(record, token=lease.token, keep_lease=keep_lease, gone=gone)
+            return await self.store.save(record, token=lease.token, keep_lease=keep_lease)
         except LeaseLost:
             there = await self.store.get(record.id)
-            if there is None and gone:
-                return record
             if there is not None and _same_work(there, record):
                 return there
             self.emit("lease.lost", record)

@@ -9,6 +9,8 @@ import pytest
 from shopworld import World, Worlds, charging_handler, rule
 
 from cxguard.core.caps import Caps
+from cxguard.core.decide import RELEASED
+from cxguard.core.operation import State
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import Arrival, Rule, json_field
@@ -45,7 +47,8 @@ async def test_an_order_over_the_cap_is_answered_503_and_nothing_waits(world: Wo
     shop = await outage(world, heard=heard, caps=Caps(order_minor=999))
     answer = await shop.pay(amount=1000, **ASYNC)
     assert (answer.status_code, answer.json()["situation"], answer.json()["money"]) == (503, "not_kept", "not_charged")
-    assert (await shop.store.search(Query(namespace="shop"))).operations == ()
+    (over,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert (over.state, over.why, over.request) == (State.CANCELLED, RELEASED, None)
     assert reasons(heard) == ["cap_order"]
 
 

@@ -58,7 +58,7 @@ async def test_a_charge_told_while_the_run_is_written_off_is_not_told_as_not_cha
 
     store.before["save"] = then
     answer = await shop.pay()
-    assert (answer.status_code, answer.json()["money"]) == (202, "charged")
+    assert (answer.status_code, answer.json()["situation"], answer.json()["money"]) == (409, "refund_due", "charged")
     assert (await only(shop)).due_at is not None
 
 
@@ -84,7 +84,7 @@ async def test_a_charge_of_an_earlier_card_that_surfaces_late_stops_the_next_cha
 
 
 async def test_a_record_that_goes_between_the_look_and_the_seize_is_opened_anew(world: Worlds) -> None:
-    """Its holder released it: the key is free, and the shopper is not told of an error."""
+    """It was cleared away: the key is free, and the shopper is not told of an error."""
     shop = await world()
     shop.gateway.will(Does.HANG)
     first = asyncio.create_task(shop.pay())

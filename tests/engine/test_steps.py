@@ -23,6 +23,7 @@ from servers import ROOT
 from shopworld import KEYS, SECRET, SHOP
 
 from cxguard import Charge, Codec, Guard, codec_of
+from cxguard.core.decide import RELEASED
 from cxguard.core.operation import Operation, State
 from cxguard.engine.cold import RESULT_BYTES_MAX
 from cxguard.engine.unguarded import UnguardedOperation
@@ -168,7 +169,8 @@ async def test_what_is_no_codec_is_refused_before_anything_runs(codec: Any) -> N
         with pytest.raises(ConfigurationError):
             await UnguardedOperation().step("invoice", lambda: there.give(1), codec=codec)
         assert (there.calls, there.gateway.payments) == ([], [])
-        assert not (await there.guard.store.search(Query(namespace="shop"))).operations
+        (over,) = (await there.guard.store.search(Query(namespace="shop"))).operations
+        assert (over.state, over.why, over.sends) == (State.CANCELLED, RELEASED, ())
 
 
 @pytest.mark.parametrize("kind", [int, list[int], None, "Invoice"])
