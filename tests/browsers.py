@@ -1,7 +1,7 @@
 """A real Chromium for page tests: found on the machine, kept offline, and watched for errors and broken promises.
 
     @pytest.mark.browser
-    @pytest.mark.asyncio
+    @pytest.mark.asyncio(loop_scope="session")
     async def test_x(serve, chromium):
         page = await chromium.page(width=360, scripts=False)
         await page.goto(serve("examples.shop:app").url)
@@ -84,20 +84,25 @@ class Chromium:
         page.on("console", self._hear)
         return page
 
+    async def end(self) -> None:
+        """Close every page: the next test finds a browser that has seen nothing."""
+        for context in self.browser.contexts:
+            await context.close()
+
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type == "error" and "Content Security Policy" in message.text:
             self.faults.append(message.text)
 
 
 @asynccontextmanager
-async def chromium_running(path: Path) -> AsyncIterator[Chromium]:
-    """A browser of one test."""
+async def browser_running(path: Path) -> AsyncIterator[Browser]:
+    """The browser, and the driver that Playwright speaks to it through."""
     from playwright.async_api import async_playwright  # a third of a second, which other tests need not pay
 
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=SWITCHES)
         try:
-            yield Chromium(browser)
+            yield browser
         finally:
             await browser.close()
 

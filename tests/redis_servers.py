@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -158,7 +159,7 @@ def wait_until(true: Any, *, seconds_max: float = 30.0) -> None:
         with suppress(redis.ConnectionError):
             if true():
                 return
-        subprocess.run(["sleep", "0.02"], check=True)
+        threading.Event().wait(0.02)
     raise AssertionError(f"not within {seconds_max:g} s")
 
 

@@ -6,6 +6,7 @@ import os
 import pwd
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -118,7 +119,7 @@ class PostgresMachine:
         for _ in range(READY_SECONDS * 10):
             if subprocess.run(asked, check=False).returncode == 0:
                 return
-            subprocess.run(["sleep", "0.1"], check=True)
+            threading.Event().wait(0.1)
         raise AssertionError("PostgreSQL did not come back")
 
 

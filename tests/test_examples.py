@@ -105,7 +105,7 @@ def gateway(spawn: Spawn, tmp_path: Path) -> Iterator[Gateway]:
 
 @pytest.mark.server
 @pytest.mark.browser
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_spa_in_a_browser_follows_a_kept_order_to_paid(serve: Serve, chromium: Any, gateway: Gateway, tmp_path: Path) -> None:
     """The gateway is down when the shopper pays, and comes back: the page says "kept", then "paid", and one charge stands."""
     gateway.mode("refuse")
@@ -124,7 +124,7 @@ async def test_spa_in_a_browser_follows_a_kept_order_to_paid(serve: Serve, chrom
 
 @pytest.mark.server
 @pytest.mark.browser
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_spa_in_a_browser_takes_another_card_after_a_decline(serve: Serve, chromium: Any, gateway: Gateway, tmp_path: Path) -> None:
     """A definite no ends the key: the next card goes out under a new one, and is charged."""
     shop = serve("examples.spa.app:app", env={"SHOP_GATEWAY": gateway.url, "SHOP_STORE": f"sqlite:///{tmp_path}/shop.db"})

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from postgres_server import postgres_binaries, running_postgres
 from redis.asyncio import Redis
-from redis_servers import have_redis, running_redis
 from shopworld import KEYS, SECRET, SHOP, World, Worlds, rule
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -157,22 +155,6 @@ async def test_where_writes_are_replicated_each_duplicate_asks(world: Worlds) ->
 
 
 # On real servers.
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    if not have_redis():
-        pytest.skip("no Redis here")
-    with running_redis() as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    if postgres_binaries() is None:
-        pytest.skip("no PostgreSQL here")
-    with running_postgres() as server:
-        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "redis", "postgres"])

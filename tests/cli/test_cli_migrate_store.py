@@ -8,17 +8,15 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from nursery import Warm
 from postgres_server import postgres_binaries, running_postgres
 from redis_servers import have_redis, running_redis
 from relocation_shop import KINDS, everything, fill, guard_at, place
-from servers import ROOT
 
 from cxguard.cli import main
 from cxguard.clock import SystemClock
@@ -173,10 +171,11 @@ POINTS = [
 
 
 def kill_at(which: str, verb: str, call: int, when: str, *, new: str = NEW, env: dict[str, str] | None = None) -> None:
-    command = [sys.executable, str(ROOT / "tests" / "relocation_shop.py"), OLD, new, which, verb, str(call), when]
-    path = os.pathsep.join((str(ROOT / "tests"), str(ROOT)))
-    killed = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path, **(env or {})})
-    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    words = (OLD, new, which, verb, str(call), when)
+    killed = Warm("relocation_shop", *words, env={**os.environ, **(env or {})}, folder=Path.cwd())
+    said = killed.stdout.read()
+    assert killed.wait() == -signal.SIGKILL, said
+    killed.close()
 
 
 def lapse(path: str = "old.db") -> None:

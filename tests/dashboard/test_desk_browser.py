@@ -12,7 +12,7 @@ from servers import Serve, Server
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.browser, pytest.mark.server]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.browser, pytest.mark.server]
 WIDTHS = (360, 768, 1_280, 1_920)
 
 

@@ -125,7 +125,7 @@ def test_any_command_is_waited_for(spawn: Spawn) -> None:
 
 @pytest.mark.browser
 @pytest.mark.server
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_good_page_passes(serve: Serve, shop: dict[str, str], chromium: Chromium) -> None:
     """A plain page is accessible and fits a narrow phone, with and without scripts."""
     server = serve("small_shop:app", env=shop)
@@ -139,7 +139,7 @@ async def test_a_good_page_passes(serve: Serve, shop: dict[str, str], chromium: 
 
 @pytest.mark.browser
 @pytest.mark.server
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_bad_page_is_caught(serve: Serve, shop: dict[str, str], chromium: Chromium) -> None:
     """A picture without words, no language, and a line three screens wide are each named."""
     server = serve("small_shop:app", env=shop)
@@ -155,7 +155,7 @@ async def test_a_bad_page_is_caught(serve: Serve, shop: dict[str, str], chromium
 
 @pytest.mark.browser
 @pytest.mark.server
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_what_the_policy_stops_is_kept(serve: Serve, shop: dict[str, str], chromium: Chromium) -> None:
     """An inline script under a strict policy becomes a fault, which fails the test that met it."""
     page = await chromium.page()
@@ -165,7 +165,7 @@ async def test_what_the_policy_stops_is_kept(serve: Serve, shop: dict[str, str],
 
 
 @pytest.mark.browser
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_page_cannot_reach_others(chromium: Chromium) -> None:
     """Every address but loopback fails to resolve: a page that needs a third party breaks in the tests."""
     page = await chromium.page()

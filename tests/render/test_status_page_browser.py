@@ -18,7 +18,7 @@ async def change(url: str, to: str) -> None:
         await client.put(f"{url}/{to}")
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_every_page_is_accessible_and_fits(serve: Serve, chromium: Chromium) -> None:
     """No violation of WCAG 2.2 AA and no sideways scroll, at 360 and 1,280 px, light and dark."""
     url = serve(APP).url
@@ -30,7 +30,7 @@ async def test_every_page_is_accessible_and_fits(serve: Serve, chromium: Chromiu
             await assert_accessible(page)
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_follows_the_order(serve: Serve, chromium: Chromium) -> None:
     """When the order changes, the page says so by itself: words, money, title and colour."""
     url = serve(APP).url
@@ -46,7 +46,7 @@ async def test_the_page_follows_the_order(serve: Serve, chromium: Chromium) -> N
     assert await page.locator('[role="status"] h1').count() == 1
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_what_one_is_typing_stays(serve: Serve, chromium: Chromium) -> None:
     """A change of the order leaves an opened question, its words and an opened "cancel" alone."""
     url = serve(APP).url
@@ -60,7 +60,7 @@ async def test_what_one_is_typing_stays(serve: Serve, chromium: Chromium) -> Non
     assert await page.is_visible("text=Yes, cancel it")
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_times_are_the_readers_own(serve: Serve, chromium: Chromium) -> None:
     """With scripts, a time is shown in the reader's zone, in the text and beside it."""
     url = serve(APP).url
@@ -70,7 +70,7 @@ async def test_times_are_the_readers_own(serve: Serve, chromium: Chromium) -> No
     assert {text.rpartition("at ")[2] for text in await page.locator("time").all_inner_texts()} == {"05:00"}
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_without_scripts_everything_is_there(serve: Serve, chromium: Chromium) -> None:
     """The page reloads itself to the new state, and cancelling and telling are plain forms."""
     url = serve(APP).url
@@ -89,7 +89,7 @@ async def test_without_scripts_everything_is_there(serve: Serve, chromium: Chrom
     await page.wait_for_selector("text=Paid: €49.99")
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="session")
 async def test_buying_once_more_sends_the_form_again(serve: Serve, chromium: Chromium) -> None:
     """The button posts what was posted, and the confirmation."""
     url = serve(APP).url

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres_server import postgres_binaries, running_postgres
-from redis_servers import have_redis, running_redis
 from shopworld import KEYS, SECRET, SHOP, rule
 
 from cxguard.clock import SystemClock
@@ -31,22 +28,6 @@ from cxguard.testing.faulty_store import FaultyStore
 pytestmark = pytest.mark.asyncio
 
 HOUR = 3_600.0
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    if not have_redis():
-        pytest.skip("no Redis here")
-    with running_redis() as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    if postgres_binaries() is None:
-        pytest.skip("no PostgreSQL here")
-    with running_postgres() as server:
-        yield server.url
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "postgres"])

@@ -149,7 +149,7 @@ async def test_a_second_signal_ends_at_once_and_the_order_is_taken_over(shop: Sh
     os.kill(worker.pid, signal.SIGINT)
     worker.wait_log("stopping: finishing what is in hand")
     os.kill(worker.pid, signal.SIGINT)
-    assert worker.stop() == 1
+    assert worker.wait_gone() == 1  # not told to stop once more: it is on its way out
     assert "another worker takes it over" in worker.log
     shop.control("POST", "/control/release")
     shop.make_due()
