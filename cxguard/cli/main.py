@@ -31,6 +31,7 @@ _COMMANDS = {
     "migrate-store": "cxguard.cli.migrate_store",
     "reconcile": "cxguard.cli.reconcile",
     "simulate": "cxguard.cli.simulate",
+    "conform": "cxguard.cli.conform",
 }
 
 
@@ -66,4 +67,5 @@ def main() -> None:
       cxguard orders list sqlite:///shop.db --state held
       cxguard report sqlite:///shop.db --would-have
       cxguard doctor shop.main:app
+      cxguard conform http://127.0.0.1:8000 --request pay.http
     """

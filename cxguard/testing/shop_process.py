@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Self
 from urllib.parse import urlsplit
 
@@ -55,7 +55,7 @@ class ShopProcess:
         self._environment = {**os.environ, **(environment or {})}
         self._kill_command = kill_command
         self._process: subprocess.Popen[bytes] | None = None
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process may write
+        self._output: IO[bytes] | None = None
         address = urlsplit(url)
         self._address = (address.hostname or "127.0.0.1", address.port or (443 if address.scheme == "https" else 80))
 
@@ -69,7 +69,8 @@ class ShopProcess:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
-        self._output.close()
+        if self._output is not None:
+            self._output.close()
 
     async def start(self) -> None:
         """Run the command, and wait until the address takes connections.
@@ -83,7 +84,7 @@ class ShopProcess:
         """End it as a power cut would, with its children, and wait until it is gone.
 
         Raises:
-            NotStarted: the kill command failed, so the shop may still run.
+            NotStarted: the kill command failed, or the address still answers, so the shop may still run.
         """
         await asyncio.to_thread(self._kill)
 
@@ -92,6 +93,8 @@ class ShopProcess:
         await asyncio.to_thread(self._stop)
 
     def _start(self) -> None:
+        if self._output is None:
+            self._output = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process may write
         self._process = subprocess.Popen(
             self._command,
             shell=isinstance(self._command, str),
@@ -101,14 +104,13 @@ class ShopProcess:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # its children are killed with it, and Ctrl-C reaches us alone
         )
-        give_up = time.monotonic() + READY_SECONDS_MAX
-        while not self.answers():
-            if self._process.poll() or time.monotonic() > give_up:
-                code = self._process.poll()
-                self._stop()
-                ended = "was not ready in time" if code is None else f"ended with {code}"
-                raise NotStarted(f"nobody answers at {self.url}: {self._shown} {ended}; its output ends:\n{self._tail()}")
-            time.sleep(LOOK_SECONDS)
+        try:
+            self._wait(lambda: self.answers() or bool(self._process and self._process.poll()), "nobody answers")
+            if self._process.poll():
+                raise self._problem(f"nobody answers, the command ended with {self._process.poll()}")
+        except NotStarted:
+            self._stop()
+            raise
 
     def answers(self) -> bool:
         """Whether the address takes connections."""
@@ -123,8 +125,10 @@ class ShopProcess:
             done = subprocess.run(self._kill_command, shell=True, capture_output=True, text=True, timeout=READY_SECONDS_MAX, check=False)
             if done.returncode != 0:
                 raise NotStarted(f"the shop was not killed: {self._kill_command!r} ended with {done.returncode}: {done.stderr.strip()}")
-        self._signal(signal.SIGKILL)
-        self._gone()
+        else:
+            self._signal(signal.SIGKILL)
+        process = self._process
+        self._wait(lambda: (process is None or process.poll() is not None) and not self.answers(), "still there after it was killed")
 
     def _stop(self) -> None:
         self._signal(signal.SIGTERM)
@@ -145,11 +149,21 @@ class ShopProcess:
         if self._process is not None:
             self._process.wait(STOP_SECONDS_MAX)
 
+    def _wait(self, until: Callable[[], bool], otherwise: str) -> None:
+        give_up = time.monotonic() + READY_SECONDS_MAX
+        while not until():
+            if time.monotonic() > give_up:
+                raise self._problem(f"{otherwise}, {READY_SECONDS_MAX:g} s long")
+            time.sleep(LOOK_SECONDS)
+
+    def _problem(self, what: str) -> NotStarted:
+        return NotStarted(f"{what}: {self.url}, started by: {self._shown}; its output ends:\n{self._tail()}")
+
     @property
     def _shown(self) -> str:
         return self._command if isinstance(self._command, str) else " ".join(self._command)
 
     def _tail(self) -> str:
-        self._output.flush()
+        assert self._output is not None
         self._output.seek(0)
         return self._output.read().decode("utf-8", "replace")[-TAIL_CHARACTERS:]
