@@ -41,7 +41,7 @@ EVENTS: Mapping[str, EventKind] = {
         "the work has ended and its answer is stored",
         *("reading", "status", "money", "amount_minor", "currency", "generation", "duration_seconds", "why"),
     ),
-    "operation.released": _kind("nothing was sent, so the key is free again", "reading", "status", "why"),
+    "operation.released": _kind("nothing was charged, so the key is free again", "reading", "status", "why"),
     "operation.flagged": _kind("the handler failed after a good answer; a person should look", "why", "status"),
     "step.not_kept": _kind("a step is done, and its result could not be kept: nobody can go on after it but this run", "step", "why"),
     # the order that is kept for later
