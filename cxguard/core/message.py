@@ -7,10 +7,12 @@ the same about Bob are one message, and nobody's data is in it.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import quote, quote_plus
 
 TEXT_MAX = 200  # characters of the shop's own text: a sentence or two
 _READ_MAX = 1_000  # characters looked at, so that a page of text costs nothing
@@ -57,11 +59,12 @@ def clean_text(text: str, typed: Iterable[str] = ()) -> str:
 
     Args:
         typed: values of the request that was answered (form fields, JSON strings); they are cut out wherever they occur
-            as whole words. At most `TYPED_MAX` are looked at, the longest first.
+            as whole words, also as a URL, a form or JSON would write them. At most `TYPED_MAX` are looked at, the longest first.
     """
     words = _plain(text)
     there = words.casefold()
-    for value in sorted({_plain(value) for value in typed}, key=len, reverse=True)[:TYPED_MAX]:
+    plain = sorted({_plain(value) for value in typed}, key=len, reverse=True)[:TYPED_MAX]
+    for value in sorted({written for each in plain for written in _writings(each)}, key=len, reverse=True):
         if len(value) >= _TYPED_CHARS_MIN and value.casefold() in there:
             words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HOLE, words, flags=re.IGNORECASE)
     for _ in range(_PASSES_MAX):
@@ -70,6 +73,14 @@ def clean_text(text: str, typed: Iterable[str] = ()) -> str:
             break
         words = cleaned
     return words
+
+
+def _writings(value: str) -> tuple[str, ...]:
+    """How *value* may stand in a text that quotes what was sent: a form's body, a query, JSON."""
+    if value.isalnum() and value.isascii():
+        return (value,)
+    safe = value.encode(errors="replace").decode()
+    return (value, quote_plus(safe, safe="*"), quote(safe, safe=""), quote(safe), json.dumps(value)[1:-1])
 
 
 def _plain(text: str) -> str:
