@@ -118,7 +118,8 @@ class Guard(Library):
         self.funnel = funnel
         self.visitor = visitor
         self.specs = {**SPECS, **(answers or {})}
-        check_honesty(self.specs)
+        if answers:  # the shipped rows are checked by a test
+            check_honesty(self.specs)
         self.messages = messages
         self.caps = caps or Caps()
         self.notify = callable_or_none(notify)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from cxguard.core.breaker import BreakerState, Counts, Forced, Label, Probe
@@ -15,7 +15,15 @@ _FRESH = {name: getattr(BreakerState(), name) for name in BreakerState.__datacla
 
 def to_json(state: BreakerState) -> dict[str, Any]:
     """A plain mapping that `from_json` reads back."""
-    return asdict(state)
+    return {**_members(state), "now_counts": _members(state.now_counts), "last_counts": _members(state.last_counts)} | {
+        "probes": [_members(probe) for probe in state.probes],
+        "forced": None if state.forced is None else _members(state.forced),
+    }
+
+
+def _members(value: BreakerState | Counts | Probe | Forced) -> dict[str, Any]:
+    """One level of it: `asdict` would copy each number deeply, and a shop writes this at each failure."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def from_json(value: Mapping[str, Any]) -> BreakerState:

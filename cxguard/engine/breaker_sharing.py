@@ -80,6 +80,7 @@ class Sharing:
         self._process = process
         self._number = 0
         self._seen = 0  # revision of the value
+        self._last_read: tuple[bytes, Shared] | None = None
         self._adopted: tuple[int, float] | None = None  # with how far the store's clock was ahead
         self._lock = threading.Lock()  # held to adopt, never across an await
         self._batch: Batch | None = None  # told, and not known to have arrived
@@ -194,15 +195,23 @@ class Sharing:
             if seen.revision < self._seen and not doubted:
                 doubted = True  # another task was faster; seen once more, the store has lost its tail
                 continue
-            read = shared_from_bytes(seen.value)
+            read = self._read_value(seen.value)
             after = change(restored(read, self._known()))
             if after is read:
                 return self._adopt(read, seen.revision, sure=doubted)
-            if await self._store.swap(self._key, revision=seen.revision, value=shared_to_bytes(after)):
+            value = shared_to_bytes(after)
+            if await self._store.swap(self._key, revision=seen.revision, value=value):
+                self._last_read = (value, after)
                 self._adopt(after, seen.revision + 1, sure=doubted)
                 return self._announce(read, after)
             await asyncio.sleep(self._jitter() * SWAP_PAUSE_SECONDS)
         raise StoreUnavailable("the breakers' value in the store is swapped by others all the time: the next round goes on")
+
+    def _read_value(self, value: bytes) -> Shared:
+        """What the value means; most looks find the one of the last look."""
+        if self._last_read is None or self._last_read[0] != value:
+            self._last_read = (value, shared_from_bytes(value))
+        return self._last_read[1]
 
     def _adopt(self, shared: Shared, revision: int, *, sure: bool) -> None:
         """Have the breakers of this process go by the value, on this process's clock."""

@@ -77,6 +77,8 @@ class Leases:
         self._by_id: dict[str, HeldLease] = {}
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
+        self._woken: asyncio.Event | None = None  # while there is a task, of its loop
+        self._idle: asyncio.AbstractEventLoop | None = None  # in which the task waits for a first lease
         self._stopping = threading.Event()
 
     def add(self, id: str, token: int, *, lease_seconds: float, run_seconds_max: float, asked_at: float) -> HeldLease:
@@ -89,13 +91,17 @@ class Leases:
             run_until=asked_at + run_seconds_max,
             clock=self._clock,
         )
-        self._held[token] = self._by_id[id] = lease
+        self._by_id[id] = lease
         self._beat_seconds = min(self._beat_seconds, lease_seconds / BEATS_PER_LEASE)
+        self.keep(lease)
         return lease
 
     def keep(self, lease: HeldLease) -> None:
         """Renew it again."""
         self._held[lease.token] = lease
+        loop, self._idle = self._idle, None
+        if loop is not None and self._woken is not None:
+            loop.call_soon_threadsafe(self._woken.set)
 
     def drop(self, lease: HeldLease) -> None:
         """Renew it no more."""
@@ -116,7 +122,9 @@ class Leases:
         threads, and while the loop is blocked nobody else can take its leases either.
         """
         if self._store.level is Level.MEMORY:
-            self._task = self._task or asyncio.get_running_loop().create_task(self._beats())
+            if self._task is None:
+                self._woken = asyncio.Event()
+                self._task = asyncio.get_running_loop().create_task(self._beats(self._woken))
         elif self._thread is None or not self._thread.is_alive():
             self._stopping.clear()
             self._thread = threading.Thread(target=self._run, name="cxguard-heartbeat", daemon=True)
@@ -127,7 +135,7 @@ class Leases:
         self._stopping.set()
         if self._task is not None:
             self._task.cancel()
-            self._task = None
+            self._task = self._idle = None
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
         self._thread = None
@@ -178,8 +186,13 @@ class Leases:
                 if self._held:
                     runner.run(self._beat())
 
-    async def _beats(self) -> None:
+    async def _beats(self, woken: asyncio.Event) -> None:
         while True:
+            woken.clear()
+            self._idle = asyncio.get_running_loop()
+            if not self._held:  # looked at after the line above, so that no lease is added unseen
+                await woken.wait()
+            self._idle = None
             await asyncio.sleep(self._beat_seconds)
             if self._held:
                 await self._beat()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cxguard.testing.simulation.process import Process
 
 WEBHOOK_TRIES_MAX = 20
+CHARGES_MAX = 150  # calls of one story: who asks for ever is stopped before the record is long and slow
 DEFINITE = (Does.NOT_CHARGED, Does.THROTTLE, Does.REFUSE)  # whoever hears that may go by it: there was no second copy on the way
 
 
@@ -36,6 +37,9 @@ class Line:
         """Send it: what lands, and when, is the dice's."""
         await self.process.hop()
         world = self.world
+        world.charges += 1
+        if world.charges > CHARGES_MAX:
+            world.loop.give_up()
         sent_at, does = world.clock.monotonic(), world.mood()
         world.log(self.process.name, "charge", key[:8], does, f"asking={ASKING.get()}")
         landing = world.spawn(self._land(charge, key, does, sent_at=sent_at, asking=ASKING.get()))

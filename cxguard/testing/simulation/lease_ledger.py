@@ -20,6 +20,11 @@ class LeaseLedger:
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._world.memory, verb)
 
+    async def note(self, *args: Any, **named: Any) -> Any:
+        noted = await self._world.memory.note(*args, **named)
+        self._world.stir()
+        return noted
+
     async def open(self, operation: Operation, **named: Any) -> Any:
         opened = await self._world.memory.open(operation, **named)
         if opened.won:
@@ -49,6 +54,7 @@ class LeaseLedger:
         newest, _ = self._world.leases.get(operation.id, (token, 0.0))
         if newest != token:
             self._world.broken.append(f"a save with lease {token} of {operation.reference} was taken after lease {newest}")
+        self._world.stir()
         if not keep_lease:
             self._world.leases.pop(operation.id, None)
         return saved
@@ -60,3 +66,4 @@ class LeaseLedger:
         if token != operation.lease.token and until > self._world.clock.now():
             self._world.broken.append(f"lease {operation.lease.token} of {operation.reference} was given while {token} lived")
         self._world.leases[operation.id] = (operation.lease.token, operation.lease.until)
+        self._world.stir()

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from cxguard.asgi import GuardMiddleware
-from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
 from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined, PaymentDeferred, StoreError
@@ -26,6 +25,7 @@ T = TypeVar("T")
 SHOP = Shop(name="Fern & Co", phone="+44 20 7946 0000", hours="9-18", email="help@fern.example")
 SECRET = bytes(range(32))
 KEYS = [bytes(range(1, 33))]
+HOPS = (0.0, 0.0, 0.0, 0.002, 0.02, 0.02, 0.4)  # seconds on the way to the store or the gateway, or back
 START_TRIES_MAX = 50  # with a store that fails one call in twenty
 
 
@@ -137,23 +137,27 @@ class Process:
         if self.party.dead:
             world.zombies += 1
             raise DeadProcessActs(f"{self.name} is dead")
-        await passed(0.0 if world.calm else world.dice.choice((0.0, 0.0, 0.0, 0.002, 0.02, 0.02, 0.4)))
+        if (seconds := 0.0 if world.calm else HOPS[int(world.dice.random() * len(HOPS))]) > 0.0:
+            await passed(seconds)
+        else:
+            await asyncio.sleep(0)
 
     async def _work(self) -> None:
         queue = self.guard.queue()
         while True:
-            await passed(await self._pause_seconds())
+            await self._until_due()
             try:
                 await queue.run_once()
             except StoreError:
                 continue
 
-    async def _pause_seconds(self) -> float:
-        """Between two looks at the queue; when all is calm, until something is due, so that days are short."""
-        if not self.world.calm:
-            return self.world.dice.uniform(0.5, 4.0)
-        due = [at for operation in await self.world.operations() if (at := ripe_at(operation)) is not None]
-        return max(1.0, min(due, default=self.world.clock.now() + 60.0) - self.world.clock.now())
+    async def _until_due(self) -> None:
+        """A worker looks every few seconds. Looks that would find nothing are left out: so days are short."""
+        world = self.world
+        await passed(1.0 if world.calm else world.dice.uniform(0.5, 4.0))
+        while (seconds := await world.due_in_seconds()) > 0.0:
+            if await world.stirred(seconds):
+                await passed(1.0)
 
     async def _handler(self, scope: Any, receive: Any, send: Any) -> None:
         """The shop's own code, with habits good and bad."""
@@ -239,10 +243,3 @@ def rule_of(world: World, process: Process) -> Rule:
         duplicate_window_seconds=86_400.0,
         **options,
     )
-
-
-def ripe_at(operation: Operation) -> float | None:
-    """When a worker may have it."""
-    if operation.lease is not None:
-        return operation.lease.until
-    return operation.due_at if operation.rule else None

@@ -16,7 +16,7 @@ from cxguard.engine.casefile import Actor
 from cxguard.engine.desk import Desk
 from cxguard.errors import StoreError
 from cxguard.testing.simulation.loop import Livelock, passed
-from cxguard.testing.simulation.process import Process, ripe_at
+from cxguard.testing.simulation.process import Process
 from cxguard.testing.simulation.world import ACTIVE_SECONDS, ASKING, Said, World
 
 KIM = Actor("kim", "try again")
@@ -273,8 +273,8 @@ async def rest(world: World) -> None:
         process.clock.ahead_seconds = 0.0
     await passed(90.0)
     for _ in range(REST_ROUNDS_MAX):
-        due = [at for operation in await world.operations() if (at := ripe_at(operation)) is not None]
-        if not due:
+        seconds = await world.due_in_seconds()
+        if seconds == float("inf"):
             return
-        await passed(max(min(due) - world.clock.now(), 0.0) + 5.0)
+        await passed(max(seconds, 0.0) + 5.0)
     raise Livelock("it never comes to rest")

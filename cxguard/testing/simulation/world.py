@@ -16,7 +16,7 @@ from cxguard.stores.base import Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing.fake_gateway import Does, FakeGateway
 from cxguard.testing.faulty_store import Fault
-from cxguard.testing.simulation.loop import PARTY, WORLD, SeededLoop, WorldClock, passed
+from cxguard.testing.simulation.loop import PARTY, WORLD, SeededLoop, WorldClock, over, passed
 
 if TYPE_CHECKING:
     from cxguard.testing.simulation.process import Process
@@ -130,7 +130,9 @@ class World:
         self.zombies = 0
         self.leases: dict[str, tuple[int, float]] = {}
         self.broken: list[str] = []
+        self.charges = 0  # calls to the gateway
         self._asked = 0
+        self._waiting: list[asyncio.Future[bool]] = []
         self._told: list[tuple[float, tuple[Any, ...]]] = []
 
     def log(self, *what: Any) -> None:
@@ -194,3 +196,30 @@ class World:
             if page.cursor is None:
                 return found
             query = Query(namespace="shop", limit=PAGE, after=page.cursor)
+
+    async def due_in_seconds(self) -> float:
+        """Until a worker may have something; infinite: there is nothing to do ever."""
+        ripe = [at for operation in await self.operations() if (at := ripe_at(operation)) is not None]
+        return min(ripe, default=float("inf")) - self.clock.now()
+
+    def stir(self) -> None:
+        """The store was written to: whoever waits looks again at what is due."""
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(True)
+
+    async def stirred(self, seconds: float) -> bool:
+        """Wait so long, or until the store is written to; whether it was."""
+        future: asyncio.Future[bool] = self.loop.create_future()
+        self._waiting.append(future)
+        if seconds < float("inf"):
+            self.loop.call_later(seconds, over, future)
+        return await future
+
+
+def ripe_at(operation: Operation) -> float | None:
+    """When a worker may have it."""
+    if operation.lease is not None:
+        return operation.lease.until
+    return operation.due_at if operation.rule else None
