@@ -80,6 +80,19 @@ class LeaseLost(CxguardError):
     problem = "lease-lost"
 
 
+class OfParentProcess(CxguardError):
+    """An operation that was opened before a fork, used in the child: its lease, and all that follows, are its parent's."""
+
+    status = 503
+    problem = "of-parent-process"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this operation was opened before the fork, and is the parent process's: nothing was sent or written here; "
+            "in the child, open one of its own under the same key, or leave with os._exit"
+        )
+
+
 class LoopEnded(CxguardError):
     """The event loop that worked for this thread ended before it was done. Ask again later, under the same key."""
 

@@ -212,6 +212,7 @@ class Guard(Library):
 
     async def stop(self) -> None:
         """Let runs end, stop the duties, write what is buffered, close the store. Idempotent."""
+        self._forget_parent()
         if self._engine is None:
             return
         try:

@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from cxguard.errors import LoopEnded
+from cxguard.errors import LoopEnded, OfParentProcess
 
 T = TypeVar("T")
 
@@ -205,6 +205,16 @@ def result_of(future: Future[T], loop: asyncio.AbstractEventLoop) -> T:
 def _check_runs(future: Future[Any], loop: asyncio.AbstractEventLoop) -> None:
     if not future.done() and not loop.is_running():
         raise LoopEnded()
+
+
+def refuse_in_a_child(pid: int) -> None:
+    """Refuse to wait for a loop that only the process *pid* runs: a copy of it in a child never ends anything.
+
+    Raises:
+        OfParentProcess: this is another process.
+    """
+    if pid != os.getpid():
+        raise OfParentProcess()
 
 
 def refuse_in_a_loop() -> None:

@@ -7,13 +7,14 @@ and ends for us a margin before the store would give it to another: a process th
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cxguard.clock import Clock
 from cxguard.core.operation import Operation
-from cxguard.errors import LeaseLost, PartlyRenewed, StoreError
+from cxguard.errors import LeaseLost, OfParentProcess, PartlyRenewed, StoreError
 from cxguard.logs import get_logger
 from cxguard.stores.base import Level, Store
 
@@ -38,10 +39,20 @@ class HeldLease:
     run_until: float  # monotonic; never renewed past this
     clock: Clock = field(repr=False)
     record: Operation | None = field(default=None, repr=False)
+    pid: int = field(default_factory=os.getpid, repr=False)
 
     def alive(self) -> bool:
         """Whether nobody else can hold the operation at this moment."""
         return self.clock.monotonic() < self.safe_until
+
+    def refuse_child(self) -> None:
+        """Raise in a child of the process that was given the lease: two processes would act under one.
+
+        Raises:
+            OfParentProcess: nothing may be written or sent.
+        """
+        if self.pid != os.getpid():
+            raise OfParentProcess()
 
     def check(self) -> None:
         """Raise unless the lease is surely ours.

@@ -232,6 +232,7 @@ class Operations:
             self.hints.tell(topic)
 
     async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool) -> Operation:
+        lease.refuse_child()
         record = self.ready(operation, ends=not keep_lease)
         try:
             return await self.store.save(record, token=lease.token, keep_lease=keep_lease)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import Token
@@ -12,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Outcome
-from cxguard.engine.bridge import Bridge, refuse_in_a_loop, result_of, submitted
+from cxguard.engine.bridge import Bridge, refuse_in_a_child, refuse_in_a_loop, result_of, submitted
 from cxguard.engine.handle import CURRENT
 from cxguard.engine.library import LibraryOperation
 from cxguard.engine.sync_handle import SyncOperation
@@ -94,9 +95,11 @@ class SyncScope:
         self._task: Future[None] | None = None
         self._leave: Callable[[BaseException | None], None] | None = None
         self._token: Token[Any] | None = None
+        self._pid = os.getpid()
 
     def __enter__(self) -> SyncLibraryOperation:
         refuse_in_a_loop()
+        self._pid = os.getpid()
         loop = self._loop = self._bridge.loop
         entered: Future[LibraryOperation] = Future()
         self._task = submitted(self._hold(entered), loop)
@@ -112,6 +115,9 @@ class SyncScope:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._loop is not None and self._task is not None and self._leave is not None and self._token is not None, "entered before"
         CURRENT.reset(self._token)
+        if error is not None and self._pid != os.getpid():
+            return  # a child leaves what is its parent's, as it is
+        refuse_in_a_child(self._pid)
         self._leave(error)
         result_of(self._task, self._loop)
 
@@ -127,6 +133,8 @@ class SyncScope:
             if entered.set_running_or_notify_cancel():
                 entered.set_result(op)
             error = await left
+        except GeneratorExit:  # thrown away, in a child after a fork: no loop runs in which anything could be written
+            raise
         except BaseException as gone:
             await scope.__aexit__(type(gone), gone, gone.__traceback__)
             raise

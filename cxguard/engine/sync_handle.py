@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxguard.core.outcomes import Charged, Refunded
-from cxguard.engine.bridge import CallerThread, refuse_in_a_loop, submitted
+from cxguard.engine.bridge import CallerThread, refuse_in_a_child, refuse_in_a_loop, submitted
 from cxguard.engine.codecs import Codec
+from cxguard.errors import OfParentProcess
 from cxguard.gateways.base import Charge
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class SyncOperation:
     def __init__(self, handle: OperationHandle, loop: asyncio.AbstractEventLoop | None) -> None:
         self._handle = handle
         self._loop = loop
+        self._pid = os.getpid()
 
     def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
         """As `OperationHandle.charge`."""
@@ -65,8 +68,9 @@ class SyncOperation:
 
     def _wait(self, coroutine: Coroutine[Any, Any, T], here: CallerThread | None = None) -> T:
         try:
+            refuse_in_a_child(self._pid)
             refuse_in_a_loop()
-        except RuntimeError:
+        except (OfParentProcess, RuntimeError):
             coroutine.close()
             raise
         if self._loop is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_servers import have_redis, running_redis
 from shopworld import KEYS, SECRET, SHOP
 
 from cxguard.engine.handle import current_operation
@@ -196,3 +197,69 @@ def test_prefork_workers_begin_anew(tmp_path: Path) -> None:
     lines = [line for line in ended.stdout.splitlines() if line.startswith(("parent", "child", "after"))]
     assert lines.count("child pay_2 pay_1") == 3, ended.stdout
     assert (lines[0], lines[-1]) == ("parent pay_1", "after pay_2")
+
+
+INSIDE = """
+import os, signal, sys
+from cxguard import Charge, Guard, Shop
+from cxguard.engine.library import Purpose
+from cxguard.testing.fake_gateway import FakeGateway
+
+gateway = FakeGateway()
+secrets = {"secret": bytes(range(32)), "keys": [bytes(range(1, 33))]}
+named = {"purpose": "order", "owner": "ann"}
+guard = Guard(
+    sys.argv[1], shop=Shop("Fern & Co", url="/"), gateways=[gateway], duties=False, purposes=[Purpose("order", wait_seconds=0.1)],
+    namespace=sys.argv[2], **(secrets if "sqlite" not in sys.argv[1] else {}),
+)
+
+def pay(op):
+    return op.charge(Charge(4999, "EUR", source="tok_ok")).payment_id
+
+def attempt(call):
+    try:
+        return call()
+    except Exception as error:
+        return type(error).__name__
+
+def child(op):
+    signal.alarm(20)
+    told = [attempt(lambda: pay(op)), attempt(lambda: guard.sync.run(pay, key="inside", **named))]
+    told.append(attempt(lambda: guard.sync.run(pay, key="child's own", **named)))
+    sys.stdout.write(f"child {' '.join(told)} {len(gateway.standing)}\\n")
+    sys.stdout.flush()
+    sys.exit(3)
+
+with guard:
+    with guard.sync.operation(key="inside", **named) as op:
+        pid = os.fork()
+        if pid == 0:
+            child(op)
+        print("left", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        op.keep(pay(op))
+    print("parent", guard.sync.run(pay, key="inside", **named), len(gateway.standing))
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "postgresql":
+        yield request.getfixturevalue("shared_postgres").url
+    elif request.param == "redis" and not have_redis():
+        pytest.skip("no Redis here")
+    elif request.param == "redis":
+        with running_redis() as server:
+            yield server.url
+    else:
+        yield f"sqlite:///{tmp_path / 'shop.db'}"
+
+
+def test_child_of_a_fork_inside_an_operation_leaves_it_to_its_parent(url: str, tmp_path: Path) -> None:
+    """It can neither charge under its parent's lease nor end it, nor does it wait for ever for a loop that only the parent
+    runs; to itself it is another process."""
+    script = tmp_path / "inside.py"
+    script.write_text(INSIDE, encoding="utf-8")
+    command = [sys.executable, str(script), url, f"fork{os.getpid()}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    lines = [line for line in ended.stdout.splitlines() if line.startswith(("child", "left", "parent"))]
+    assert lines == ["child OfParentProcess OperationInFlight pay_1 1", "left 3", "parent pay_1 1"], ended.stdout + ended.stderr
