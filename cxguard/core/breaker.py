@@ -128,6 +128,7 @@ class Admission:
 ADMITTED = Admission(Verdict.ADMITTED)
 PROBE = Admission(Verdict.PROBE)
 FORCED_SECONDS_MAX = 7 * 86_400.0  # a word that nobody remembers must not keep a shop closed, or unguarded
+FORCED_LEFT_MAX = FORCED_SECONDS_MAX + 86_400.0  # seen from a clock that was set back a little meanwhile
 PROBE_BUSY_SECONDS = 1.0  # a probe takes about so long
 
 
@@ -161,8 +162,8 @@ def admit(
 
 def silence(state: BreakerState, policy: BreakerPolicy, now: float) -> float:
     """For how many seconds no call may go at all: open, throttled, or by a person's word. 0: `admit` has to decide."""
-    forced = state.forced
-    if forced is not None and now < forced.until:
+    forced = forced_now(state, now)
+    if forced is not None:
         return forced.until - now if forced.label is Label.OPEN else 0.0
     until = state.opened_until if state.label is Label.OPEN else state.throttled_until
     left = until - now
@@ -229,8 +230,8 @@ def lift(state: BreakerState) -> BreakerState:
 
 
 def forced_now(state: BreakerState, now: float) -> Forced | None:
-    """The person's word that holds at *now*, or None."""
-    return state.forced if state.forced is not None and now < state.forced.until else None
+    """The person's word that holds at *now*, or None. One that would hold longer than any may is no person's."""
+    return state.forced if state.forced is not None and now < state.forced.until <= now + FORCED_LEFT_MAX else None
 
 
 def label_now(state: BreakerState, now: float) -> Label:

@@ -9,6 +9,8 @@ from typing import Any
 
 from cxguard.core.breaker import BreakerState, Counts, Forced, Label, Probe
 
+COUNT_MAX = 2**53  # beyond it a float cannot count by one, and far beyond there is none to compare with
+
 _FIRST: dict[type[Any], Any] = {Counts: Counts(), Probe: Probe("", 0.0)}
 _FRESH = {name: getattr(BreakerState(), name) for name in BreakerState.__dataclass_fields__}
 
@@ -51,6 +53,7 @@ def from_json(value: Mapping[str, Any]) -> BreakerState:
 
 def as_like(like: int | float | str, told: Any) -> Any:
     """*told* as what *like* is. What is none would break each call that looks at it, and a time without an end would be for good.
+    A count that nothing can have counted is taken as the nearest one that could be: below zero it would never be enough.
 
     Raises:
         ValueError, TypeError, OverflowError: it is none.
@@ -58,7 +61,7 @@ def as_like(like: int | float | str, told: Any) -> Any:
     read = type(like)(told)
     if isinstance(read, float) and not math.isfinite(read):
         raise ValueError(f"{read} is no time")
-    return read
+    return min(max(read, 0), COUNT_MAX) if isinstance(read, int) else read
 
 
 def _read(kind: type[Counts | Probe], value: Mapping[str, Any]) -> Any:

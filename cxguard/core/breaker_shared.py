@@ -152,7 +152,7 @@ def fold(shared: Shared, batch: Batch, policy: BreakerPolicy, now: float, *, jit
         return shared
     for report in batch.reports:
         shared = _folded(shared, report, policy, now, process=batch.process, jitter=jitter)
-    kept = {process: each for process, each in shared.batches.items() if now - each.at <= BATCHES_KEPT_SECONDS}
+    kept = {process: each for process, each in shared.batches.items() if abs(now - each.at) <= BATCHES_KEPT_SECONDS}
     return replace(shared, batches={**kept, batch.process: Folded(batch.number, now)})
 
 

@@ -10,15 +10,18 @@ from breaker_bench import NOW, Bench
 from cxguard.core.breaker import (
     FORCED_SECONDS_MAX,
     Admission,
+    BreakerPolicy,
     BreakerState,
     Forced,
     Heard,
     Label,
     Verdict,
+    admit,
     force,
     forced_now,
     label_now,
     lift,
+    silence,
 )
 
 
@@ -78,3 +81,18 @@ def test_a_word_without_reason_or_end_is_refused(label: Label, reason: str, seco
     """Raises and says what is missing; half-open cannot be asked for at all."""
     with pytest.raises(ValueError, match=advice):
         force(BreakerState(), label, NOW, reason=reason, seconds=seconds)
+
+
+@pytest.mark.parametrize("label", [Label.OPEN, Label.CLOSED])
+def test_a_word_that_would_hold_longer_than_any_may_is_no_persons(label: Label) -> None:
+    """Somebody spoilt the value, or the clock that it was said by was a year ahead: the breaker goes on by itself."""
+    state = replace(BreakerState(), forced=Forced(label, "why", NOW + 365 * 86_400.0))
+    assert forced_now(state, NOW) is None
+    assert silence(state, BreakerPolicy(), NOW) == 0.0
+    assert admit(state, BreakerPolicy(), NOW, probe_id="p")[0] == Admission(Verdict.ADMITTED)
+
+
+def test_a_word_for_a_week_holds_on_a_clock_that_is_a_little_behind() -> None:
+    """The longest word, looked at by a process whose clock was set back by minutes."""
+    state = force(BreakerState(), Label.OPEN, NOW, reason="why", seconds=FORCED_SECONDS_MAX)
+    assert forced_now(state, NOW - 600.0) == state.forced

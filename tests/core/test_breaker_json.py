@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from breaker_bench import NOW
 
-from cxguard.core.breaker import BreakerState, Counts, Forced, Label, Probe
-from cxguard.core.breaker_json import from_json, to_json
+from cxguard.core.breaker import BreakerPolicy, BreakerState, Counts, Forced, Heard, Label, Probe, Verdict, admit, record, silence
+from cxguard.core.breaker_json import COUNT_MAX, from_json, to_json
 
 STATES = [
     BreakerState(),
@@ -46,3 +46,31 @@ def test_what_is_no_state_is_refused(value: dict[str, object]) -> None:
     """Raises with what to do instead."""
     with pytest.raises(ValueError, match=r"start from BreakerState\(\)"):
         from_json(value)
+
+
+@pytest.mark.parametrize("member", ["failures", "trips", "probed", "probes_well", "revision"])
+@pytest.mark.parametrize(("told", "read"), [(-(10**9), 0), (-(10**400), 0), (10**400, COUNT_MAX)], ids=["below", "far", "above"])
+def test_a_count_that_nothing_can_have_counted_is_made_one_that_could_be(member: str, told: int, read: int) -> None:
+    """Below zero it would never be enough to open, or to close; and no float is as large as the other."""
+    assert getattr(from_json({member: told}), member) == read
+
+
+@pytest.mark.parametrize("member", ["failures", "trips"])
+@pytest.mark.parametrize("told", [-(10**9), 10**400], ids=["below", "above"])
+def test_a_spoilt_count_keeps_no_breaker_from_opening(member: str, told: int) -> None:
+    """Five failures in a row open it, whatever was written in the store, and the end of a call raises nothing."""
+    state = from_json({member: told, "now_counts": {"since": NOW, "calls": told, "failures": told}})
+    for _ in range(BreakerPolicy().consecutive_failures):
+        state = record(state, BreakerPolicy(), NOW, revision=state.revision, probe_id="", heard=Heard.FAILURE)
+    assert state.label is Label.OPEN
+    assert silence(state, BreakerPolicy(), NOW) > 0
+
+
+def test_a_spoilt_count_keeps_no_breaker_from_closing() -> None:
+    """Two good probes close it."""
+    state = from_json({"label": "half-open", "probes_well": -5, "probed": -7})
+    for n in range(2):
+        admission, state = admit(state, BreakerPolicy(), NOW + 60.0 * n, probe_id=str(n), operation_id=str(n))
+        assert admission.verdict is Verdict.PROBE
+        state = record(state, BreakerPolicy(), NOW + 60.0 * n, revision=state.revision, probe_id=str(n), heard=Heard.OK)
+    assert state.label is Label.CLOSED
