@@ -219,8 +219,8 @@ class Guard(Library):
             await self._end()
         finally:  # also if something before has failed, or nobody waits for us any longer
             self._engine.operations.leases.stop()
+            self._engine = self._loop = self._starting = None  # also if the store does not end well: a new start opens it anew
             await self._opening.stop()
-            self._engine = self._loop = self._starting = None
 
     async def _end(self) -> None:
         await self.finish_runs()

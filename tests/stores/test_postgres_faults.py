@@ -80,6 +80,33 @@ async def test_server_that_is_stopped_costs_our_patience_and_no_more(store: Post
 
 
 @pytest.mark.asyncio
+async def test_store_is_stopped_in_its_time_while_the_whole_server_hangs() -> None:
+    """Frozen, postmaster and all, with hundreds of calls in line: `stop` ends, everybody has been told, and the store starts anew."""
+    with running_postgres() as frozen:
+        store = PostgresStore(frozen.url, patience_seconds=0.5)
+        await store.start()
+        await put(store, queued("a"))
+        there = [frozen.pid, *children(frozen.pid)]
+        for pid in there:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            reads, writes = (store.get(f"r{n}") for n in range(300)), (put(store, queued(f"w{n}")) for n in range(300))
+            calls = [asyncio.create_task(call) for call in (*reads, *writes)]
+            await asyncio.sleep(0)
+            async with asyncio.timeout(5.0):
+                with suppress(StoreUnavailable):
+                    await store.stop()
+                told = await asyncio.gather(*calls, return_exceptions=True)
+        finally:
+            for pid in there:
+                os.kill(pid, signal.SIGCONT)
+        assert {type(each) for each in told} == {StoreUnavailable}
+        await store.start()
+        await until_available(store, "b")
+        await store.stop()
+
+
+@pytest.mark.asyncio
 async def test_acknowledged_records_survive_a_crash_of_the_server() -> None:
     """kill -9 of every process of the server: what was acknowledged is there after its restart."""
     with running_postgres() as crashed:

@@ -22,6 +22,7 @@ from cxguard.stores.postgres.writing import UNWRITABLE, unwritable, write_batch
 Read: TypeAlias = Callable[[Server], Awaitable[Any]]
 
 HANG_UP_SECONDS = 0.2  # for the driver to see that its connection is gone
+END_FACTOR = 2  # times our patience, for all that waits when the store is stopped: what is on its way, and what waits behind it
 DOWN_SECONDS = 0.25  # after a failed connection: who asks meanwhile hears it at once, and waits for no time-out
 
 # A commit waits for its standby in this function of the server. Whoever cancels that wait, or ends the server, makes it a
@@ -62,6 +63,8 @@ class Link:
             raise
         except (psycopg.Error, OSError) as error:  # a time-out, too, is one of these
             if self._hung_up or isinstance(error, TimeoutError):
+                if self._server is None:  # nobody connected in time: whoever comes next need not find that out again
+                    self._down = (asyncio.get_running_loop().time() + DOWN_SECONDS, self._no_answer())
                 self.finish()
                 raise self._no_answer() from None
             await self.close()
@@ -144,19 +147,30 @@ class Line:
         self._quick, self._writer, self._reader = links
         self._slot = slot
         self._clock = clock
+        self._patience_seconds = patience_seconds
         self._server_clock = ServerClock()
         self.quick: Batcher[QuickJob, Any] = Batcher(self._send_quick, name="PostgreSQL", patience_seconds=patience_seconds)
         self.writes: Batcher[Job, Any] = Batcher(self._send_writes, name="PostgreSQL", patience_seconds=patience_seconds)
         self.reads: Batcher[Read, Any] = Batcher(self._send_reads, name="PostgreSQL", patience_seconds=patience_seconds)
 
-    async def drain(self) -> None:
+    async def close(self) -> None:
+        """Finish what was accepted, then close.
+
+        Raises:
+            StoreUnavailable: the server takes too long for that; what is on its way may happen or not.
+        """
+        try:
+            async with asyncio.timeout(END_FACTOR * self._patience_seconds):
+                await self._drain()
+        except TimeoutError:
+            raise StoreUnavailable("PostgreSQL does not answer, and was left with calls on their way: look before you act again") from None
+        for link in self._links:
+            await link.close()
+
+    async def _drain(self) -> None:
         await self.quick.drain()
         await self.writes.drain()
         await self.reads.drain()
-
-    async def close(self) -> None:
-        for link in self._links:
-            await link.close()
 
     def end(self) -> None:
         for link in self._links:

@@ -96,14 +96,17 @@ class PostgresStore:
             self._lines = {}
 
     async def stop(self) -> None:
-        """Finish what was accepted, then close."""
+        """Finish what was accepted, then close.
+
+        Raises:
+            StoreUnavailable: the server takes too long for that; what was accepted and not told may have happened or not.
+        """
         if self._lines is None or self._pid != os.getpid():
             return
         lines, self._lines = self._lines, None
         own = lines.get(asyncio.get_running_loop())
         try:
             if own is not None:
-                await own.drain()
                 await own.close()
         finally:  # also if nobody waits for us any longer; other event loops have ended, or will hear it at their next call
             for line in tuple(lines.values()):
