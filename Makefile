@@ -8,7 +8,10 @@ WORKERS ?= 3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check lint bench clean
+
+# What is compiled once is not compiled again by each of the hundreds of processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## these lines
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -18,15 +21,17 @@ demo: $(INSTALLED)  ## a crowd through an outage, without and with the guard; th
 
 test: $(INSTALLED)  ## all tests, with real servers and a real browser (ARGS="-k name" for some, WORKERS=0 for one process)
 	@echo "cxguard: running the tests"
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-check: $(INSTALLED)  ## ruff, mypy --strict, and the test that reads every import
+check: lint  ## ruff, mypy --strict, and the test that reads every import
+	@echo "cxguard: layers"
+	@$(BIN)/python -m pytest tests/house/test_layers.py tests/house/test_house.py
+
+lint: $(INSTALLED)  ## ruff and mypy --strict alone: `make test` has the rest of the check
 	@echo "cxguard: ruff"
 	@$(BIN)/ruff check .
 	@echo "cxguard: mypy --strict"
 	@$(BIN)/mypy
-	@echo "cxguard: layers"
-	@$(BIN)/python -m pytest tests/house/test_layers.py tests/house/test_house.py
 
 bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second; breakers; a fleet
 	@$(BIN)/python benchmarks/overhead.py
@@ -48,5 +53,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "cxguard: making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "cxguard: installing (a minute, the first time)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # pip does it with one core; some ship templates that are no code
 	@touch $@

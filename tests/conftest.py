@@ -103,6 +103,11 @@ async def chromium(_browser: Browser) -> AsyncIterator[Chromium]:
     assert not visits.faults
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: whoever is done takes over short ones, and nobody is left alone with a long one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI, a test that needs a server or a browser does not pass by being skipped."""

@@ -12,7 +12,7 @@ import pytest
 from servers import ROOT, Spawn
 from test_examples_gateways import Demo
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 
 
 def jobs_in(folder: Path, *orders: str) -> None:

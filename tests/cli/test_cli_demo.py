@@ -13,6 +13,7 @@ KEYS = ("wanted", "paid_once", "charged_twice", "declined", "false_declines", "f
 ENDS = ("paid_once", "charged_twice", "declined", "cancelled_told", "lost", "open")
 
 
+@pytest.mark.long
 @pytest.mark.server
 def test_the_demo_prints_both_verdicts_and_nothing_else() -> None:
     """`--headless --json` prints one document with the two verdicts, whose ends add up, and ends with 0."""

@@ -17,7 +17,7 @@ from cxguard.demo.shop.books import all_orders
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.browser, pytest.mark.server]
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session"), pytest.mark.browser, pytest.mark.server]
 END_MILLISECONDS_MAX = 60_000  # the second try comes within seconds, and the page reloads itself every few
 
 

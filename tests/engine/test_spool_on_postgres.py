@@ -25,7 +25,7 @@ import pytest
 from postgres_server import PostgresServer, running_postgres
 from servers import ROOT, Serve, Server, between_looks
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 
 SETTLED_SECONDS = 60.0  # a busy machine; on a quiet one it takes three
 CLIENT = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))  # whom it knew dies

@@ -12,6 +12,7 @@ from store_machines import STORES
 ORDERS, RATE = 200, 40.0
 
 
+@pytest.mark.long
 @pytest.mark.server
 @pytest.mark.asyncio
 @pytest.mark.timeout(180)

@@ -22,7 +22,7 @@ from servers import Process, Spawn
 from cxguard.core.names import reference_of
 from cxguard.core.operation import RECORD_VERSION
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 TESTS = Path(__file__).parent.parent
 PLACED_SECONDS_MAX = 40.0  # a queued order's first pause, and a ramp that begins with one charge a second
 PRESSES_MAX = 20

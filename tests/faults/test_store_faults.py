@@ -13,6 +13,7 @@ FAULTS = {**server_faults.FAULTS, **redis_faults.FAULTS}
 SOME = ["postgresql: killed and restarted", "postgresql: frozen for 10 s", "postgresql: cut before answer", "redis: cut before answer"]
 
 
+@pytest.mark.long
 @pytest.mark.server
 @pytest.mark.asyncio
 @pytest.mark.timeout(180)

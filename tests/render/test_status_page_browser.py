@@ -18,6 +18,7 @@ async def change(url: str, to: str) -> None:
         await client.put(f"{url}/{to}")
 
 
+@pytest.mark.long
 @pytest.mark.asyncio(loop_scope="session")
 async def test_every_page_is_accessible_and_fits(serve: Serve, chromium: Chromium) -> None:
     """No violation of WCAG 2.2 AA and no sideways scroll, at 360 and 1,280 px, light and dark."""

@@ -16,7 +16,7 @@ from cxguard.stores.base import Level, Match
 from cxguard.stores.redis import RedisStore
 from cxguard.testing.contract.base import LEASE_SECONDS, open_leased, put, queued, sample, token_of
 
-pytestmark = [pytest.mark.server, pytest.mark.asyncio]
+pytestmark = [pytest.mark.long, pytest.mark.server, pytest.mark.asyncio]
 
 SECONDS = 0.5
 

@@ -153,6 +153,7 @@ async def judge(path: Path, said: list[str]) -> None:
     assert apsw.Connection(str(path)).execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """Four processes hammer one file and are killed in the middle, again and again: all that they were told is true."""

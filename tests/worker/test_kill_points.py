@@ -31,7 +31,7 @@ from cxguard.stores.base import Query
 from cxguard.stores.sqlite import SQLiteStore
 from cxguard.testing import ManualClock
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.long, pytest.mark.server]
 CLIENT = httpx.Client(trust_env=False, timeout=40, limits=httpx.Limits(max_keepalive_connections=0))  # whom it knew dies
 
 # In the order in which a submit passes them. `save.1` writes the line of the send, the last save ends the operation.
