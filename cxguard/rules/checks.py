@@ -164,6 +164,14 @@ def _times(rule: Rule) -> _Wrong:
             f"run_seconds_max={rule.run_seconds_max:g} is shorter than deadline_seconds={rule.deadline_seconds:g}",
             f"run_seconds_max={max(120.0, rule.deadline_seconds):g}",
         )
+    last = parts_of(rule.key)[-1]
+    window_seconds = max(rule.duplicate_window_seconds, last.window_seconds if isinstance(last, PerPurchase) else 0.0)
+    if rule.keep_seconds < window_seconds:
+        yield (
+            f"keep_seconds={rule.keep_seconds:g} is shorter than the {window_seconds:g} s in which the same purchase is taken for a "
+            "repeat: the record would go first, and it would be charged again",
+            f"keep_seconds={max(2_592_000.0, window_seconds):.0f}",
+        )
     if rule.keep_seconds < rule.give_up_seconds:
         yield (
             f"keep_seconds={rule.keep_seconds:g} is shorter than give_up_seconds={rule.give_up_seconds:g}: the record would go first",

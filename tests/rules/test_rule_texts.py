@@ -143,6 +143,12 @@ TEXTS: list[tuple[dict[str, Any], str, str]] = [
         "keep_seconds=2592000",
     ),
     (
+        {"keep_seconds": 3600, "give_up_seconds": 600, "duplicate_window_seconds": 7200},
+        "keep_seconds=3600 is shorter than the 7200 s in which the same purchase is taken for a repeat: the record would go first, "
+        "and it would be charged again",
+        "keep_seconds=2592000",
+    ),
+    (
         {"deadline_seconds": 61},
         "deadline_seconds=61 is not a number from 1 to 60 (a shopper who waits longer has pressed the button again)",
         "deadline_seconds=10",
