@@ -39,6 +39,10 @@ class PartlyRenewed(StoreUnavailable):
         self.unanswered = unanswered
 
 
+class PartAway(StoreUnavailable):
+    """One server of a store does not answer, while others do. It may have happened or not; the store itself is not away."""
+
+
 class StoreRelocated(StoreUnavailable):
     """The shop's orders are being moved, or were moved, to another store: nothing may be begun here."""
 

@@ -21,7 +21,7 @@ from weakref import WeakSet
 
 from cxguard.clock import Clock
 from cxguard.core.breaker import BreakerPolicy, BreakerState, Heard, Label, Verdict, admit, record
-from cxguard.errors import CxguardError, PartlyRenewed, StoreUnavailable
+from cxguard.errors import CxguardError, PartAway, PartlyRenewed, StoreUnavailable
 from cxguard.events import Bus, Event
 from cxguard.logs import get_logger
 from cxguard.stores.base import Hinting, Store
@@ -143,6 +143,9 @@ class StoreBreaker:
             answer = await call()
         except PartlyRenewed:
             self._answered(verb, began, revision=revision, probe_id=probe_id)  # some of its servers are there: it is not away
+            raise
+        except PartAway:
+            self._hear(Heard.NEUTRAL, revision=revision, probe_id=probe_id)  # its other servers answer: their owners go on
             raise
         except StoreUnavailable as error:
             self._failed(verb, error, seconds=self._clock.monotonic() - began, revision=revision, probe_id=probe_id)

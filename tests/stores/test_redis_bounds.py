@@ -16,7 +16,7 @@ from cxguard.core.operation import Operation
 from cxguard.engine.leases import Leases
 from cxguard.engine.store_breaker import POLICY as STORE_POLICY
 from cxguard.engine.store_breaker import StoreBreaker, breaker_around
-from cxguard.errors import PartlyRenewed, StoreUnavailable
+from cxguard.errors import PartAway, PartlyRenewed, StoreUnavailable
 from cxguard.events import Bus
 from cxguard.stores.base import Query, SessionBatch, Store
 from cxguard.stores.redis import RedisStore
@@ -135,12 +135,39 @@ async def test_part_that_stands_still_holds_up_no_other() -> None:
             refused = asyncio.gather(*(put(store, apart(name)) for name in lost[:200]), return_exceptions=True)
             waits = [await seconds_of(put(store, apart(name))) for name in well[20:200]]
             taken = [each.id for _ in range(3) for each in await take(store)]
-            assert {type(answer) for answer in await refused} == {StoreUnavailable}
+            assert {type(answer) for answer in await refused} == {PartAway}
         finally:
             frozen.process.resume()
         assert max(waits) < PART_SECONDS
         assert sorted(taken) == sorted(apart(name).id for name in well[:20])
         await until_available(store, "after", spread=50)
+        await store.stop()
+
+
+async def test_part_that_is_away_is_not_the_store() -> None:
+    """The primary of the first part is dead for good, and its owners press on: those elsewhere are never told that the store is
+    away, and the clock is another server's."""
+    with running_cluster(replicas=0, **{"cluster-node-timeout": "15000"}) as cluster:
+        store = store_at(cluster.url, answer_seconds=PART_SECONDS)
+        breaker = breaker_around(store, ManualClock(), bus=Bus(), confirm=confirmed)
+        await breaker.start()
+        dead = cluster.primary_of(tag(store.prefix, 0))
+        stuck = {n for n in range(store.partitions) if cluster.primary_of(tag(store.prefix, n)) is dead}
+        lost, well = (names(store, stuck, elsewhere=elsewhere) for elsewhere in (False, True))
+        guarded = cast(Store, breaker)
+        await put(guarded, apart(well[0]))
+        dead.process.pause()
+        try:
+            for n in range(1, 3 * STORE_POLICY.consecutive_failures):
+                with pytest.raises(PartAway):
+                    await put(guarded, apart(lost[n]))
+                await put(guarded, apart(well[n]))
+            refused = await asyncio.gather(*(put(guarded, apart(name)) for name in lost[100:110]), return_exceptions=True)
+            assert {type(answer) for answer in refused} == {PartAway}
+            assert await guarded.clock() > 0
+            assert not breaker.away
+        finally:
+            dead.process.resume()
         await store.stop()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,8 @@ from cxguard.errors import ConfigurationError, StoreError, StoreUnavailable, Sto
 from cxguard.stores.base import Level
 from cxguard.stores.redis.settings import Address, Kind, RedisSettings
 from cxguard.stores.redis.wire import Wire, code_of, refused
+
+OTHERS_LATELY_SECONDS = 2.0  # a server that was heard of within it is there: longer than a call takes
 
 
 class NotPrimary(StoreUnavailable):
@@ -90,6 +93,7 @@ class Health:
         self._lock = threading.Lock()
         self._reports: Mapping[int, ServerReport] = {}
         self._lives: Mapping[int, str] = {}
+        self._answered: dict[Address, float] = {}  # monotonic
         self.partitions = 0  # 0: not known yet
         self.servers: tuple[Address, ...] = ()  # all of a cluster, when it last named them
         self.epoch = ""
@@ -99,6 +103,15 @@ class Health:
         """Remember what a server said, and which life each of its partitions has."""
         with self._lock:
             self._remember(report, lives)
+
+    def heard(self, address: Address) -> None:
+        """Remember that a server has just done what was asked."""
+        self._answered[address] = time.monotonic()
+
+    def others_answer(self, address: Address | None) -> bool:
+        """Whether another server than this one has done so lately."""
+        now = time.monotonic()
+        return any(other != address and now - at < OTHERS_LATELY_SECONDS for other, at in tuple(self._answered.items()))
 
     def met(self, servers: Iterable[Address]) -> None:
         """Remember the servers of a cluster: those in the settings may all be gone one day."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import AskError, MovedError
 
-from cxguard.errors import ConfigurationError, StoreError, StoreUnavailable
+from cxguard.errors import ConfigurationError, PartAway, StoreError, StoreUnavailable
 from cxguard.stores.batch import Batcher
 from cxguard.stores.redis.finding import address_of
 from cxguard.stores.redis.health import Health, NotPrimary, again
@@ -91,6 +91,7 @@ class Lanes:
 
     def __init__(self, settings: RedisSettings, health: Health, *, writes: bool) -> None:
         self.route = Route(settings, health)
+        self._health = health
         self._settings = settings
         self._writes = writes
         self._lanes: dict[Address | None, Batcher[Call, Answer]] = {}
@@ -99,8 +100,17 @@ class Lanes:
         """Send *call* with the next batch.
 
         Raises:
+            PartAway: this server does not answer, while others do.
             StoreUnavailable: it may have happened, or not.
         """
+        try:
+            return await self._ask(call)
+        except StoreUnavailable as error:
+            if self._health.others_answer(self.route.home(call.partition)):
+                raise PartAway(*error.args) from None
+            raise
+
+    async def _ask(self, call: Call) -> Answer:
         home = self.route.home(call.partition)
         lane = self._lanes.get(home)
         if lane is None:
@@ -164,6 +174,8 @@ class Lanes:
         except (StoreError, ConfigurationError) as error:
             await self.route.forget(wire)
             return [again(error) for _ in calls]
+        if not all(code_of(answer) for answer in answers):
+            self._health.heard(address)
         if any(code_of(answer) in FORGET for answer in answers):
             await self.route.forget(wire)
         if waiting and not self._is_replicated(waited):

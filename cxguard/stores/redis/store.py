@@ -16,7 +16,7 @@ from typing import Any
 from cxguard.clock import Clock
 from cxguard.core.money import MoneyState, Note
 from cxguard.core.operation import RECORD_VERSION, Operation, State, changed
-from cxguard.errors import ConfigurationError, LeaseLost
+from cxguard.errors import ConfigurationError, LeaseLost, StoreUnavailable
 from cxguard.stores.base import Level, Match, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.codec import encode_note
 from cxguard.stores.record import (
@@ -48,7 +48,7 @@ from cxguard.stores.redis.rows import (
     saved,
     sent_values,
 )
-from cxguard.stores.redis.settings import RedisSettings, read_settings
+from cxguard.stores.redis.settings import Address, RedisSettings, read_settings
 from cxguard.stores.redis.wire import Answer
 
 Word = str | bytes | int
@@ -238,8 +238,17 @@ class RedisStore:
     async def clock(self) -> float:
         if self._clock is not None:
             return self._clock.now()
-        seconds, micros = await self.command(0, "TIME")
-        return int(seconds) + int(micros) / 1e6
+        silent: dict[Address | None, StoreUnavailable] = {}
+        route = (await self._line()).reader.route
+        for partition in range(self.partitions):
+            if route.home(partition) in silent:
+                continue
+            try:
+                seconds, micros = await self.command(partition, "TIME")
+                return int(seconds) + int(micros) / 1e6
+            except StoreUnavailable as error:
+                silent[route.home(partition)] = error  # any server's time will do, and one that is silent must not stand for all
+        raise next(iter(silent.values()), StoreUnavailable("the Redis store has not started: nobody knows the time"))
 
     async def announce(self, topics: Sequence[str]) -> None:
         channel = f"{self._settings.prefix}:hints"
