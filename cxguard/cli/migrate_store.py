@@ -17,7 +17,7 @@ from cxguard.cli.opening import file_of
 from cxguard.cli.printing import as_json, print_json, print_table
 from cxguard.clock import SystemClock
 from cxguard.config import Secrets, load_secrets
-from cxguard.core.operation import RECORD_VERSION, Operation
+from cxguard.core.operation import RECORD_VERSION, Operation, State
 from cxguard.core.relocation import is_frozen
 from cxguard.engine.cold import open_member
 from cxguard.engine.relocating import Moved, Relocator, pages_of, verify
@@ -159,8 +159,10 @@ def _how_to_bring_secrets(old: Path | None, new: Path | None) -> str:
 
 
 async def _check_ring(source: Store, seal: Seal, *, namespace: str) -> None:
-    """Whether the key ring opens what the newest orders have sealed."""
-    for operation in (await source.search(Query(namespace))).operations:
+    """Whether the key ring opens what the newest orders have sealed, and whatever waits: that is to be placed from it."""
+    newest = (await source.search(Query(namespace))).operations
+    waiting = [one async for page in pages_of(source, namespace=namespace, states=(State.QUEUED, State.HELD)) for one in page]
+    for operation in (*newest, *waiting):
         for member in ("request", "answer", "contact"):
             sealed = getattr(operation, member)
             if sealed is not None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from cxguard.core.operation import Operation, changed
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State, changed, money_of
 
 FROZEN_VERSION = 2**30  # newer than any cxguard will ever be: a record of this version is read, and never leased
 RELOCATED_TO, RELOCATED_FROM = "relocated_to", "relocated_from"  # members that a record carries, with the id of the move
@@ -111,6 +112,12 @@ def joined(stub: Operation, whole: Operation) -> Operation:
     notes = (*whole.notes, *(note for note in stub.notes if note.event_id not in known))
     times = [at for at in (whole.due_at, stub.updated_at) if at is not None]
     return changed(whole, notes=notes, due_at=min(times))
+
+
+def without_claim(operation: Operation, claim: str) -> Operation | None:
+    """An order that is over leaves a claim to whoever has it by now; None: it is not over, and may not act beside that one."""
+    ended = operation.state in (State.FINISHED, State.CANCELLED) and money_of(operation).state is not MoneyState.UNKNOWN
+    return changed(operation, claims=tuple(each for each in operation.claims if each != claim)) if ended else None
 
 
 def difference(expected: Operation, there: Operation | None) -> str:

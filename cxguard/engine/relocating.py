@@ -20,7 +20,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cxguard.core.operation import RECORD_VERSION, Operation, State
-from cxguard.core.relocation import CLOCK_SECONDS, Relocation, Stage, came_from, difference, frozen, is_frozen, joined, thawed
+from cxguard.core.relocation import (
+    CLOCK_SECONDS,
+    Relocation,
+    Stage,
+    came_from,
+    difference,
+    frozen,
+    is_frozen,
+    joined,
+    thawed,
+    without_claim,
+)
 from cxguard.engine.operations import twice
 from cxguard.engine.whereabouts import marker_key, relocation_of
 from cxguard.errors import ConfigurationError, LeaseLost, StoreUnavailable
@@ -243,7 +254,10 @@ class Relocator:
         return became
 
     async def _put(self, whole: Operation) -> Opened:
-        """Put it, past a stub that a fact has made there, and past claims that it has taken from others since they moved."""
+        """Put it, past a stub that a fact has made there, and past claims that it has taken from others since they moved.
+
+        One that is over gives way where a newer order of the target has its claim: its answer and its money come along.
+        """
         record, replacing, superseding = whole, None, []
         put = await self._target.put(record)
         for _ in range(CLAIMS_MAX):
@@ -251,6 +265,8 @@ class Relocator:
                 break
             if put.match is Match.CLAIM and await self._gave_up(put.claim, put.operation, move=came_from(whole)):
                 superseding.append(Seen(put.operation.id, put.operation.revision))
+            elif put.match is Match.CLAIM and (free := without_claim(record, put.claim)) is not None:
+                record = free
             elif put.match is Match.ID and not put.operation.owner and not came_from(put.operation):
                 record, replacing = joined(put.operation, whole), Seen(put.operation.id, put.operation.revision)
             else:
@@ -272,11 +288,11 @@ class Relocator:
         return len(late)
 
 
-async def pages_of(store: Store, *, namespace: str) -> AsyncIterator[Sequence[Operation]]:
-    """Every record of a namespace, page by page, the newest first."""
+async def pages_of(store: Store, *, namespace: str, states: tuple[State, ...] | None = None) -> AsyncIterator[Sequence[Operation]]:
+    """Every record of a namespace, or of some *states*, page by page, the newest first."""
     after: str | None = None
     while True:
-        page = await store.search(Query(namespace, after=after, limit=PAGE_MAX))
+        page = await store.search(Query(namespace, states=states, after=after, limit=PAGE_MAX))
         if page.operations:
             yield page.operations
         if page.cursor is None:

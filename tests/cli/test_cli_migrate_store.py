@@ -22,9 +22,12 @@ from cxguard.cli import main
 from cxguard.clock import SystemClock
 from cxguard.core.operation import Operation, State, changed, money_of
 from cxguard.core.relocation import RELOCATED_FROM, RELOCATED_TO, is_frozen
+from cxguard.engine.cold import seal_member
 from cxguard.errors import ConfigurationError
+from cxguard.seal import Seal
 from cxguard.stores.address import open_store
-from cxguard.stores.base import Seen
+from cxguard.stores.base import PAGE_MAX, Seen
+from cxguard.testing.contract.base import queued, sample
 from cxguard.testing.fake_gateway import FakeGateway
 
 COPIES = 3
@@ -318,6 +321,24 @@ def test_a_ring_that_cannot_open_the_orders_is_found_before_anything_moves(gatew
     lines = Path("old.db.secret").read_text().splitlines()
     Path("new.db.secret").write_text("\n".join("CXGUARD_KEYS=" + os.urandom(32).hex() if "KEYS" in line else line for line in lines))
     Path("new.db.secret").chmod(0o600)
+    assert "not in the ring" in move(code=1).stderr
+    assert not any(is_frozen(each) for each in records(OLD).values())
+
+
+def test_a_ring_that_cannot_open_what_waits_is_found_behind_a_page_of_newer_orders(gateway: FakeGateway) -> None:
+    """The old keys were taken out of the ring while an order waited: it could not be placed from it."""
+    bring_secrets()
+    order = queued("waits", created_at=1.0)
+    order = changed(order, request=seal_member(Seal([os.urandom(32)]), order, "request", b"kept"))
+
+    async def fill_up() -> None:
+        store = open_store(OLD, clock=SystemClock())
+        await store.start()
+        newer = [sample(f"newer-{number}", state=State.FINISHED) for number in range(PAGE_MAX)]
+        await asyncio.gather(*(store.put(each) for each in (order, *newer)))
+        await store.stop()
+
+    asyncio.run(fill_up())
     assert "not in the ring" in move(code=1).stderr
     assert not any(is_frozen(each) for each in records(OLD).values())
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from relocationworld import guard_on, move, one
 from shopworld import KEYS, SECRET, SHOP
 
-from cxguard.core.money import MoneyState
 from cxguard.core.operation import RECORD_VERSION, State, changed, money_of
 from cxguard.core.relocation import FROZEN_VERSION, Relocation, Stage, came_from, difference, frozen, is_frozen, joined, thawed
-from cxguard.engine.relocating import Became, Moved, Relocator, verify
+from cxguard.engine.relocating import Became, Relocator, verify
 from cxguard.engine.whereabouts import NOTICE_SECONDS, marker_key, relocation_of
 from cxguard.errors import ConfigurationError, OrdersArriving, StoreRelocated, StoreUnavailable
 from cxguard.guard import Guard
-from cxguard.stores.base import Level, Store
+from cxguard.stores.base import Level
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import FaultyStore, ManualClock
 from cxguard.testing.clock import START
@@ -22,11 +22,6 @@ from cxguard.testing.contract.base import SHOP as SHOP_NAME
 from cxguard.testing.contract.base import charged_note, got, open_leased, put, queued, sample, seen
 from cxguard.testing.contract.putting import whole
 from cxguard.testing.faulty_store import Fault
-
-
-async def move(source: Store, target: Store, *, patience_seconds: float = 0.0, to: str = "sqlite:///new.db") -> Moved:
-    names = {"namespace": SHOP_NAME, "origin": "sqlite:///old.db", "to": to}
-    return await Relocator(source, target, **names, notice_seconds=0.0, patience_seconds=patience_seconds).run()
 
 
 @pytest.fixture
@@ -167,6 +162,27 @@ async def test_a_claim_that_has_changed_hands_since_is_given_up_there_too(source
 
 
 @pytest.mark.asyncio
+async def test_an_order_that_is_over_leaves_its_claim_to_a_newer_one(source: MemoryStore, target: MemoryStore) -> None:
+    """The new store was in use before: the owner's current purchase is the one there, and the old one's answer comes along."""
+    old = await source.put(whole(claims=("current",), state=State.FINISHED))
+    newer = await put(target, queued("b", claims=("current",)))
+    assert (await move(source, target)).complete
+    assert await got(target, newer.id) == newer
+    moved = await got(target, old.operation.id)
+    assert (moved.claims, moved.answer, money_of(moved)) == ((), old.operation.answer, money_of(old.operation))
+    assert await verify(source, target, namespace=SHOP_NAME) == {}
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_waits_does_not_act_beside_one_that_has_its_claim(source: MemoryStore, target: MemoryStore) -> None:
+    """Both could charge: a person says which one stands."""
+    await put(source, queued("a", claims=("current",)))
+    await put(target, queued("b", claims=("current",)))
+    moved = await move(source, target)
+    assert (list(moved.left.values()), await target.get(queued("a").id)) == ([Became.CONFLICT], None)
+
+
+@pytest.mark.asyncio
 async def test_what_somebody_has_in_hand_is_waited_for_and_then_left(source: MemoryStore, target: MemoryStore) -> None:
     """A live lease is never taken: the order is named, and the next run has it."""
     await open_leased(source, sample("a"))
@@ -256,18 +272,10 @@ async def test_a_store_that_may_forget_is_moved_only_from_a_stopped_shop(target:
 # --- a shop that still runs
 
 
-def guard_on(store: MemoryStore, clock: ManualClock) -> Guard:
-    return Guard(store, shop=SHOP, secret=SECRET, keys=KEYS, duties=False, clock=clock)
-
-
 async def mark(store: MemoryStore, stage: Stage) -> None:
     key = marker_key(SHOP_NAME)
     there = await store.load(key)
     assert await store.swap(key, revision=there.revision, value=Relocation(stage, "sqlite:///new.db", "id").to_bytes())
-
-
-async def one(op: Any) -> int:
-    return 1
 
 
 @pytest.mark.asyncio
@@ -317,74 +325,3 @@ async def test_the_store_is_asked_about_it_once_in_a_while(source: MemoryStore, 
         for number in range(20):
             await guard.run(one, purpose="order", key=str(number), owner="ann")
         assert counting.calls["load"] == before + 1
-
-
-# --- the store that they come to
-
-
-async def cut_short(source: MemoryStore, target: MemoryStore) -> None:
-    """A move whose target stops answering after the first order."""
-    dying = FaultyStore(target)
-    dying.plan("put", Fault.NOT_DONE, times=100, after=1)
-    with pytest.raises(StoreUnavailable):
-        await move(source, cast(Store, dying))
-
-
-@pytest.mark.asyncio
-async def test_no_shop_starts_where_orders_are_still_to_come(source: MemoryStore, target: MemoryStore, clock: ManualClock) -> None:
-    """The move was killed, and the shop started on the new store: an order that is not there yet would look new, and be charged."""
-    for name in ("a", "b", "c"):
-        await put(source, queued(name, notes=(charged_note(),)))
-    await cut_short(source, target)
-    with pytest.raises(OrdersArriving, match=r"migrate-store sqlite:///old\.db .* again until it says"):
-        await guard_on(target, clock).start()
-    assert (await move(source, target)).complete
-    async with guard_on(target, clock) as guard:
-        assert await guard.run(one, purpose="order", key="1", owner="ann") == 1
-
-
-@pytest.mark.asyncio
-async def test_a_shop_that_runs_on_the_new_store_waits_for_the_orders(source: MemoryStore, target: MemoryStore, clock: ManualClock) -> None:
-    """It was started too early, before the move: it begins nothing while orders are under way, and goes on afterwards. Facts are kept."""
-    for name in ("a", "b"):
-        await put(source, queued(name))
-    async with guard_on(target, clock) as guard:
-        await guard.run(one, purpose="order", key="1", owner="ann")
-        await cut_short(source, target)
-        clock.advance(NOTICE_SECONDS)
-        with pytest.raises(OrdersArriving):
-            await guard.run(one, purpose="order", key="2", owner="ann")
-        await guard.engine.operations.note(sample("b").id, charged_note())
-        await move(source, target)
-        assert await guard.run(one, purpose="order", key="2", owner="ann") == 1
-    assert money_of(await got(target, sample("b").id)).state is MoneyState.CHARGED
-
-
-@pytest.mark.asyncio
-async def test_a_move_that_is_run_again_does_not_stop_the_shop_on_the_new_store(source: MemoryStore, target: MemoryStore) -> None:
-    """All orders are there: nothing is on its way."""
-    await put(source, queued("a"))
-    await move(source, target)
-    watched = FaultyStore(target)
-    assert (await move(source, cast(Store, watched))).complete
-    assert watched.calls["swap"] == 0
-
-
-@pytest.mark.asyncio
-async def test_an_order_that_is_a_persons_keeps_no_shop_closed(source: MemoryStore, target: MemoryStore, clock: ManualClock) -> None:
-    """Both stores took an order of this name: sent again, it is found."""
-    await put(source, queued("a"))
-    await put(target, queued("a", amount_minor=1))
-    assert not (await move(source, target)).complete
-    async with guard_on(target, clock):
-        pass
-
-
-@pytest.mark.asyncio
-async def test_two_old_stores_do_not_arrive_at_once(source: MemoryStore, target: MemoryStore, clock: ManualClock) -> None:
-    """The end of one move would open the shop in the middle of the other."""
-    for name in ("a", "b"):
-        await put(source, queued(name))
-    await cut_short(source, target)
-    with pytest.raises(ConfigurationError, match="still on their way"):
-        await move(MemoryStore(clock=clock), target)
