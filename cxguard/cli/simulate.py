@@ -28,8 +28,8 @@ def command(seeds: int, start: int, processes: int, mutants: bool, told: bool) -
 
     Real middleware, engine, queue and breakers on the memory store, in several simulated processes that are frozen and
     killed; late and lost answers, requests that come twice, clients that leave, clocks that are set. A seed that breaks a
-    promise prints its timeline and ends the run with 1; the same seed is the same story again. So does a fault that never
-    came about in a thousand stories.
+    promise prints its timeline and ends the run with 1; the same seed is the same story again. So does a fault, or a turn
+    of an order, that never came about in a thousand stories.
 
     \b
     Examples:
@@ -73,8 +73,9 @@ def _hunt(start: int, most: int) -> None:
         caught = [seeds_to_catch(mutant, start=start + hunt * HUNTS_APART, most=most) for hunt in range(HUNTS)]
         missed += None in caught
         middle = sorted(most + 1 if each is None else each for each in caught)[HUNTS // 2]
-        rows.append((mutant.name, mutant.what, "-" if middle > most else f"{middle:,}"))
-    print_table("Deliberate bugs", ("bug", "what it does", "seeds, median"), rows)
+        each = ", ".join("-" if seeds is None else f"{seeds:,}" for seeds in caught)
+        rows.append((mutant.name, mutant.what, each, "-" if middle > most else f"{middle:,}"))
+    print_table("Deliberate bugs", ("bug", "what it does", f"seeds, {HUNTS} hunts", "median"), rows)
     click.echo(f"{len(MUTANTS)} bugs, {missed} of them not caught in each hunt of {most:,} seeds")
     if missed:
         raise SystemExit(1)

@@ -35,8 +35,10 @@ class Line:
 
     async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
         """Send it: what lands, and when, is the dice's."""
-        await self.process.hop()
         world = self.world
+        if not world.happened["store clock set"]:
+            await self._judge_lease(key)
+        await self.process.hop()
         world.charges += 1
         if world.charges > CHARGES_MAX:
             world.loop.give_up()
@@ -51,6 +53,15 @@ class Line:
         if does is Does.RAISE and not isinstance(outcome, Charged | Declined):
             raise RuntimeError("a bug in the adapter")
         return outcome
+
+    async def _judge_lease(self, key: str) -> None:
+        """At this moment the caller's lease must live: from here on nothing but the socket is in between."""
+        world = self.world
+        for operation in await world.operations():
+            if any(send.key == key for send in operation.sends) and world.plan.charged_by == "guard":
+                _, until = world.leases.get(operation.id, (0, 0.0))
+                if until < world.store_clock.now():
+                    world.broken.append(f"the gateway was called for {operation.reference} without a lease")
 
     async def _land(self, charge: Charge, key: str, does: Does, *, sent_at: float, asking: int) -> Outcome:
         """On its way whatever becomes of whoever sent it."""
@@ -109,6 +120,7 @@ class Line:
         """Give back; now and then the request or the answer is lost."""
         await self.process.hop()
         world = self.world
+        world.happens("refund")
         if not world.calm and world.dice.random() < 0.15:
             world.happens("refund not sent")
             return Unknown("not sent, but who knows")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from cxguard.core.money import MoneyState
+from cxguard.core.money import MoneyState, NoteKind
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.testing.simulation.world import Landing, Said, World
 
@@ -19,6 +19,7 @@ async def judge(world: World) -> list[str]:
         *_charged_twice(world, operations),
         *_told_wrong(world, operations),
         *_stranded(world, operations),
+        *_kept_though_cancelled(world, operations),
         *_books_differ(world, operations),
         *(f"{world.zombies} acts of the dead" for _ in range(world.zombies > 0)),
         *world.broken,
@@ -49,8 +50,9 @@ def _charged_twice(world: World, operations: list[Operation]) -> Iterator[str]:
 
 
 def _excused(world: World, landings: list[Landing], operations: list[Operation]) -> bool:
-    """What the design cannot promise: no keys at the gateway and a process that froze between its check and the socket."""
-    if not world.plan.keyed and world.plan.stalls:
+    """What the design cannot promise: no keys at the gateway, and a process that froze between its check and the socket, or a
+    store whose clock was set, so that it gave a lease away that lived."""
+    if not world.plan.keyed and (world.plan.stalls or world.happened["store clock set"]):
         return True
     keys = {landing.key for landing in landings}
     on_desk = [each for each in operations if each.state is State.HELD and keys & {send.key for send in each.sends}]
@@ -118,6 +120,23 @@ def _stranded(world: World, operations: list[Operation]) -> Iterator[str]:
     for each in operations:
         if each.state not in (State.FINISHED, State.CANCELLED, State.HELD):
             yield f"{each.reference} is {each.state} ({each.why}) for ever"
+
+
+def _kept_though_cancelled(world: World, operations: list[Operation]) -> Iterator[str]:
+    """Whoever was told that the order is being cancelled keeps the money, or a person is shown why not."""
+    by_reference = {each.reference: each for each in operations}
+    for said in world.cancelled:
+        each = by_reference.get(str(said.body.get("reference")))
+        if each is None or each.state is State.HELD or not _wished_in_this_life(each):
+            continue
+        keys = _keys_of(each)
+        if any(landing.key in keys and _stands(world, landing) for landing in world.landings):
+            yield f"told that it is being cancelled, and charged: {_short(said)}"
+
+
+def _wished_in_this_life(operation: Operation) -> bool:
+    """Whoever pressed again after the end of a cancelled order wanted it after all."""
+    return any(note.kind is NoteKind.CANCEL and note.generation == operation.generation for note in operation.notes)
 
 
 def _books_differ(world: World, operations: list[Operation]) -> Iterator[str]:

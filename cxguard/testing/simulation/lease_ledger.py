@@ -28,6 +28,7 @@ class LeaseLedger:
     async def open(self, operation: Operation, **named: Any) -> Any:
         opened = await self._world.memory.open(operation, **named)
         if opened.won:
+            self._turn(opened.operation)
             self._grant(opened.operation)
         return opened
 
@@ -46,7 +47,7 @@ class LeaseLedger:
     async def renew(self, tokens: Any, *, lease_seconds: float) -> frozenset[str]:
         lost = await self._world.memory.renew(tokens, lease_seconds=lease_seconds)
         for id in set(tokens) - lost:
-            self._world.leases[id] = (tokens[id], self._world.clock.now() + lease_seconds)
+            self._world.leases[id] = (tokens[id], self._world.store_clock.now() + lease_seconds)
         return lost
 
     async def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
@@ -54,16 +55,24 @@ class LeaseLedger:
         newest, _ = self._world.leases.get(operation.id, (token, 0.0))
         if newest != token:
             self._world.broken.append(f"a save with lease {token} of {operation.reference} was taken after lease {newest}")
+        self._turn(saved)
         self._world.stir()
         if not keep_lease:
             self._world.leases.pop(operation.id, None)
         return saved
 
+    def _turn(self, operation: Operation) -> None:
+        """Count each turn that an order really took."""
+        before = self._world.states.get(operation.id)
+        if before is not operation.state:
+            self._world.states[operation.id] = operation.state
+            self._world.happens(f"order {before or 'new'} > {operation.state}")
+
     def _grant(self, operation: Operation) -> None:
         if operation.lease is None:
             return
         token, until = self._world.leases.get(operation.id, (operation.lease.token, 0.0))
-        if token != operation.lease.token and until > self._world.clock.now():
+        if token != operation.lease.token and until > self._world.store_clock.now():
             self._world.broken.append(f"lease {operation.lease.token} of {operation.reference} was given while {token} lived")
         self._world.leases[operation.id] = (operation.lease.token, operation.lease.until)
         self._world.stir()

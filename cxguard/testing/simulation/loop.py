@@ -21,7 +21,7 @@ from cxguard.testing.clock import START
 
 T = TypeVar("T")
 
-STEPS_MAX = 8_000  # of one story; the longest of 400 real ones took 2,227
+STEPS_MAX = 5_000  # of one story; the longest of 400 real ones took 2,227
 PRIORITY_CHANGES_MEAN = 40  # turns between two changes of the priorities
 
 

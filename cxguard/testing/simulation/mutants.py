@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cxguard.core import resolve
+from cxguard.core import operation, resolve
+from cxguard.core.answer import MoneyTold, Situation
 from cxguard.core.conclude import Conclusion, Ending, Run, Say
 from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import changed
+from cxguard.core.operation import State, changed, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Unknown
 from cxguard.core.reading import Reading
 from cxguard.engine import charges as engine_charges
-from cxguard.engine import charging, ending, looking, operations, queue
+from cxguard.engine import charging, ending, leases, looking, operations, queue
 from cxguard.errors import LeaseLost
+from cxguard.render import status
 from cxguard.stores import verbs
 from cxguard.testing.simulation.run import play_many
+from cxguard.testing.simulation.world import Plan
 
 Wrap = Callable[[Any], Any]
 
@@ -35,6 +38,8 @@ class Mutant:
         where: module or class, and the name in it.
         worse: makes the wrong function from the right one.
         deep: takes some hundred stories.
+        masked_by: layers that would stop it, and are worse with it: the simulator must see what they alone stand for.
+        plan: the kind of shop that it is hunted in; None: as the dice deal.
     """
 
     name: str
@@ -42,17 +47,18 @@ class Mutant:
     where: tuple[Any, str]
     worse: Wrap
     deep: bool = False
+    masked_by: tuple[tuple[tuple[Any, str], Wrap], ...] = ()
+    plan: Callable[[Plan], Plan] | None = None
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
         """The bug is there in here."""
-        holder, name = self.where
-        right = getattr(holder, name)
-        setattr(holder, name, self.worse(right))
-        try:
+        with contextlib.ExitStack() as all_back:
+            for (holder, name), worse in ((self.where, self.worse), *self.masked_by):
+                right = getattr(holder, name)
+                setattr(holder, name, worse(right))
+                all_back.callback(setattr, holder, name, right)
             yield
-        finally:
-            setattr(holder, name, right)
 
 
 def _told(outcome_of: Callable[[Any], Any]) -> Wrap:
@@ -138,6 +144,31 @@ def _fresh_key(right: Any) -> Any:
     return lambda self, *args: f"cxg-{random.getrandbits(64):016x}"
 
 
+def _any_token(right: Any) -> Any:
+    def save(table: Any, operation: Any, *, token: int, **named: Any) -> Any:
+        row = table.row(operation.id)
+        lease = row.operation.lease if row is not None else None
+        return right(table, operation, token=lease.token if lease is not None else token, **named)
+
+    return save
+
+
+def _duty_if_unknown(instead: Any) -> Wrap:
+    """An order whose money is unknown gets this duty."""
+    return lambda right: (
+        lambda record, *args, **named: instead if money_of(record).state is MoneyState.UNKNOWN else right(record, *args, **named)
+    )
+
+
+def _not_taken(right: Any) -> Any:
+    return lambda state, money: MoneyTold.NOT_CHARGED
+
+
+def _told_not_kept(right: Any) -> Any:
+    """The situation too: most rows of the table have their own word for the money."""
+    return lambda record, **named: Situation.NOT_KEPT if record.state is State.QUEUED else right(record, **named)
+
+
 def _is(kind: Any, instead: Any) -> Callable[[Any], Any]:
     return lambda outcome: instead if isinstance(outcome, kind) else outcome
 
@@ -145,6 +176,7 @@ def _is(kind: Any, instead: Any) -> Callable[[Any], Any]:
 _UNSURE = NotCharged("timeout", retryable=True)
 _CHARGING, _KEEPING, _END = (charging, "_call"), (looking, "expected"), (ending, "conclude")
 _DUTY = (queue, "next_duty")
+_ANY_MONEY = (((operation, "MONEY_FOR"), lambda right: dict.fromkeys(right, frozenset(MoneyState))),)  # the table of moves refuses, too
 
 MUTANTS = (
     Mutant("no intent", "the line of a send is not written before the call", (charging, "write_send"), _line_in_memory_only, deep=True),
@@ -197,7 +229,7 @@ MUTANTS = (
         _other_end(resolve.Refund, lambda duty: resolve.Cancel("x")),
         deep=True,
     ),
-    Mutant("refund is not sent", "a refund is written and never sent", (queue, "refund"), _does_nothing),
+    Mutant("refund is not sent", "a refund is written and never sent", (queue, "refund"), _does_nothing, deep=True),
     Mutant("given up over money", "whatever is due is cancelled", _DUTY, _turned(lambda duty: resolve.Cancel("gave_up"))),
     Mutant(
         "each submit runs",
@@ -205,13 +237,57 @@ MUTANTS = (
         (operations, "decide"),
         _turned(lambda do: Do.RERUN if do in (Do.REPLAY, Do.TELL) else do),
     ),
+    Mutant(
+        "a wish to cancel is not looked at",
+        "who asked in time to have the order cancelled pays, and gets it",
+        (resolve, "_cancelled_in_time"),
+        _always(False),
+        deep=True,
+    ),
+    Mutant(
+        "the lease is not checked before the call",
+        "a process that slept calls the gateway all the same",
+        (leases.HeldLease, "check"),
+        _always(None),
+        deep=True,
+        plan=lambda plan: replace(plan, stalls=True, store_jumps=False, charged_by="guard"),
+    ),
+    Mutant(
+        "a save does not check its token",
+        "whoever had the lease before writes over the newer one's record",
+        (verbs, "save_operation"),
+        _any_token,
+        deep=True,
+        plan=lambda plan: replace(plan, stalls=True, store_jumps=True),
+    ),
+    Mutant(
+        "cancelled over an unknown",
+        "an order is cancelled while its charge is unknown",
+        _DUTY,
+        _duty_if_unknown(resolve.Cancel("x")),
+        masked_by=_ANY_MONEY,
+    ),
+    Mutant(
+        "finished over an unknown",
+        "an order is finished while its charge is unknown",
+        _DUTY,
+        _duty_if_unknown(resolve.Finish("x")),
+        masked_by=_ANY_MONEY,
+    ),
+    Mutant(
+        "the status page says not charged",
+        "over a kept order it says that it was given up",
+        (status, "situation_of_operation"),
+        _told_not_kept,
+        masked_by=(((status, "money_told"), _not_taken),),
+    ),
 )
 
 
 def seeds_to_catch(mutant: Mutant, *, start: int, most: int) -> int | None:
     """How many stories it takes until one breaks a promise; None: not within *most*."""
     with mutant.alive():
-        for number, verdict in enumerate(play_many(range(start, start + most)), start=1):
+        for number, verdict in enumerate(play_many(range(start, start + most), plan=mutant.plan), start=1):
             if verdict.wrong:
                 return number
     return None

@@ -160,7 +160,10 @@ async def cancel(world: World, link: str) -> None:
         status, got, content = await call(await world.alive(), "POST", f"{link}/cancel", {"accept": "application/json"})
     except ConnectionResetError:
         return
-    await heard(world, world.links[link], 0, began_at, status, got, content)
+    said = await heard(world, world.links[link], 0, began_at, status, got, content)
+    if said.body.get("situation") == "cancel_asked":
+        world.happens("cancel asked")
+        world.cancelled.append(said)
 
 
 async def at_the_desk(world: World) -> None:
@@ -215,7 +218,7 @@ async def trouble(world: World) -> None:
     while world.clock.monotonic() < ACTIVE_SECONDS:
         await passed(dice.uniform(2.0, 15.0))
         process = await world.alive()
-        match dice.choice(["freeze", "die", "die", "outage", "desk", "clock"]):
+        match dice.choice(["freeze", "die", "die", "outage", "desk", "clock", "store clock"]):
             case "freeze" if world.plan.stalls:
                 seconds = dice.uniform(5.0, 60.0)
                 world.log(process.name, "freezes for", seconds)
@@ -231,6 +234,11 @@ async def trouble(world: World) -> None:
             case "clock":
                 process.clock.ahead_seconds = dice.choice([0.0, -3600.0, -30.0, 30.0, 3600.0])
                 world.happens("clock set")
+            case "store clock" if world.plan.store_jumps:
+                world.store_clock.ahead_seconds = dice.choice([0.0, -3600.0, -20.0, 20.0, 90.0])
+                world.log("store clock", world.store_clock.ahead_seconds)
+                world.happens("store clock set")
+                world.stir()
 
 
 async def reviver(world: World) -> None:
@@ -267,6 +275,8 @@ async def rest(world: World) -> None:
     """Everything works again, and time passes until nothing is due."""
     await passed(70.0)  # what was on its way lands
     world.calm = True
+    world.store_clock.ahead_seconds = 0.0
+    world.stir()
     for process in world.processes:
         process.thaw()
         process.party.dies_at_turn = None

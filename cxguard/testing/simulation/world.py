@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Operation, State
 from cxguard.stores.base import Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing.fake_gateway import Does, FakeGateway
@@ -45,6 +45,7 @@ class Plan:
 
     Attributes:
         keyed: the gateway honours keys: the outer guard. Off, the guard's own leases stand alone.
+        store_jumps: the clock of the store is set, forward and back.
         trouble: freezes, deaths, outages, clients that leave, clocks that are set. Off, only charges and stores fail.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     stalls: bool = True
     store_faults: float = 0.02
     by_priority: bool = False
+    store_jumps: bool = False
     shoppers_max: int = 3
     trouble: bool = True
 
@@ -73,6 +75,7 @@ class Plan:
             stalls=dice.random() < 0.5,
             store_faults=dice.choice([0.0, 0.02, 0.06]),
             by_priority=dice.random() < 0.3,
+            store_jumps=dice.random() < 0.2,
         )
 
 
@@ -111,16 +114,19 @@ class World:
         leases, broken: the newest lease of each record and its end, and what was wrong with leases.
     """
 
-    def __init__(self, seed: int, plan: Plan | None = None) -> None:
+    def __init__(self, seed: int, plan: Plan | None = None, *, change: Callable[[Plan], Plan] | None = None) -> None:
         self.seed = seed
         self.dice = random.Random(seed)
-        self.plan = plan or Plan.dealt(self.dice)
+        dealt = plan or Plan.dealt(self.dice)
+        self.plan = change(dealt) if change is not None else dealt
         self.loop = SeededLoop(random.Random(f"loop {seed}"), by_priority=self.plan.by_priority)  # type: ignore[abstract]
         self.clock = WorldClock()
-        self.memory = MemoryStore(clock=self.clock)
+        self.store_clock = WorldClock()
+        self.memory = MemoryStore(clock=self.store_clock)
         self.fake = FakeGateway(keyed=self.plan.keyed)
         self.landings: list[Landing] = []
         self.said: list[Said] = []
+        self.cancelled: list[Said] = []  # who was told that the wish to cancel is known
         self.clicks: list[Any] = []
         self.links: dict[str, str] = {}
         self.calm = False
@@ -129,6 +135,7 @@ class World:
         self.happened: Counter[str] = Counter()
         self.zombies = 0
         self.leases: dict[str, tuple[int, float]] = {}
+        self.states: dict[str, State] = {}  # of each record, as it was last written
         self.broken: list[str] = []
         self.charges = 0  # calls to the gateway
         self._asked = 0
@@ -200,7 +207,7 @@ class World:
     async def due_in_seconds(self) -> float:
         """Until a worker may have something; infinite: there is nothing to do ever."""
         ripe = [at for operation in await self.operations() if (at := ripe_at(operation)) is not None]
-        return min(ripe, default=float("inf")) - self.clock.now()
+        return min(ripe, default=float("inf")) - self.store_clock.now()
 
     def stir(self) -> None:
         """The store was written to: whoever waits looks again at what is due."""
