@@ -23,13 +23,17 @@ test: $(INSTALLED)  ## all tests, with real servers and a real browser (ARGS="-k
 	@echo "cxguard: running the tests"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-check: lint  ## ruff, mypy --strict, and the test that reads every import
+check: lint  ## ruff, bandit, detect-secrets, mypy --strict, and the test that reads every import
 	@echo "cxguard: layers"
 	@$(BIN)/python -m pytest tests/house/test_layers.py tests/house/test_house.py
 
-lint: $(INSTALLED)  ## ruff and mypy --strict alone: `make test` has the rest of the check
+lint: $(INSTALLED)  ## the check without its tests: `make test` has them, too
 	@echo "cxguard: ruff"
 	@$(BIN)/ruff check .
+	@echo "cxguard: bandit"
+	@$(BIN)/bandit -q -r cxguard examples -c pyproject.toml
+	@echo "cxguard: detect-secrets"
+	@git ls-files -z | xargs -0 -n 150 -P 2 $(BIN)/detect-secrets-hook --no-verify --disable-plugin KeywordDetector --exclude-lines 'shop:PASSWORD@'
 	@echo "cxguard: mypy --strict"
 	@$(BIN)/mypy
 

@@ -115,7 +115,7 @@ def test_every_command_speaks_json(command: str) -> None:
         (("orders", "list", "sqlite:///none.db"), "there is no store at"),
         (("orders", "list", "sqlite://shop.db"), "too few slashes"),
         (("orders", "list", "memory://"), "ends with its process"),
-        (("orders", "list", "postgres://me:secret@127.0.0.1:9/db"), "PostgreSQL did not answer"),
+        (("orders", "list", "postgres://me:secret@127.0.0.1:9/db"), "PostgreSQL did not answer"),  # pragma: allowlist secret
         (("report", "no_such_module:app"), "there is no module"),
         (("worker", "workshop"), "names no app"),
         (("worker", "workshop:pay"), "has no guard"),

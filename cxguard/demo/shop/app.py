@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -18,12 +19,12 @@ from cxguard.demo.shop.pages import page_routes
 from cxguard.demo.shop.placing import Place, unguarded_place
 from cxguard.gateways.base import Gateway
 from cxguard.gateways.http import HttpGateway
+from cxguard.secret_file import read_or_make
 
 if TYPE_CHECKING:
     from cxguard.guard import Guard
 
 DESK_PATH = "/desk"
-SESSION_SECRET = "fern-and-co-demo-only"  # a demo on the loopback interface; a shop's own comes from its environment
 
 
 def make_shop(
@@ -39,18 +40,19 @@ def make_shop(
     """
     charging = HttpGateway("http:fern-co:demo", gateway) if isinstance(gateway, str) else gateway
     books = Books(database)
-    life = _life(charging, books)
+    life, secret = _life(charging, books), _session_secret(database)
     if not guarded:
-        return _app(books, unguarded_place(charging, books), note="This shop has no guard.", middleware=[], life=life)
+        note = "This shop has no guard."
+        return _app(books, unguarded_place(charging, books), secret=secret, note=note, middleware=[], life=life)
 
     from cxguard.asgi.middleware import GuardMiddleware
     from cxguard.demo.shop.guarding import TERMS_TEXT, beside, guarded_place, make_guard
 
-    guard = make_guard(charging, books, store=guard_store or beside(database), session_secret=SESSION_SECRET)
+    guard = make_guard(charging, books, store=guard_store or beside(database), session_secret=secret)
     middleware = [Middleware(GuardMiddleware, guard=guard)]
     desk = [_desk(guard, staff)] if staff else []
     note = "This shop is guarded."
-    return _app(books, guarded_place(books), note=note, terms=TERMS_TEXT, middleware=middleware, life=life, more=desk)
+    return _app(books, guarded_place(books), secret=secret, note=note, terms=TERMS_TEXT, middleware=middleware, life=life, more=desk)
 
 
 def _desk(guard: Guard, staff: Mapping[str, str]) -> BaseRoute:
@@ -63,6 +65,7 @@ def _app(
     books: Books,
     place: Place,
     *,
+    secret: str,
     note: str,
     middleware: list[Middleware],
     life: _Life,
@@ -70,10 +73,15 @@ def _app(
     more: Sequence[BaseRoute] = (),
 ) -> Starlette:
     return Starlette(
-        routes=[*page_routes(books, place, secret=SESSION_SECRET, note=note, terms=terms), *api_routes(books, place), *more],
-        middleware=[*middleware, Middleware(SessionMiddleware, secret_key=SESSION_SECRET)],
+        routes=[*page_routes(books, place, secret=secret, note=note, terms=terms), *api_routes(books, place), *more],
+        middleware=[*middleware, Middleware(SessionMiddleware, secret_key=secret)],
         lifespan=life,
     )
+
+
+def _session_secret(database: Path) -> str:
+    """Signs the visitors' cookies: made at the first start, and kept beside the orders, so that a restart knows them again."""
+    return read_or_make(database.with_suffix(".cookies"), used_before=False, make=lambda: secrets.token_hex(32))[0]
 
 
 _Life = Callable[[Starlette], AbstractAsyncContextManager[None]]
