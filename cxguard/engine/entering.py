@@ -240,9 +240,11 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         operation,
         fingerprint=fresh.fingerprint,
         basket=fresh.basket,
-        request=_request_for(engine, operation, fresh) or operation.request,
+        request=_sealed_for(engine, operation, fresh, "request") or operation.request,
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,
+        contact=operation.contact if promised else _sealed_for(engine, operation, fresh, "contact"),
+        contact_hash=operation.contact_hash if promised else fresh.contact_hash,
         kept=accepted or fresh.kept,
         consent=operation.consent if promised else None,
         quote_until=operation.quote_until if promised else None,
@@ -273,11 +275,12 @@ async def _ended_by_wish(engine: Engine, submission: Submission, handle: Operati
     return Begun(Do.TELL, told.operation)
 
 
-def _request_for(engine: Engine, operation: Operation, fresh: Operation) -> bytes | None:
-    """What *fresh* kept of the request, sealed for *operation*: found by a claim, it has another id."""
-    if fresh.request is None or fresh.id == operation.id:
-        return fresh.request
-    return seal_member(engine.seal, operation, "request", open_member(engine.seal, fresh, "request", fresh.request))
+def _sealed_for(engine: Engine, operation: Operation, fresh: Operation, member: str) -> bytes | None:
+    """What *fresh* has sealed of the request, sealed for *operation*: found by a claim, it has another id."""
+    sealed: bytes | None = getattr(fresh, member)
+    if sealed is None or fresh.id == operation.id:
+        return sealed
+    return seal_member(engine.seal, operation, member, open_member(engine.seal, fresh, member, sealed))
 
 
 def _steps_for(submission: Submission, there: Operation, *, reopened: bool) -> tuple[Step, ...]:
@@ -307,7 +310,7 @@ async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> B
         why=WHY_REPLACED,
         due_at=kept.due_at or engine.clock.now(),
         fingerprint=fresh.fingerprint,
-        request=_request_for(engine, kept, fresh),
+        request=_sealed_for(engine, kept, fresh, "request"),
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,
     )

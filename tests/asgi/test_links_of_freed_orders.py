@@ -10,7 +10,9 @@ from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from cxguard.engine.cold import open_member
 from cxguard.rules import json_field
+from cxguard.stores.base import Query
 from cxguard.testing import Fault
 
 pytestmark = pytest.mark.asyncio
@@ -110,3 +112,25 @@ async def test_form_that_was_turned_away_and_put_right_is_paid_under_the_same_ke
     paid = await shop.pay(amount=1000)
     assert (paid.status_code, len(shop.gateway.standing)) == (201, 1)
     assert (await shop.pay(amount=1000)).content == paid.content
+
+
+async def test_form_with_a_corrected_address_is_told_of_at_that_address(world: Worlds) -> None:
+    """It was turned away for the address: whatever is said of the order later goes to the one that was paid with."""
+
+    async def picky(request: Request) -> Response:
+        if (await request.json())["email"] == "ann@fern":
+            return JSONResponse({"error": "no such address"}, status_code=422)
+        return await charging_handler(request)
+
+    shop = await world(picky, rule(contact=json_field("email")))
+    headers = {"x-user": "ann", "idempotency-key": "k1"}
+    order = {"amount": 1000, "currency": "EUR", "cart": "c1"}
+    hashes = []
+    for email, status in (("ann@fern", 422), ("ann@fern.example", 201)):
+        answer = await shop.client.post("/pay", json={**order, "email": email}, headers=headers)
+        assert answer.status_code == status
+        (there,) = (await shop.store.search(Query(namespace="shop"))).operations
+        assert there.contact is not None
+        assert open_member(shop.guard.engine.seal, there, "contact", there.contact) == email.encode()
+        hashes.append(there.contact_hash)
+    assert hashes[0] != hashes[1]
