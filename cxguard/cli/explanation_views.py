@@ -10,7 +10,7 @@ import click
 from cxguard.asgi.explaining import Explanation, Facts
 from cxguard.asgi.foretelling import ReadingRow, StateRow, Told
 from cxguard.cli.order_views import order_json
-from cxguard.cli.printing import amount, print_table
+from cxguard.cli.printing import amount, print_table, say
 
 HANDLER = "the handler's own answer"
 
@@ -40,21 +40,21 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
 
 def print_explanation(found: Explanation) -> None:
     """For people, from the request to the answers."""
-    click.echo(f"{found.method} {found.path}")
+    say(f"{found.method} {found.path}")
     if found.watched:
-        click.echo('  mode      watch: nothing of this is done, it is only counted; take mode="watch" away to have it')
+        say('  mode      watch: nothing of this is done, it is only counted; take mode="watch" away to have it')
     if found.rule is not None:
-        click.echo(f"  rule      {found.rule.name}, charged by the {found.rule.charged_by}")
+        say(f"  rule      {found.rule.name}, charged by the {found.rule.charged_by}")
     if found.client is not None:
         told = "can be told 'kept, not paid yet'" if found.client.can_be_told else "takes any 2xx for 'paid'"
-        click.echo(f"  client    {found.client.medium}, {found.client.audience}: {told}")
+        say(f"  client    {found.client.medium}, {found.client.audience}: {told}")
     if found.passes:
-        click.echo(f"  unguarded {found.passes}")
+        say(f"  unguarded {found.passes}")
     for near in found.near:
-        click.echo(f"            {near.rule.match}: {near.why}")
+        say(f"            {near.rule.match}: {near.why}")
     if found.told is not None:
-        click.echo(f"  refused   {found.refusal}")
-        click.echo(f"            {told_words(found.told)}")
+        say(f"  refused   {found.refusal}")
+        say(f"            {told_words(found.told)}")
     if found.facts is not None:
         _print_facts(found, found.facts)
 
@@ -74,11 +74,11 @@ def _print_facts(found: Explanation, facts: Facts) -> None:
         "store": found.store,
     }
     for name, value in lines.items():
-        click.echo(f"  {name:<10}{value}")
+        say(f"  {name:<10}{value}")
     if found.stored is not None:
         order, held = found.stored.operation, ", in somebody's hands now" if found.stored.leased else ""
-        click.echo(f"            {order.reference}: {order.state}, money {order.money}{held}")
-        click.echo(f"            now: {_meets(found.stored.meets)}")
+        say(f"            {order.reference}: {order.state}, money {order.money}{held}")
+        say(f"            now: {_meets(found.stored.meets)}")
     click.echo()
     print_table("When the handler has answered", ("reading", "money", "first", "order", "the client gets"), map(_reading, found.readings))
     print_table("When it comes again", ("the order is", "the request is", "what happens"), map(_state, found.states))

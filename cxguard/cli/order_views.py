@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
-from cxguard.cli.printing import amount, moment, print_table
+from cxguard.cli.printing import amount, moment, print_table, say
 from cxguard.core.money import Note, Send
 from cxguard.core.operation import Entry, Operation, money_of
 from cxguard.core.outcomes import outcome_kind
@@ -72,15 +70,15 @@ def order_json(operation: Operation, *, whole: bool = False) -> dict[str, Any]:
 def print_order(operation: Operation, sealed: dict[str, Any]) -> None:
     """One order, for a person who has somebody on the phone."""
     money = money_of(operation)
-    click.echo(f"Order {operation.reference}: {operation.state}, money {money.state}{_why(operation)}")
+    say(f"Order {operation.reference}: {operation.state}, money {money.state}{_why(operation)}")
     figures = {"wanted": operation.amount_minor, "captured": money.captured_minor, "reserved": money.authorised_minor}
     figures["given back"] = money.refunded_minor
     told = [f"{name} {amount(minor, operation.currency or money.currency)}" for name, minor in figures.items() if minor]
-    click.echo("Money: " + (", ".join(told) or "nothing is known of any amount"))
+    say("Money: " + (", ".join(told) or "nothing is known of any amount"))
     if operation.lease:
-        click.echo(f"In the hands of {operation.lease.holder} until {moment(operation.lease.until)} UTC")
+        say(f"In the hands of {operation.lease.holder} until {moment(operation.lease.until)} UTC")
     for name, value in sealed.items():
-        click.echo(f"{name}: {value}")
+        say(f"{name}: {value}")
     if operation.sends:
         print_table("Sent to gateways", _SEND_COLUMNS, map(_send_row, operation.sends))
     entries = [*map(_entry_row, operation.history), *map(_note_row, operation.notes)]

@@ -20,8 +20,14 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for p
 
 
 def print_json(value: Any) -> None:
-    """One JSON document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """One JSON document, in which what a terminal would not print as it is stands escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    click.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
+
+
+def say(text: str) -> None:
+    """One line. Whatever a record holds stays on it, and moves no cursor."""
+    click.echo(_printable(text.replace("\n", " ")))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
@@ -52,5 +58,8 @@ def amount(amount_minor: int | None, currency: str | None) -> str:
 
 def _plain(cell: str) -> str:
     """Text from a record is no markup, and moves no cursor."""
-    printable = "".join(char if char.isprintable() or char == "\n" else " " for char in cell)
-    return printable.replace("[", "\\[")
+    return _printable(cell).replace("[", "\\[")
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)

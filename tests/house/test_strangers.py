@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from itertools import permutations
+from typing import Any
 
 import httpx
 import pytest
@@ -32,6 +33,11 @@ async def handler(request: Request) -> Response:
     await current_operation().charge(Charge(body["amount"], "EUR", source="tok_ok", order_id=body["cart"]))
     owner = request.headers["x-user"]
     return HTMLResponse(f"<p>thank you, private page of {owner}</p>", 201, headers={"set-cookie": f"visitor={owner}"})
+
+
+async def place(op: Any) -> None:
+    """How a kept order is placed."""
+    await op.charge(Charge(1000, "EUR", source="tok_ok"))
 
 
 @pytest_asyncio.fixture
@@ -82,6 +88,38 @@ async def test_nobody_reaches_anothers_order(shop: World, victim: str, thief: st
     assert reference not in told[0].text + told[1].text
     assert told[2].status_code == 404
     assert f"{url}/answer" not in told[3].text
+
+
+async def test_who_is_signed_out_gets_no_stored_answer(shop: World) -> None:
+    """Whose request it is comes first: the key alone, however right, brings nothing back."""
+    await paid(shop)
+    sent = {"amount": AMOUNTS["ann"], "currency": "EUR", "cart": "c1"}
+    told = await shop.client.post("/pay", json=sent, headers={"idempotency-key": "k1"})
+    assert (told.status_code, told.json()["type"]) == (401, "urn:cxguard:problem:owner-missing")
+    assert "private page" not in told.text
+    assert "idempotency-replayed" not in told.headers
+
+
+async def test_a_mismatch_hands_out_nothing_of_the_first_answer(shop: World) -> None:
+    """Another request under a key that is taken is told so, and not what was answered the first time."""
+    await paid(shop)
+    told = await shop.pay(owner="ann", amount=AMOUNTS["bob"])
+    assert told.status_code == 422
+    assert "private page" not in told.text
+
+
+async def test_a_link_that_was_passed_on_names_nobody() -> None:
+    """Whoever holds it reads where the order and its money are; not whose it is, nor how to reach them, nor what was bought."""
+    async with AsyncExitStack() as stack:
+        shop = await Worlds(stack)(handler, rule(later=place, terms="1", contact=json_field("email"), purchase=[json_field("cart")]))
+        shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+        sent = {"amount": 1000, "currency": "EUR", "cart": "yellow boots", "email": "ann@fern.example", "street": "12 Elm Row"}
+        told = await shop.client.post("/pay", json=sent, headers={"x-user": "ann", "idempotency-key": "k1", "prefer": "respond-async"})
+        url = told.json()["status_url"]
+        for kind in (HTML, JSON):
+            page = await shop.client.get(url, headers={"x-user": "eve", **kind})
+            assert page.status_code == 200
+            assert not [word for word in ("ann@", "yellow boots", "Elm Row", '"ann"') if word in page.text]
 
 
 @pytest.mark.parametrize("name", ["host", "x-forwarded-host", "x-forwarded-prefix"])
