@@ -202,6 +202,7 @@ class Guard(Library):
             if self._engine is None:
                 self._engine = self._build(await self._opening.start(self._given_secrets))
                 self._loop = asyncio.get_running_loop()
+                await self._engine.epochs.begin()
                 self._engine.operations.leases.start()
                 self._start_sharing(self._engine)
                 if duties and self.mode is Mode.GUARD:

@@ -28,7 +28,7 @@ from cxguard.engine.finishing import Fate
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.joining import begin_or_wait
 from cxguard.engine.late import note_late_answers
-from cxguard.engine.shop_reading import read_shop_charge
+from cxguard.engine.shop_reading import doubtful, read_shop_charge
 from cxguard.engine.spool import Laid
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import BadRequest, LeaseLost, StoreError, TransactionOpen
@@ -318,7 +318,8 @@ class _Running:
         """The end could not be written. What we know of the money becomes a note; what we say stays within what we know."""
         _log.warning("end.not_written", error=type(error).__name__, reference=self._handle.reference)
         work = self._handle.work
-        if work.operation.charged_by == "shop":
+        asked = self._submission.tenor.ask is not None and doubtful(reading, self._capture.status)
+        if work.operation.charged_by == "shop" and not asked:  # else its "no" counts as far as the hook has agreed to it already
             read_shop_charge(work, reading)
         there = await note_late_answers(self._guard.engine, work.operation)
         laid = await self._spooled(error) if there is None and not self._capture.live else None

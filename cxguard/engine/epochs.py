@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 
 from cxguard.clock import Clock
 from cxguard.core.lost import LOST_BACK_SECONDS
+from cxguard.errors import StoreError
 from cxguard.stores.base import Store
 
 SWAPS_MAX = 4  # of the small value; whoever comes first has written what we would
@@ -28,6 +30,14 @@ class Epochs:
         self._tell = tell
         self._seen: str | None = None
         self._changed_at: float | None = None
+
+    async def begin(self) -> None:
+        """Know the present epoch, and have it on record, before the first order: else a loss of the first minutes is unseen.
+
+        A store that does not answer is asked again when it matters.
+        """
+        with contextlib.suppress(StoreError):
+            await self.changed_at()
 
     async def lost_since(self) -> float | None:
         """When the store last began another life, while an order of the former one could still come back; else None.
@@ -55,7 +65,8 @@ class Epochs:
         for _ in range(SWAPS_MAX):
             kept = await self._store.load(self._key)
             last, since = _read(kept.value) if kept.revision else (self._seen, self._changed_at)
-            if kept.revision and last == epoch:
+            known_better = since is None and self._seen is not None  # by who saw the life before, which the writer did not
+            if kept.revision and last == epoch and not known_better:
                 return since
             changed_at = self._clock.now() if last is not None else None
             if await self._store.swap(self._key, revision=kept.revision, value=_written(epoch, changed_at)):

@@ -4,7 +4,7 @@ record, or a lost life of this one, paid already?"""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cxguard.core import names
 from cxguard.core.lost import LOST_EVENT, NOTHING_STANDS, Lost, is_silent, judge_lost, life_after, may_come_back
@@ -14,7 +14,7 @@ from cxguard.core.outcomes import Charged, Outcome, Unknown
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import seal_charge
 from cxguard.engine.engine import Engine
-from cxguard.engine.looking import look
+from cxguard.engine.looking import look, was_answered
 from cxguard.engine.routing import Route
 from cxguard.gateways.base import Charge, Gateway
 
@@ -36,11 +36,16 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a gateway said about one life: under which key, and of which generation."""
+    """What a gateway said about one life: under which key, and of which generation.
+
+    Attributes:
+        asked: False: it met with silence about the lives after it, which are to be asked about again.
+    """
 
     key: str
     outcome: Outcome
     generation: int
+    asked: bool = True
 
 
 async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route]) -> Outcome | None:
@@ -93,13 +98,46 @@ async def _follow(
         if verdict is Lost.DOUBT and not doubts:
             return None
         if verdict is not Lost.CLEAR:
-            return await _take_over(engine, work, trail, found[-1], since=since)
+            return await _take_over(engine, work, trail, _doubtful(found, verdict), since=since)
         life = max(life, life_after([each.outcome for each in found], generation=first))
     life = max(first, life - 1) if ends else life  # what ends, ends with what its last life came to
-    entry = engine.operations.entry(LOST_EVENT, outcome=NOTHING_STANDS, generation=life, since=since)
-    async with work.turn:
-        work.operation = remember(changed(work.operation, generation=life), entry)
+    await _note_clear(engine, work, generation=life, since=since)
     return None
+
+
+async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway) -> bool:
+    """Whether the very same may be sent again: no other lost life of the order has paid, as far as the gateway says now.
+
+    Raises:
+        LeaseLost, StoreUnavailable: nothing was sent.
+    """
+    since = await _since(engine, work.operation)
+    if since is None:
+        return True
+    trail = Trail(gateway, send.step)
+    found, verdict = await _said_about(engine, work, trail, first=send.generation, since=since)
+    clear = verdict is Lost.CLEAR and is_silent(found[0].outcome)
+    if clear:
+        await _note_clear(engine, work, generation=send.generation, since=since)
+    elif found[-1].key != send.key and was_answered(found[-1].outcome):
+        await _take_over(engine, work, trail, found[-1], since=since)
+    return clear
+
+
+async def _note_clear(engine: Engine, work: Work, *, generation: int, since: float) -> None:
+    entry = engine.operations.entry(LOST_EVENT, outcome=NOTHING_STANDS, generation=generation, since=since)
+    async with work.turn:
+        work.operation = remember(changed(work.operation, generation=generation), entry)
+
+
+def _doubtful(found: list[Found], verdict: Lost) -> Found:
+    """The life that is taken over. Where a later one met with silence, that is the one that would be charged next: "not found"
+    of its key is believed because a late charge under it is the same one, and so it may never be charged under another."""
+    if verdict is not Lost.DOUBT or was_answered(found[-1].outcome):
+        return found[-1]
+    first = found[0].generation
+    life = found[life_after([each.outcome for each in found], generation=first) - first]
+    return replace(life, outcome=NO_ANSWER, asked=False)
 
 
 async def _said_about(engine: Engine, work: Work, trail: Trail, *, first: int, since: float) -> tuple[list[Found], Lost]:
@@ -141,7 +179,8 @@ async def _take_over(engine: Engine, work: Work, trail: Trail, found: Found, *, 
         parcel=seal_charge(engine.seal, work.operation, charge) if gateway.keyed and charge is not None else None,
         outcome=NO_ANSWER if unknown else found.outcome,
     )
-    detail = {"outcome": "in doubt" if unknown else "taken over", "generation": found.generation, "since": since}
+    looked_for = found.generation if found.asked else found.generation - 1
+    detail = {"outcome": "in doubt" if unknown else "taken over", "generation": looked_for, "since": since}
     entry = engine.operations.entry(LOST_EVENT, gateway=gateway.name, **detail)
     async with work.turn:
         record = remember(changed(work.operation, generation=found.generation, sends=(*work.operation.sends, send)), entry)

@@ -26,7 +26,7 @@ from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.library import Purpose
 from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
-from cxguard.engine.losing import look_before_end
+from cxguard.engine.losing import look_again, look_before_end
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_again
 from cxguard.engine.revalidating import instead_of_charging
@@ -261,7 +261,7 @@ class FallbackQueue:
             return None
         if send.kind is not SendKind.CHARGE:
             await send_again(self._engine, work, send, gateway=gateway)
-        elif send.parcel is not None:
+        elif send.parcel is not None and await look_again(self._engine, work, send, gateway=gateway):
             charge = open_charge(self._engine.seal, work.operation, send.parcel)
             said = await send_charge(self._engine, work, charge, gateway=gateway, key=send.key, step=send.step)
             if isinstance(said, NotCharged) and said.why in NOT_SENT:

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from cxguard.clock import Clock
@@ -44,14 +44,14 @@ def _verb(step: Callable[Concatenate[MemoryStore, P], T]) -> Callable[Concatenat
 class MemoryTable:
     """The rows as `cxguard.stores.verbs` works on them."""
 
-    def __init__(self, index: MemoryIndex, *, operations_max: int) -> None:
+    def __init__(self, index: MemoryIndex, *, operations_max: int, claims: Mapping[str, str] | None = None, last_number: int = 0) -> None:
         self.now = 0.0
         self.replace = index.replace
         self.remove = index.remove
         self.row = index.rows.get
+        self.last_number = last_number
         self._index = index
-        self._claims: dict[str, str] = {}
-        self._last_number = 0
+        self._claims = dict(claims or {})
         self._operations_max = operations_max
         self.claim_holder = self._claims.get
 
@@ -65,14 +65,35 @@ class MemoryTable:
             self._claims[claim] = id
 
     def number(self) -> int:
-        self._last_number += 1
-        return self._last_number
+        self.last_number += 1
+        return self.last_number
+
+    def claims(self) -> dict[str, str]:
+        """Which record holds which claim, as it is now."""
+        return dict(self._claims)
 
     def check_room(self) -> None:
         if len(self._index.rows) >= self._operations_max:
             raise StoreUnavailable(
                 f'the memory store is full ({self._operations_max} operations): use a file, "sqlite:///shop.db", or raise operations_max'
             )
+
+
+@dataclass(frozen=True)
+class MemoryCopy:
+    """What a memory store held at one moment, as a replica that follows it would have it."""
+
+    rows: tuple[Row, ...]
+    claims: Mapping[str, str]
+    small: Mapping[str, Versioned]
+    sessions: Mapping[str, SessionRow]
+    counters: Mapping[str, float]
+    batches: Mapping[str, float]
+
+    @property
+    def operations(self) -> dict[str, Operation]:
+        """The records by their ids."""
+        return {row.operation.id: row.operation for row in self.rows}
 
 
 class MemoryStore:
@@ -88,6 +109,7 @@ class MemoryStore:
         self.epoch = uuid.uuid4().hex
         self._lock = threading.Lock()  # held for a step, never across an await
         self._clock = clock
+        self._operations_max = operations_max
         self._index = MemoryIndex()
         self._table = MemoryTable(self._index, operations_max=operations_max)
         self._small: dict[str, Versioned] = {}
@@ -106,6 +128,34 @@ class MemoryStore:
 
     async def stop(self) -> None:
         """Nothing to close; what it holds stays readable."""
+
+    def copied(self) -> MemoryCopy:
+        """All that it holds now."""
+        with self._lock:
+            return MemoryCopy(
+                rows=tuple(row.copied() for row in self._index.rows.values()),
+                claims=self._table.claims(),
+                small=dict(self._small),
+                sessions=dict(self._sessions),
+                counters=dict(self._counters),
+                batches=dict(self._batches),
+            )
+
+    def go_back(self, to: MemoryCopy) -> None:
+        """Hold what *to* holds, in another life (`epoch`): a replica that lagged takes over. For tests of what then follows.
+
+        As with the other stores no lease token or revision is given out a second time.
+        """
+        with self._lock:
+            self._index = MemoryIndex()
+            for row in to.rows:
+                self._index.insert(row.copied())
+            self._table = MemoryTable(
+                self._index, operations_max=self._operations_max, claims=to.claims, last_number=self._table.last_number
+            )
+            self._small, self._sessions = dict(to.small), dict(to.sessions)
+            self._counters, self._batches = dict(to.counters), dict(to.batches)
+            self.epoch = uuid.uuid4().hex
 
     @_verb
     def open(

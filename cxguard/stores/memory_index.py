@@ -33,6 +33,12 @@ class Row:
         self.attempt = attempt
         self.pruned = False
 
+    def copied(self) -> Row:
+        """One that does not change with this one."""
+        copy = Row(self.operation, number=self.number, attempt=self.attempt)
+        copy.pruned = self.pruned
+        return copy
+
     def place(self, *, due: bool) -> tuple[float, int]:
         """Where it stands in a list."""
         at = self.operation.due_at if due else self.operation.created_at

@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 from shopworld import Worlds, charging_handler, rule
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
+from cxguard.core.operation import money_of
+from cxguard.core.outcomes import Outcome, Unknown
 from cxguard.gateways.base import Charge
+from cxguard.stores.base import Query
 from cxguard.testing import Fault
 from cxguard.testing.fake_gateway import Does
 
@@ -32,6 +37,24 @@ async def test_order_is_kept_although_its_caps_were_read_in_vain_once(world: Wor
     shop.gateway.will(*[Does.NOT_CHARGED] * 3)
     shop.store.plan(verb, Fault.NOT_DONE)  # type: ignore[attr-defined]
     assert (await shop.pay(**ASYNC)).json()["situation"] == "kept"
+
+
+async def test_shops_own_no_is_no_decline_while_its_hook_is_silent(world: Worlds) -> None:
+    """The handler says 402 over what may be a charge, nobody can be asked, and the end is not written: it stays unknown."""
+
+    async def says_no(request: Request) -> Response:
+        return JSONResponse({"declined": True}, status_code=402)
+
+    async def resolve(op: Any) -> Outcome:
+        return Unknown("silence")
+
+    shop = await world(says_no, rule(charged_by="shop", resolve=resolve), faulty=True)
+    shop.store.plan("save", Fault.NOT_DONE, times=2)  # type: ignore[attr-defined]
+    told = await shop.pay(**ASYNC)
+    assert told.status_code != 402
+    assert told.json()["money"] == "unknown"
+    record = next(iter((await shop.store.search(Query(namespace="shop"))).operations))
+    assert money_of(record).state == "unknown"
 
 
 async def test_lease_of_a_run_whose_end_could_not_be_written_is_not_renewed(world: Worlds) -> None:

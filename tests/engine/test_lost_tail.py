@@ -2,107 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from shopworld import SHOP
+from lostworld import World, world
 
-from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.lost import LOST_BACK_SECONDS
-from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
 from cxguard.core.operation import Move, Operation, changed, move
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.casefile import Actor
 from cxguard.engine.desk import Desk
-from cxguard.engine.library import Purpose
-from cxguard.engine.secrets import SECRET_CHECK
 from cxguard.errors import PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge
-from cxguard.guard import Guard
-from cxguard.stores.base import Query
-from cxguard.stores.memory import MemoryStore
-from cxguard.testing.clock import ManualClock
-from cxguard.testing.fake_gateway import Does, FakeGateway
-from cxguard.testing.faulty_store import FaultyStore
+from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
-
-SECRET, KEY = bytes(range(32)), bytes(range(32, 64))
-
-
-async def place(op: Any) -> dict[str, str]:
-    payment = await op.charge(Charge(4999, "EUR", source="tok_ok"))
-    return {"payment": payment.payment_id}
-
-
-class World:
-    """One guard on a store that can lose what it holds, as after a failover to a replica that lagged."""
-
-    def __init__(self, gateway: FakeGateway) -> None:
-        self.gateway = gateway
-        self.clock = ManualClock()
-        self.store = FaultyStore(MemoryStore(clock=self.clock))
-        self.events: list[str] = []
-        self.guard = Guard(
-            self.store,
-            shop=SHOP,
-            gateways=[gateway],
-            purposes=[Purpose("order", later=place)],
-            secret=SECRET,
-            keys=[KEY],
-            breakers=BreakerPolicy(consecutive_failures=100),
-            clock=self.clock,
-            listeners=[lambda event: self.events.append(event.name)],
-        )
-
-    async def press(self, key: str = "o1") -> Any:
-        return await self.guard.run(place, purpose="order", key=key, owner="ann", deadline_seconds=5.0)
-
-    async def fail_over(self, *copies: Operation) -> None:
-        """Another server, which has the small values, and of the orders only these *copies*."""
-        after = MemoryStore(clock=self.clock)
-        await after.start()
-        for key in ("epoch:shop", SECRET_CHECK):
-            kept = await self.store.load(key)
-            if kept.revision:
-                await after.swap(key, revision=0, value=kept.value)
-        for copy in copies:
-            await after.put(copy)
-        self.store.store = after
-
-    async def keep(self) -> Operation:
-        """An order that is kept, because the gateway cannot be reached: the copy that a replica has of it."""
-        self.gateway.will(*[Does.NOT_CHARGED] * 3)
-        with pytest.raises(PaymentDeferred):
-            await self.press()
-        return await self.record()
-
-    async def rest(self) -> None:
-        """Let the queue work until nothing more is due."""
-        while (await self.guard.queue().run_once()).taken:
-            pass
-
-    async def wish_to_cancel(self, copy: Operation) -> None:
-        wish = Note("cancel:1", NoteKind.CANCEL, self.clock.now(), generation=copy.generation)
-        await self.guard.engine.operations.note(copy.id, wish)
-
-    async def record(self) -> Operation:
-        """The newest one."""
-        return (await self.store.search(Query(namespace="shop"))).operations[0]
-
-
-@asynccontextmanager
-async def world(**how: Any) -> AsyncIterator[World]:
-    made = World(FakeGateway(**how))
-    async with made.guard:
-        await made.press("a first order, so that the epoch is known")
-        made.gateway.calls.clear()
-        yield made
-
 
 @pytest.mark.parametrize("keyed", [True, False])
 async def test_paid_order_that_was_lost_is_not_paid_again(keyed: bool) -> None:
@@ -164,6 +80,40 @@ async def test_silent_gateway_leaves_doubt_and_no_charge() -> None:
         assert (await shop.record()).money == "charged"
         assert len(shop.gateway.standing) == 2
         assert paid
+
+
+async def test_silence_about_a_later_life_does_not_move_the_key() -> None:
+    """What left before the failover may still land under the first key, so the order is charged under no other one."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+        shop.gateway.will_say("find", [Unknown("not_found"), Unknown("no answer in time")])
+        with pytest.raises(PaymentDeferred, match="unknown"):
+            await shop.press()
+        shop.clock.advance(3600.0)
+        await shop.rest()
+        assert ((await shop.record()).money, (await shop.record()).generation) == ("charged", 1)
+        late = gateway_key((await shop.record()).id, step="charge", generation=1)
+        await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=late, timeout_seconds=1.0)
+        assert len(shop.gateway.standing) == 2, "the first order and this one"
+
+
+async def test_life_that_met_with_silence_is_asked_about_before_the_same_is_sent_again() -> None:
+    """The first life ended before anything was sent, the second one paid, and the gateway says so only when asked again."""
+    async with world(keyed=True) as shop:
+        await shop.press()
+        key = gateway_key((await shop.record()).id, step="charge", generation=2)
+        shop.gateway.payments.clear()
+        paid = await shop.gateway.charge(Charge(4999, "EUR", source="tok_good"), key=key, timeout_seconds=1.0)
+        assert isinstance(paid, Charged)
+        await shop.fail_over()
+        shop.gateway.will_say("find", [Unknown("not_found"), Unknown("no answer in time")])
+        with pytest.raises(PaymentDeferred, match="unknown"):
+            await shop.press()
+        for _ in range(2):  # found; and made sure that the first key charges no more
+            shop.clock.advance(3600.0)
+            await shop.rest()
+        assert ((await shop.record()).money, (await shop.record()).generation) == ("charged", 2)
+        assert [payment.id for payment in shop.gateway.standing] == [paid.payment_id]
 
 
 async def test_without_keys_a_fresh_not_found_is_not_believed() -> None:

@@ -48,6 +48,20 @@ async def test_level_is_memory() -> None:
 
 
 @pytest.mark.asyncio
+async def test_older_copy_is_another_life_without_what_came_after_it() -> None:
+    """As a replica that lagged: later records and writes are gone, and no token or revision is given out again."""
+    store = MemoryStore(clock=ManualClock())
+    before = await open_leased(store, sample("a"))
+    copy, epoch = store.copied(), store.epoch
+    await store.save(before, token=token_of(before), keep_lease=False)
+    after = await open_leased(store, sample("b"))
+    store.go_back(copy)
+    assert store.epoch != epoch
+    assert (await store.get(sample("a").id), await store.get(sample("b").id)) == (before, None)
+    assert token_of(await open_leased(store, sample("b"))) > token_of(after)
+
+
+@pytest.mark.asyncio
 async def test_queue_stays_small_when_nobody_takes() -> None:
     """Thousands of renewals and saves of few records leave few entries behind: nothing grows with time alone."""
     clock = ManualClock()

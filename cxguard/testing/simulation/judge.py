@@ -54,12 +54,15 @@ def _excused(world: World, landings: list[Landing], operations: list[Operation])
     store whose clock was set, so that it gave a lease away that lived."""
     if not world.plan.keyed and (world.plan.stalls or world.happened["store clock set"]):
         return True
+    if any(_is_beyond_asking(world, landing) for landing in landings):
+        return True
     keys = {landing.key for landing in landings}
     on_desk = [each for each in operations if each.state is State.HELD and keys & {send.key for send in each.sends}]
     return bool(on_desk) and world.plan.charged_by == "shop"
 
 
 def _told_wrong(world: World, operations: list[Operation]) -> Iterator[str]:
+    in_doubt = {each.reference for each in operations if _refund_in_doubt(each)}
     for said in world.said:
         mine = _landings_of(world, said, operations)
         told = said.body.get("money")
@@ -67,18 +70,30 @@ def _told_wrong(world: World, operations: list[Operation]) -> Iterator[str]:
         refused = told == "not_charged" or said.status == 402
         if refused:
             for landing in mine:
-                if _may_stand(landing, said):
+                if _may_stand(landing, said) and not _is_beyond_asking(world, landing):
                     yield f"told not charged over {landing.payment}: {_short(said)}"
-        if paid and not any(_stood(landing, said) for landing in mine):
+        if paid and said.body.get("reference") not in in_doubt and not any(_stood(landing, said) for landing in mine):
             yield f"told paid without a charge: {_short(said)}"
         if said.status == 402 and not any(payment.state == "declined" for payment in world.fake.payments):
             yield f"told declined without an issuer's no: {_short(said)}"
 
 
+def _refund_in_doubt(operation: Operation) -> bool:
+    """A person finds out whether the money went back: nobody was told, or only facts are known of the order."""
+    return operation.state is State.HELD and (operation.why == "refund_unknown" or not operation.rule)
+
+
+def _is_beyond_asking(world: World, landing: Landing) -> bool:
+    """Made where the shop charges, without keys, and the store has lost who paid: without `resolve` nobody can be asked."""
+    plan = world.plan
+    asked = plan.keyed or plan.charged_by == "guard" or plan.resolve
+    return not asked and world.keys.get(landing.key) in world.taken_back
+
+
 def _landings_of(world: World, said: Said, operations: list[Operation]) -> list[Landing]:
     reference = said.body.get("reference")
     named = next((each for each in operations if each.reference == reference), None) if reference else None
-    keys = _keys_of(named) if named else set()
+    keys = _keys_of(world, named) if named else set()
     return [
         landing
         for landing in world.landings
@@ -86,9 +101,10 @@ def _landings_of(world: World, said: Said, operations: list[Operation]) -> list[
     ]
 
 
-def _keys_of(operation: Operation) -> set[str | None]:
-    """Under which it was charged, or somebody told it that it was."""
-    return {*(send.key for send in operation.sends), *(note.gateway_key for note in operation.notes)}
+def _keys_of(world: World, operation: Operation) -> set[str | None]:
+    """Under which it was charged, also in lives that the store has lost, or somebody told it that it was."""
+    keys = {*(send.key for send in operation.sends), *(note.gateway_key for note in operation.notes)}
+    return keys | {key for key, id in world.keys.items() if id == operation.id}
 
 
 def _press(world: World, order: str) -> str:
@@ -113,7 +129,8 @@ def _stranded(world: World, operations: list[Operation]) -> Iterator[str]:
     by_reference = {each.reference: each for each in operations}
     for said in world.said:
         reference = said.body.get("reference")
-        if said.body.get("order_saved") and said.body.get("situation") not in ("in_flight",) and reference not in by_reference:
+        saved = said.body.get("order_saved") and said.body.get("situation") not in ("in_flight",)
+        if saved and reference not in by_reference and reference not in world.lost:
             yield f"a saved order is nowhere: {_short(said)}"
         if said.at - said.began_at > ANSWER_SECONDS_MAX and not world.plan.stalls:
             yield f"waited {said.at - said.began_at:.0f} s: {_short(said)}"
@@ -129,7 +146,7 @@ def _kept_though_cancelled(world: World, operations: list[Operation]) -> Iterato
         each = by_reference.get(str(said.body.get("reference")))
         if each is None or each.state is State.HELD or not _wished_in_this_life(each):
             continue
-        keys = _keys_of(each)
+        keys = _keys_of(world, each)
         if any(landing.key in keys and _stands(world, landing) for landing in world.landings):
             yield f"told that it is being cancelled, and charged: {_short(said)}"
 
@@ -141,14 +158,14 @@ def _wished_in_this_life(operation: Operation) -> bool:
 
 def _books_differ(world: World, operations: list[Operation]) -> Iterator[str]:
     for each in operations:
-        keys = _keys_of(each)
+        keys = _keys_of(world, each)
         stands = any(landing.key in keys and _stands(world, landing) for landing in world.landings)
         state = money_of(each).state
         if state is MoneyState.UNKNOWN and each.state is not State.HELD:
             yield f"{each.reference} is {each.state} and unknown at rest"
         if stands and state not in (MoneyState.CHARGED, MoneyState.UNKNOWN):
             yield f"{each.reference} is {state} over a standing charge"
-        if not stands and state is MoneyState.CHARGED and each.why != "refund_unknown":  # a person finds that out
+        if not stands and state is MoneyState.CHARGED and not _refund_in_doubt(each):
             yield f"{each.reference} is charged, and nothing stands"
         if stands and each.state is State.CANCELLED:
             yield f"{each.reference} is cancelled over a standing charge"

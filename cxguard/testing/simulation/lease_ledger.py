@@ -62,7 +62,8 @@ class LeaseLedger:
         return saved
 
     def _turn(self, operation: Operation) -> None:
-        """Count each turn that an order really took."""
+        """Count each turn that an order really took, and remember whose its gateway keys are."""
+        self._world.keys.update({send.key: operation.id for send in operation.sends})
         before = self._world.states.get(operation.id)
         if before is not operation.state:
             self._world.states[operation.id] = operation.state

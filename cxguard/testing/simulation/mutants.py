@@ -20,7 +20,7 @@ from cxguard.core.operation import State, changed, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Unknown
 from cxguard.core.reading import Reading
 from cxguard.engine import charges as engine_charges
-from cxguard.engine import charging, ending, leases, looking, operations, queue
+from cxguard.engine import charging, ending, epochs, leases, looking, losing, operations, queue
 from cxguard.errors import LeaseLost
 from cxguard.render import status
 from cxguard.stores import verbs
@@ -173,6 +173,11 @@ def _is(kind: Any, instead: Any) -> Callable[[Any], Any]:
     return lambda outcome: instead if isinstance(outcome, kind) else outcome
 
 
+def _loses(plan: Plan) -> Plan:
+    """A store that loses its tail, and a gateway whose keys forgive nothing: no freezes that would excuse a second charge."""
+    return replace(plan, loses_tail=True, stalls=False, store_jumps=False, charged_by="guard")
+
+
 _UNSURE = NotCharged("timeout", retryable=True)
 _CHARGING, _KEEPING, _END = (charging, "_call"), (looking, "expected"), (ending, "conclude")
 _DUTY = (queue, "next_duty")
@@ -259,6 +264,30 @@ MUTANTS = (
         _any_token,
         deep=True,
         plan=lambda plan: replace(plan, stalls=True, store_jumps=True),
+    ),
+    Mutant(
+        "the store's life is learned late",
+        "a process learns at its first charge only which life of the store it is in",
+        (epochs.Epochs, "begin"),
+        _does_nothing,
+        deep=True,
+        plan=_loses,
+    ),
+    Mutant(
+        "a lost tail is not looked for",
+        "after a failover an order that looks new is charged without a look at the gateway",
+        (losing, "may_come_back"),
+        _always(False),
+        deep=True,
+        plan=_loses,
+    ),
+    Mutant(
+        "doubt moves the key",
+        "after a failover, silence about a later life makes that life's key the one that is charged",
+        (losing, "_doubtful"),
+        lambda right: lambda found, verdict: found[-1],
+        deep=True,
+        plan=_loses,
     ),
     Mutant(
         "cancelled over an unknown",

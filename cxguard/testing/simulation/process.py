@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from cxguard.asgi import GuardMiddleware
 from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
 from cxguard.engine.handle import current_operation
-from cxguard.errors import PaymentDeclined, PaymentDeferred, StoreError
+from cxguard.errors import PaymentDeclined, PaymentDeferred, StoreError, StoreUnavailable
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.rules import Rule, Shop, header, json_field, replay
@@ -37,6 +37,7 @@ class ProcessStore:
     """The shared store, as one process reaches it: each verb has a moment before and after it."""
 
     def __init__(self, world: World, process: Process) -> None:
+        self._world = world
         self._faulty = FaultyStore(LeaseLedger(world), decide=world.fault)
         self._process = process
 
@@ -44,11 +45,15 @@ class ProcessStore:
         there = getattr(self._faulty, verb)
         if not callable(there):
             return there
+        world = self._world
 
         async def through(*args: Any, **named: Any) -> Any:
             await self._process.hop()
+            life = world.store_life
             answer = await there(*args, **named)
             await self._process.hop()
+            if life != world.store_life:
+                raise StoreUnavailable("the store's server went away before its answer was here")
             return answer
 
         self.__dict__[verb] = through
@@ -87,7 +92,7 @@ class Process:
                 await self.within(lambda guard: guard.start())
                 break
             except StoreError:
-                continue
+                await passed(0.5 if self.world.away else 0.0)
         await self.guard.recorder.stop()  # it wakes twice a second, and only counts visits
         if self.works:
             self.begin(self._work())

@@ -29,6 +29,7 @@ COMMON = frozenset(
 )  # comes about in every hundred stories
 RARE = frozenset(
     {
+        *("store restarted", "store failed over", "store lost its tail"),
         *("server cancels", "requeued by an agent", "request duplicated", "refund", "store clock set", "cancel asked"),
         *("confirmed at the bank", "gateway throttle", "gateway refuse", "gateway raise"),
         *("order running > cancelled", "order queued > cancelled", "order held > cancelled", "order held > finished"),

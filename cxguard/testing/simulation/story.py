@@ -17,6 +17,7 @@ from cxguard.engine.desk import Desk
 from cxguard.errors import StoreError
 from cxguard.testing.simulation.loop import Livelock, passed
 from cxguard.testing.simulation.process import Process
+from cxguard.testing.simulation.store_life import store_trouble
 from cxguard.testing.simulation.world import ACTIVE_SECONDS, ASKING, Said, World
 
 KIM = Actor("kim", "try again")
@@ -261,6 +262,8 @@ async def story(world: World) -> None:
     reviving = world.spawn(reviver(world))
     people = [world.spawn(shopper(world)) for _ in range(world.dice.randint(1, world.plan.shoppers_max))]
     people += [world.spawn(onlooker(world))] + ([world.spawn(trouble(world))] if world.plan.trouble else [])
+    if world.plan.store_restarts or world.plan.loses_tail:
+        people.append(world.spawn(store_trouble(world)))
     await asyncio.wait(people)
     for person in people:
         person.result()

@@ -46,6 +46,8 @@ class Plan:
     Attributes:
         keyed: the gateway honours keys: the outer guard. Off, the guard's own leases stand alone.
         store_jumps: the clock of the store is set, forward and back.
+        store_restarts: the store's server is away now and then, and comes back as it was.
+        loses_tail: an older copy of the store takes over now and then: its last acknowledged writes are lost.
         trouble: freezes, deaths, outages, clients that leave, clocks that are set. Off, only charges and stores fail.
     """
 
@@ -59,6 +61,8 @@ class Plan:
     store_faults: float = 0.02
     by_priority: bool = False
     store_jumps: bool = False
+    store_restarts: bool = False
+    loses_tail: bool = False
     shoppers_max: int = 3
     trouble: bool = True
 
@@ -76,6 +80,8 @@ class Plan:
             store_faults=dice.choice([0.0, 0.02, 0.06]),
             by_priority=dice.random() < 0.3,
             store_jumps=dice.random() < 0.2,
+            store_restarts=dice.random() < 0.15,
+            loses_tail=dice.random() < 0.15,
         )
 
 
@@ -112,6 +118,9 @@ class World:
         happened: how often each fault and each turn of an order really came about.
         zombies: how often a process that was dead still reached for the store or the gateway.
         leases, broken: the newest lease of each record and its end, and what was wrong with leases.
+        away, store_life: whether the store's server is away, and how often it has begun anew.
+        lost, taken_back: the references of the records that it has lost, and the ids of all that are an older copy, or gone.
+        keys: which record each gateway key belongs to.
     """
 
     def __init__(self, seed: int, plan: Plan | None = None, *, change: Callable[[Plan], Plan] | None = None) -> None:
@@ -137,6 +146,11 @@ class World:
         self.leases: dict[str, tuple[int, float]] = {}
         self.states: dict[str, State] = {}  # of each record, as it was last written
         self.broken: list[str] = []
+        self.away = False
+        self.store_life = 0
+        self.lost: set[str] = set()
+        self.taken_back: set[str] = set()
+        self.keys: dict[str, str] = {}
         self.charges = 0  # calls to the gateway
         self._asked = 0
         self._waiting: list[asyncio.Future[bool]] = []
@@ -172,6 +186,8 @@ class World:
 
     def fault(self, verb: str) -> Fault | None:
         """What goes wrong with the next call to the store."""
+        if self.away:
+            return Fault.NOT_DONE
         if self.calm or self.dice.random() >= self.plan.store_faults:
             return None
         fault = self.dice.choice(list(Fault))

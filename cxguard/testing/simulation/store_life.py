@@ -1,0 +1,52 @@
+"""What befalls the store's server: it is away and comes back as it was, or an older copy of it takes over."""
+
+from __future__ import annotations
+
+from cxguard.stores.memory import MemoryCopy
+from cxguard.testing.simulation.loop import passed
+from cxguard.testing.simulation.world import ACTIVE_SECONDS, World
+
+LAGS = (0.0, 0.005, 0.05, 0.5, 3.0)  # seconds that a replica is behind, and dies with
+QUIET_SECONDS = 5.0  # in which there may be nothing to lose
+AWAY = (0.1, 0.5, 3.0, 8.0)  # seconds until a server is back, or another one in its place
+
+
+async def store_trouble(world: World) -> None:
+    """Restarts and failovers, as the plan has them."""
+    dice, plan = world.dice, world.plan
+    while world.clock.monotonic() < ACTIVE_SECONDS:
+        await passed(dice.uniform(3.0, 25.0))
+        if plan.loses_tail and (not plan.store_restarts or dice.random() < 0.5):
+            copy = world.memory.copied()
+            await world.stirred(QUIET_SECONDS)
+            await passed(dice.choice(LAGS))
+            await restart(world, copy, seconds=dice.choice(AWAY))
+        else:
+            await restart(world, None, seconds=dice.choice(AWAY))
+
+
+async def restart(world: World, copy: MemoryCopy | None, *, seconds: float) -> None:
+    """The server goes, with every answer that was on its way; after *seconds* it is back, or holds no more than *copy*."""
+    world.away = True
+    world.store_life += 1
+    world.happens("store restarted" if copy is None else "store failed over")
+    world.log("store", "away for", seconds, "comes back as it was" if copy is None else "an older copy takes over")
+    if copy is not None:
+        lose_tail(world, copy)
+    await passed(seconds)
+    world.away = False
+    world.stir()
+
+
+def lose_tail(world: World, copy: MemoryCopy) -> None:
+    """From now on the store is *copy*; what it lost, and which leases it knows, is noted for the judge."""
+    there, kept = world.memory.copied().operations, copy.operations
+    gone = {id: each for id, each in there.items() if kept.get(id) is not each}
+    world.lost |= {each.reference for id, each in gone.items() if id not in kept}
+    world.taken_back |= set(gone)
+    world.memory.go_back(copy)
+    world.leases = {id: (each.lease.token, each.lease.until) for id, each in kept.items() if each.lease is not None}
+    world.states = {id: each.state for id, each in kept.items()}
+    world.log("store", "lost", *sorted(each.reference for each in gone.values()))
+    if gone:
+        world.happens("store lost its tail")

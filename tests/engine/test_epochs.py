@@ -1,0 +1,39 @@
+"""Whether a loss of the store's tail is noticed, whatever the loss took with it."""
+
+from __future__ import annotations
+
+import pytest
+from lostworld import KEY, SECRET, World, world
+from shopworld import SHOP
+
+from cxguard.engine.secrets import SECRET_CHECK
+from cxguard.guard import Guard
+from cxguard.testing.fake_gateway import FakeGateway
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_loss_of_a_shops_first_order_is_noticed() -> None:
+    """Each process knows the store's life from its start: also where a failover takes back all that was ever written."""
+    shop, second = World(FakeGateway()), World(FakeGateway())
+    second.store.store, second.gateway.payments = shop.store.store, shop.gateway.payments
+    async with shop.guard, second.guard:
+        before = await shop.press()
+        await shop.fail_over(small=(SECRET_CHECK,))
+        second.store.store = shop.store.store
+        assert await second.press() == before
+        assert len(shop.gateway.standing) == 1
+
+
+async def test_who_saw_the_life_before_knows_better_than_a_newcomer() -> None:
+    """A process that starts after the failover takes the store for a new one, and writes that down: whoever was there says no."""
+    async with world(keyed=True) as shop:
+        before = await shop.press()
+        await shop.fail_over(small=(SECRET_CHECK,))
+        newcomer = Guard(shop.store, shop=SHOP, secret=SECRET, keys=[KEY], clock=shop.clock)
+        async with newcomer:
+            assert await newcomer.engine.epochs.lost_since() is None
+            assert await shop.press() == before
+        async with Guard(shop.store, shop=SHOP, secret=SECRET, keys=[KEY], clock=shop.clock) as third:
+            assert await third.engine.epochs.lost_since() is not None
+        assert len(shop.gateway.standing) == 2, "the first order and this one"
