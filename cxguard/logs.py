@@ -89,7 +89,7 @@ def where_raised(error: BaseException) -> dict[str, Any]:
 
 
 def log_event(event: Event) -> None:
-    """The listener that writes each event as one line: `guard.listen(log_event)`."""
+    """The listener that writes each event as one line; every guard has it."""
     level = logging.WARNING if event.name in WARNINGS else logging.INFO
     if not _EVENTS_LOGGER.isEnabledFor(level):
         return  # every guarded request tells a few: what nobody reads must cost next to nothing

@@ -84,11 +84,13 @@ class Street:
 
     Attributes:
         replays: how many answers under one key were equal to the one before, byte for byte.
+        left: how often a client has gone away in the middle of a request or of its answer.
         differing: of which order two "paid" answers under one key were different.
     """
 
     clients: Sequence[PlainClient]
     submits: int = 0
+    left: int = 0
     waits: list[float] = field(default_factory=list)
     replays: int = 0
     differing: list[int] = field(default_factory=list)
@@ -109,11 +111,11 @@ class Shopper:
     def __init__(self, wish: Wish, where: Street) -> None:
         self.wish = wish
         self.transcript = Transcript(wish.number, wish.source)
-        self._street = where
+        self.street = where
         self._heard: Heard = NO_ANSWER
         self._paid: dict[str, bytes] = {}
         self._process = wish.first
-        self._order = json.dumps({"order": f"o{wish.number}", "amount": AMOUNT_MINOR, "source": wish.source}).encode()
+        self.order = json.dumps({"order": f"o{wish.number}", "amount": AMOUNT_MINOR, "source": wish.source}).encode()
 
     @property
     def word(self) -> Word:
@@ -121,27 +123,31 @@ class Shopper:
 
     async def pay(self, opened: float) -> None:
         """Press the button as the habit has it. *opened*: `time.monotonic()` when the shop opened."""
-        await asyncio.sleep(max(0.0, opened + self.wish.arrives_at - time.monotonic()))
+        await self.arrived(opened)
         match self.wish.habit:
             case Habit.ONCE:
-                await self._press()
+                await self.press()
             case Habit.TWICE_AT_ONCE:
-                await asyncio.gather(self._press(), self._press())
+                await asyncio.gather(self.press(), self.press())
             case Habit.THRICE_AT_ONCE:
-                await asyncio.gather(self._press(), self._press(), self._press())
+                await asyncio.gather(self.press(), self.press(), self.press())
             case Habit.TWO_TABS:
-                await asyncio.gather(self._press(), self._press(tab="b"))
+                await asyncio.gather(self.press(), self.press(tab="b"))
             case Habit.AFTERWARDS:
-                await self._press()
-                await self._press()
+                await self.press()
+                await self.press()
             case Habit.IMPATIENT:
                 await self._press_and_drop()
-                await self._press()
+                await self.press()
+
+    async def arrived(self, opened: float) -> None:
+        """When she comes to the shop."""
+        await asyncio.sleep(max(0.0, opened + self.wish.arrives_at - time.monotonic()))
 
     async def look(self) -> None:
         """Once: at the order's page, or by pressing again where none was named. The last word counts."""
         if not self._heard.follow_url:
-            await self._press()
+            await self.press()
             return
         path = urlsplit(self._heard.follow_url).path
         heard = await self._ask("GET", path)
@@ -153,34 +159,42 @@ class Shopper:
         """Whether there is more to hear: in hand, or nothing that she could act on."""
         return self.word in ON_ITS_WAY or self.word in (Word.NOTHING, Word.NOT_CHARGED)
 
-    async def _press(self, *, tab: str = "a") -> None:
+    async def press(self, *, tab: str = "a") -> None:
         key = f"key-{self.wish.number}-{tab}"
-        headers = {"Idempotency-Key": key, "x-shopper": f"shopper {self.wish.number}", "Prefer": "respond-async"}
-        self._street.submits += 1
-        heard = await self._ask("POST", "/pay", headers=headers, key=key)
+        self.street.submits += 1
+        heard = await self._ask("POST", "/pay", headers=self.headers(tab), key=key)
         if heard.word is not Word.NOTHING or self._heard is NO_ANSWER:
             self._heard = heard
 
+    def headers(self, tab: str) -> dict[str, str]:
+        """Of a press from one tab."""
+        return {"Idempotency-Key": f"key-{self.wish.number}-{tab}", "x-shopper": f"shopper {self.wish.number}", "Prefer": "respond-async"}
+
+    def client(self) -> PlainClient:
+        """At the process that is next."""
+        self._process += 1
+        return self.street.client(self._process - 1)
+
     async def _press_and_drop(self) -> None:
-        task = asyncio.create_task(self._press())
+        task = asyncio.create_task(self.press())
         await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+        self.street.left += not task.done()
         task.cancel()
         await asyncio.wait({task})
 
     async def _ask(self, method: str, path: str, *, headers: dict[str, str] | None = None, key: str = "") -> Heard:
         """Ask the next process, and write down what it said."""
-        client = self._street.client(self._process)
-        self._process += 1
+        client = self.client()
         asked_at, began = time.time(), time.monotonic()
         try:
-            answer = await client.ask(method, path, headers=headers, body=self._order if method == "POST" else b"")
+            answer = await client.ask(method, path, headers=headers, body=self.order if method == "POST" else b"")
         except NoAnswer as error:
             heard = Heard(Word.NOTHING, str(error))
         else:
             heard = understand_json(answer.status, answer.content, url=client.url)
             self._compare(key, answer)
         if method == "POST":
-            self._street.waits.append(time.monotonic() - began)
+            self.street.waits.append(time.monotonic() - began)
         self.transcript.told.append(Told(asked_at, time.time(), heard.word, heard.text, heard.reference))
         return heard
 
@@ -191,9 +205,9 @@ class Shopper:
         before = self._paid.setdefault(key, answer.content)
         if before is answer.content:
             return
-        self._street.replays += 1
+        self.street.replays += 1
         if before != answer.content:
-            self._street.differing.append(self.wish.number)
+            self.street.differing.append(self.wish.number)
 
 
 async def ping_for_ever(where: Street) -> None:

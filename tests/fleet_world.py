@@ -15,32 +15,40 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fleet_places import Place, placed
 from fleet_shop import read_orders
 from fleet_shoppers import AGAIN_SECONDS, PRESSES_MAX, Shopper, Street, Wish, ping_for_ever, street
 
 from cxguard.clock import SystemClock
 from cxguard.core.operation import State
+from cxguard.core.session import Stage
 from cxguard.demo.crowd.closing import Closing
+from cxguard.demo.crowd.words import Word
 from cxguard.demo.judge import Case, End, Verdict, cases, count
-from cxguard.demo.processes import Child, running
+from cxguard.demo.processes import Child
 from cxguard.demo.run import gateway_process, read_ledger, set_control
+from cxguard.engine.report import build_report
 from cxguard.errors import StoreError
 from cxguard.stores.address import open_store
+from cxguard.stores.base import Store
 
 TESTS = Path(__file__).parent
 QUIET_SECONDS = 45.0  # the longest pause between two looks at what is unknown, after a short outage
 LOOK_SECONDS = 0.5
 LOOKING_AT_ONCE = 32
+RECORDED_LOOKS = 6  # visits are written twice a second
 DEADLINE_SECONDS = 10.0  # the rule's own
 _ENDED = frozenset({State.FINISHED, State.CANCELLED})
+_ERRORS = frozenset({Word.DECLINED, Word.NOT_CHARGED, Word.KEPT})
 
 Say = Callable[[str], None]
 During = Callable[[], Awaitable[None]]
+Reach = Callable[[str], AbstractAsyncContextManager[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Told:
         replays, differing: answers under one key that had been given before, and those that were not the same.
         keys_twice: gateway keys under which more than one payment stands.
         pings_failed: of a page without money, while all this went on.
+        unseen: shoppers who were shown an error, less the visits that have one on record.
         stories: of orders that ended otherwise than they should.
     """
 
@@ -63,6 +72,7 @@ class Told:
     keys_twice: int
     pings: int
     pings_failed: int
+    unseen: int
     longest_wait_seconds: float
     p50_seconds: float
     p99_seconds: float
@@ -93,29 +103,38 @@ class Fleet:
 
     Attributes:
         judge_url: where the judge finds the store; the fleet's own way may lead through a fault.
+        street: the shoppers' side of it, while and after they shop.
     """
 
     gateway: Child
-    apps: Sequence[Child]
-    workers: Sequence[Child]
+    apps: Sequence[Place]
+    workers: Sequence[Place]
     judge_url: str
     orders: Path
     environment: Mapping[str, str]
     say: Say
+    street: Street | None = None
 
     async def through(
-        self, wanted: Sequence[Wish], *, script: str = "healthy", during: During | None = None, seconds_max: float = 180.0
+        self,
+        wanted: Sequence[Wish],
+        *,
+        script: str = "healthy",
+        during: During | None = None,
+        seconds_max: float = 180.0,
+        quiet_seconds: float = QUIET_SECONDS,
+        shopper: type[Shopper] = Shopper,
     ) -> Told:
         """Let everybody shop while the gateway plays *script* and *during* runs beside it; then judge."""
-        where = street([app.url for app in self.apps])
-        shoppers = [Shopper(wish, where) for wish in wanted]
+        where = self.street = street([app.url for app in self.apps])
+        shoppers = [shopper(wish, where) for wish in wanted]
         await set_control(self.gateway, {"script": script})
         began = time.monotonic()
         pinging = asyncio.create_task(ping_for_ever(where))
         try:
             await self._load(shoppers, during, began=began)
             load_seconds = time.monotonic() - began
-            closing = Closing(SystemClock(), seconds_max=max(10.0, seconds_max - load_seconds), quiet_seconds=QUIET_SECONDS)
+            closing = Closing(SystemClock(), seconds_max=max(10.0, seconds_max - load_seconds), quiet_seconds=quiet_seconds)
             await self._drained(closing)
             await self._followed(shoppers, closing)
             await self._settled(shoppers, closing)
@@ -178,16 +197,39 @@ class Fleet:
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def not_ended(self) -> dict[str, int]:
-        """Records without an end, by state, counted by the store itself; "store away" when it does not say."""
+    async def _unseen(self, shown: int) -> int:
+        """How many of those who were shown an error no report tells of, when the last facts are written."""
+        for _ in range(RECORDED_LOOKS):
+            if (unseen := shown - await self._on_record()) <= 0:
+                return 0
+            await asyncio.sleep(LOOK_SECONDS)
+        return unseen
+
+    async def _on_record(self) -> int:
+        """Visits that met an error, as a report tells them."""
+        try:
+            async with self._store() as store:
+                report = await build_report(store, namespace="shop")
+        except StoreError:
+            return 0
+        return sum(line.reached.sessions - line.unexposed.sessions for line in report.stages if line.stage is Stage.PAY)
+
+    @asynccontextmanager
+    async def _store(self) -> AsyncIterator[Store]:
         store = open_store(self.judge_url, clock=SystemClock())
         try:
             await store.start()
-            tally = await store.tally("shop")
-        except StoreError:
-            return {"store away": 1}
+            yield store
         finally:
             await store.stop()
+
+    async def not_ended(self) -> dict[str, int]:
+        """Records without an end, by state, counted by the store itself; "store away" when it does not say."""
+        try:
+            async with self._store() as store:
+                tally = await store.tally("shop")
+        except StoreError:
+            return {"store away": 1}
         found: Counter[str] = Counter()
         for (state, _), number in tally.operations.items():
             if State(state) not in _ENDED:
@@ -210,6 +252,7 @@ class Fleet:
             keys_twice=_keys_twice((await read_ledger(self.gateway))["payments"]),
             pings=where.pings,
             pings_failed=len(where.pings_failed),
+            unseen=await self._unseen(sum(map(_met_an_error, shoppers))),
             longest_wait_seconds=waits[-1],
             p50_seconds=waits[len(waits) // 2],
             p99_seconds=waits[int(len(waits) * 0.99)],
@@ -217,6 +260,10 @@ class Fleet:
             all_seconds=time.monotonic() - began,
             stories=tuple(_story(shoppers[case.shopper], case) for case in found if _is_wrong(case)),
         )
+
+
+def _met_an_error(shopper: Shopper) -> bool:
+    return any(told.word in _ERRORS for told in shopper.transcript.told)
 
 
 def _keys_twice(payments: Sequence[Mapping[str, Any]]) -> int:
@@ -237,25 +284,39 @@ def _story(shopper: Shopper, case: Case) -> str:
 
 @asynccontextmanager
 async def fleet_running(
-    folder: Path, *, store_url: str, apps: int, workers: int, lease_seconds: float = 10.0, say: Say = lambda line: None
+    folder: Path,
+    *,
+    store_url: str,
+    apps: int,
+    workers: int,
+    lease_seconds: float = 10.0,
+    settings: Mapping[str, str] | None = None,
+    reach: Reach = nullcontext,
+    say: Say = lambda line: None,
 ) -> AsyncIterator[Fleet]:
-    """The whole fleet while the block runs; logs, ledger and the shop's books are in *folder*."""
+    """The whole fleet while the block runs; logs, ledger and the shop's books are in *folder*.
+
+    Args:
+        settings: more of what `fleet_shop` reads from its environment.
+        reach: what lies between the fleet and its gateway: from the gateway's address to the one that the fleet is told.
+    """
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(gateway_process(folder))
         environment = {
             "FLEET_STORE": store_url,
-            "FLEET_GATEWAY": gateway.url,
+            "FLEET_GATEWAY": await stack.enter_async_context(reach(gateway.url)),
             "FLEET_ORDERS": str(folder / "orders"),
             "FLEET_LEASE_SECONDS": str(lease_seconds),
             "CXGUARD_SECRET": secrets.token_hex(32),
             "CXGUARD_KEYS": secrets.token_hex(32),
             "PYTHONPATH": str(TESTS),
+            **(settings or {}),
         }
-        shops = [running("fleet_shop", ["--with-parent"], log=folder / f"app{n}.log", environment=environment) for n in range(apps)]
+        shops = [placed("fleet_shop", ["--with-parent"], log=folder / f"app{n}.log", environment=environment) for n in range(apps)]
         first = await stack.enter_async_context(shops[0])  # alone: it makes the schema
         others = await asyncio.gather(*(stack.enter_async_context(each) for each in shops[1:]))
         work = ["worker", "fleet_shop:app", "--json", "--log-level", "WARNING"]
-        workshop = [running("cxguard.cli", work, log=folder / f"worker{n}.log", environment=environment) for n in range(workers)]
+        workshop = [placed("cxguard.cli", work, log=folder / f"worker{n}.log", environment=environment) for n in range(workers)]
         helping = await asyncio.gather(*(stack.enter_async_context(each) for each in workshop))
         say(f"{apps} processes of the shop and {workers} workers on {store_url.partition('://')[0]}")
         yield Fleet(gateway, [first, *others], helping, store_url, folder / "orders", environment, say)

@@ -54,7 +54,7 @@ class PlainClient:
         try:
             async with asyncio.timeout(self._seconds_max):
                 connection = await self._connection()
-                connection.writer.write(_request(method, path, host=f"{self._host}:{self._port}", headers=headers or {}, body=body))
+                connection.writer.write(request_bytes(method, path, host=f"{self._host}:{self._port}", headers=headers or {}, body=body))
                 answer, reusable = await _read(connection.reader)
         except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             _drop(connection)
@@ -87,7 +87,8 @@ def _drop(connection: _Connection | None) -> None:
         connection.writer.transport.abort()
 
 
-def _request(method: str, path: str, *, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
+def request_bytes(method: str, path: str, *, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """A request as it goes over the line."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Accept: application/json", *(f"{name}: {headers[name]}" for name in headers)]
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]

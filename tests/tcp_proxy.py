@@ -69,6 +69,11 @@ class TcpProxy:
         else:
             self._passing.set()
 
+    @property
+    def links(self) -> int:
+        """How many connections there are."""
+        return len(self._links)
+
     def cut_all(self) -> None:
         """Break every connection, as a router that restarts does."""
         self.cuts += len(self._links)

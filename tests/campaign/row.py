@@ -1,0 +1,104 @@
+"""The 55 faults (`faults.toml`): at which level each is tried, how, and which promises it is after."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import redis_faults
+import server_faults
+from campaign import gateway, processes, shoppers, surroundings
+from campaign.playing import Stage
+
+TABLE = Path(__file__).with_name("faults.toml")
+STORES = ("sqlite", "postgresql", "redis", "redis-cluster")
+ANY_STORE = ""  # of a test that stands for all of them, or needs none
+SERVER_FAULTS = {**server_faults.FAULTS, **redis_faults.FAULTS}
+
+
+class Level(StrEnum):
+    """What stands for the world."""
+
+    SIMULATED = "simulated"  # virtual time, one seed one story; or the pure core, over all its cells
+    STORE = "store"  # a real store, hurt
+    PROCESSES = "processes"  # a real shop, worker, gateway and store
+
+
+class Way(StrEnum):
+    """How a fault is tried."""
+
+    PLAY = "play"
+    SERVER = "server"
+    TESTS = "tests"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One thing to run: a stage or a server's fault on one store, or a test with all its parameters. Several faults may share it.
+
+    Attributes:
+        what: the stage, the server's fault, or the id of the test.
+    """
+
+    way: Way
+    store: str
+    what: str
+
+    @property
+    def name(self) -> str:
+        """Unique in the campaign, and the same in the next run of it."""
+        return f"{self.what} [{self.store}]" if self.way is Way.PLAY else self.what
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A fault."""
+
+    number: int
+    fault: str
+    levels: tuple[Level, ...]
+    promises: tuple[str, ...]
+    plays: tuple[tuple[str, tuple[str, ...]], ...]
+    servers: tuple[str, ...]
+    tests: tuple[str, ...]
+
+    def trials(self) -> Iterator[Trial]:
+        """Everything that tries it: first what takes no server."""
+        yield from (Trial(Way.TESTS, store_of(each), each) for each in self.tests)
+        yield from (Trial(Way.SERVER, name.partition(":")[0], name) for name in self.servers)
+        yield from (Trial(Way.PLAY, store, stage) for stage, stores in self.plays for store in stores)
+
+
+def rows() -> tuple[Row, ...]:
+    """As the table has them."""
+    return tuple(_row(each) for each in tomllib.loads(TABLE.read_text("utf-8"))["fault"])
+
+
+def _row(table: Mapping[str, Any]) -> Row:
+    return Row(
+        number=table["number"],
+        fault=table["name"],
+        levels=tuple(Level(each) for each in table["levels"]),
+        promises=tuple(table["promises"]),
+        plays=tuple((play["stage"], tuple(play.get("stores", STORES))) for play in table.get("plays", ())),
+        servers=tuple(table.get("servers", ())),
+        tests=tuple(table.get("tests", ())),
+    )
+
+
+def store_of(test: str) -> str:
+    """The store that a test is about, by the file that it is in."""
+    file = test.partition("::")[0].rpartition("/")[2]
+    for part, store in {"redis_cluster": "redis-cluster", "redis": "redis", "postgres": "postgresql", "sqlite": "sqlite"}.items():
+        if part in file:
+            return store
+    return ANY_STORE
+
+
+def stages() -> Mapping[str, Stage]:
+    """All of them by name, made anew: a line to the gateway has a memory."""
+    return {**processes.STAGES, **gateway.stages(), **shoppers.STAGES, **surroundings.STAGES}

@@ -1,0 +1,65 @@
+"""The list of faults is whole, and everything that it names is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from campaign.playing import PROMISES
+from campaign.row import Level, Row, Way, rows, stages
+from redis_faults import FAULTS as REDIS_FAULTS
+from server_faults import FAULTS as SERVER_FAULTS
+from servers import ROOT
+
+FAULTS = 55
+NEEDS_ROOT = {"postgresql: disk full"}  # and so is in the list of faults only where a disk may be mounted
+REAL = re.compile(r"\b(?:serve|spawn|Popen|subprocess|sys\.executable|server|fork|Process)\b")
+
+
+def test_each_fault_has_one_row() -> None:
+    """1 to 55, each once."""
+    assert sorted(row.number for row in rows()) == list(range(1, FAULTS + 1))
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: str(row.number))
+def test_each_row_says_level_promises_and_how(row: Row) -> None:
+    """It is tried by something, at a level, for a promise."""
+    assert row.levels
+    assert row.promises
+    assert set(row.promises) <= set(PROMISES)
+    assert [*row.trials()]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: str(row.number))
+def test_each_thing_that_a_row_names_is_there(row: Row) -> None:
+    """Tests, stages, and what servers go through."""
+    assert not [test for test in row.tests if not _has_test(*test.rsplit("::", maxsplit=1))]
+    assert not [stage for stage, _ in row.plays if stage not in stages()]
+    assert not [name for name in row.servers if name not in {**SERVER_FAULTS, **REDIS_FAULTS}.keys() | NEEDS_ROOT]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: str(row.number))
+def test_each_row_is_tried_at_its_levels(row: Row) -> None:
+    """With real processes by a stage, or by a test that starts some; on a store by a fault of its server, or by a test of it."""
+    trials = [*row.trials()]
+    real = [trial for trial in trials if trial.way is not Way.TESTS or REAL.search(_text(trial.what.partition("::")[0]))]
+    assert real or not {Level.STORE, Level.PROCESSES} & set(row.levels)
+    assert any(trial.way is Way.TESTS for trial in trials) or Level.SIMULATED not in row.levels
+
+
+def test_each_stage_is_played() -> None:
+    """No stage lies idle."""
+    assert set(stages()) == {stage for row in rows() for stage, _ in row.plays}
+
+
+def _has_test(path: str, name: str) -> bool:
+    """Also one that a class has from the contract suite."""
+    path, _, suite = path.partition("::")
+    texts = [_text(path)] if not suite else [file.read_text("utf-8") for file in (ROOT / "cxguard/testing/contract").glob("*.py")]
+    return any(re.search(rf"(?m)^\s*(?:async )?def {name}\(", text) for text in texts)
+
+
+def _text(path: str) -> str:
+    file: Path = ROOT / path
+    return file.read_text("utf-8") if file.is_file() else ""
