@@ -9,6 +9,7 @@ From the environment: FLEET_STORE (a URL), FLEET_GATEWAY (a URL), FLEET_ORDERS (
     FLEET_KEY_SECONDS   for how long the gateway says that it knows a key
     FLEET_LOG_LEVEL     with INFO, every event is a line
     FLEET_UNGUARDED     "yes": a shop as there are many
+    FLEET_MUTANT        one of the simulator's deliberate bugs, by its name
 
     python -m fleet_shop --with-parent       one of the shop's processes; says where it answers in a line of JSON
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +145,19 @@ def make_guard() -> Guard:
     )
 
 
+BUGS = ExitStack()  # for as long as the process lives
+
+
+def put_in(bug: str) -> None:
+    """What a judge should see."""
+    from cxguard.testing.simulation.mutants import MUTANTS
+
+    BUGS.enter_context(next(mutant for mutant in MUTANTS if mutant.name == bug).alive())
+
+
 def make_app() -> Starlette:
+    if "FLEET_MUTANT" in os.environ:
+        put_in(os.environ["FLEET_MUTANT"])
     unguarded = os.environ.get("FLEET_UNGUARDED") == "yes"
     pages = [Route(f"/{page.__name__}", page, methods=["GET"]) for page in (ping, stall, hoard)]
     shop = Starlette(routes=[Route("/pay", pay_unguarded if unguarded else pay, methods=["POST"]), *pages])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import struct
+import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -72,6 +75,36 @@ async def _full(machine: RedisMachine) -> None:
     machine.run("CONFIG", "SET", "maxmemory", "0")
 
 
+# --- a server whose clock somebody sets
+
+CLOCK_SECONDS = 120
+CLOCK_SHIM = Path(__file__).with_name("clock_ahead.c")
+
+
+async def _clock_set(ahead: Path, machine: RedisMachine) -> None:
+    """Two minutes ahead: every lease that lives has lapsed for the server, and each holder works on."""
+    await asyncio.sleep(BEGIN_SECONDS)
+    before = machine.run("TIME")
+    with ahead.open("r+b") as file:
+        file.write(struct.pack("l", CLOCK_SECONDS))
+    after = machine.run("TIME")
+    assert int(after[0]) - int(before[0]) >= CLOCK_SECONDS, "the server does not see it"
+
+
+@asynccontextmanager
+async def _clock_ahead(folder: Path) -> AsyncIterator[Ground]:
+    shim, ahead, data = folder / "clock_ahead.so", folder / "ahead", folder / "redis"
+    data.mkdir()
+    ahead.write_bytes(struct.pack("l", 0))
+    await asyncio.to_thread(subprocess.run, ["cc", "-shared", "-fPIC", "-O1", "-o", str(shim), str(CLOCK_SHIM), "-ldl"], check=True)
+    server = RedisServer(data, environment={"LD_PRELOAD": str(shim), "CLOCK_AHEAD": str(ahead)})
+    machine = RedisMachine(server)
+    try:
+        yield Ground(machine.url, machine.url, partial(_clock_set, ahead, machine))
+    finally:
+        server.stop()
+
+
 # --- a primary that is replaced by its replica
 
 
@@ -103,6 +136,8 @@ async def _redis_failover(folder: Path) -> AsyncIterator[Ground]:
 def _all() -> Iterator[tuple[str, Fault]]:
     yield from faults_of("redis", redis_machine)
     yield "redis: full", partial(on, redis_machine, _full)
+    if shutil.which("cc"):  # what stands between the server and its clock is compiled for it
+        yield "redis: clock set", _clock_ahead
     yield "redis: failover, best effort", _redis_failover
     yield "redis-cluster: slots moved", _cluster_slot_moved
     yield "redis-cluster: a primary with two replicas killed", _cluster_primary_killed

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,11 +27,12 @@ SETTINGS = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory
 class RedisServer:
     """A server with a folder of its own. It may be killed, frozen and started again at the same address."""
 
-    def __init__(self, folder: Path, *, port: int = 0, **settings: str) -> None:
+    def __init__(self, folder: Path, *, port: int = 0, environment: Mapping[str, str] | None = None, **settings: str) -> None:
         self.port = port or free_port()
         self.folder = folder
         self.url = f"redis://127.0.0.1:{self.port}"
         self._settings = {**SETTINGS, "dir": str(folder), "port": str(self.port), **settings}
+        self._environment = dict(environment or {})
         self.process = self._started()
 
     def start(self) -> None:
@@ -51,7 +52,7 @@ class RedisServer:
 
     def _started(self) -> Process:
         options = [word for name, value in self._settings.items() for word in (f"--{name}", *(value.split() or [""]))]
-        process = Process([str(redis_binary()), *options], env={}, ready="eady to accept connections")
+        process = Process([str(redis_binary()), *options], env=self._environment, ready="eady to accept connections")
         process.wait_ready()
         return process
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 from postgres_server import PostgresServer, running_postgres
@@ -142,8 +142,8 @@ class RedisMachine:
     def thaw(self) -> None:
         self.server.process.resume()
 
-    def run(self, *words: str) -> None:
-        self.server.run(*words)
+    def run(self, *words: str) -> Any:
+        return self.server.run(*words)
 
 
 @contextmanager

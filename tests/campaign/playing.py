@@ -24,6 +24,7 @@ PROMISES: Mapping[str, str] = {
 ORDERS, RATE, SEED = 80, 16.0, 11
 RUN_SECONDS_MAX = 110.0
 LEASE_SECONDS = 5.0
+STORIES_MAX = 10
 UNGUARDED_QUIET_SECONDS = 3.0
 
 Trouble = Callable[[Fleet], Awaitable[int]]
@@ -51,7 +52,7 @@ class Shown:
         found = [f"{promise}, {PROMISES[promise]}: {number}" for promise, number in self.wrong.items() if number]
         if not self.happened:
             found.append("it never came about, so it was not tried")
-        return found + (list(self.stories) if found else [])
+        return found + (list(self.stories)[:STORIES_MAX] if found else [])
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

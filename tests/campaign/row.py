@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from campaign.playing import Stage
 
 TABLE = Path(__file__).with_name("faults.toml")
 STORES = ("sqlite", "postgresql", "redis", "redis-cluster")
+NO_GUARD = "no guard"
 ANY_STORE = ""  # of a test that stands for all of them, or needs none
 SERVER_FAULTS = {**server_faults.FAULTS, **redis_faults.FAULTS}
 
@@ -42,21 +43,36 @@ class Trial:
 
     Attributes:
         what: the stage, the server's fault, or the id of the test.
+        bug: NO_GUARD, or a deliberate bug, that a stage is played with: it must go wrong then, and be seen to.
     """
 
     way: Way
     store: str
     what: str
+    bug: str = ""
 
     @property
     def name(self) -> str:
         """Unique in the campaign, and the same in the next run of it."""
-        return f"{self.what} [{self.store}]" if self.way is Way.PLAY else self.what
+        if self.way is not Way.PLAY:
+            return self.what
+        return f"{self.what} [{self.store}]" + (f" with: {self.bug}" if self.bug else "")
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Of the shop's processes."""
+        if not self.bug:
+            return {}
+        return {"FLEET_UNGUARDED": "yes"} if self.bug == NO_GUARD else {"FLEET_MUTANT": self.bug}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fault."""
+    """A fault.
+
+    Attributes:
+        mutant: a deliberate bug with which its first stage must be seen to break a promise; empty: none was chosen.
+    """
 
     number: int
     fault: str
@@ -65,12 +81,22 @@ class Row:
     plays: tuple[tuple[str, tuple[str, ...]], ...]
     servers: tuple[str, ...]
     tests: tuple[str, ...]
+    mutant: str = ""
 
     def trials(self) -> Iterator[Trial]:
         """Everything that tries it: first what takes no server."""
         yield from (Trial(Way.TESTS, store_of(each), each) for each in self.tests)
         yield from (Trial(Way.SERVER, name.partition(":")[0], name) for name in self.servers)
         yield from (Trial(Way.PLAY, store, stage) for stage, stores in self.plays for store in stores)
+
+    def unguarded(self) -> Iterator[Trial]:
+        """Its stages, in a shop that has no guard."""
+        yield from (replace(trial, bug=NO_GUARD) for trial in self.trials() if trial.way is Way.PLAY)
+
+    def with_mutant(self) -> Iterator[Trial]:
+        """Its first stage on each store, with the bug that was chosen for it."""
+        plays = [trial for trial in self.trials() if trial.way is Way.PLAY]
+        yield from (replace(trial, bug=self.mutant) for trial in plays if self.mutant and trial.what == plays[0].what)
 
 
 def rows() -> tuple[Row, ...]:
@@ -87,6 +113,7 @@ def _row(table: Mapping[str, Any]) -> Row:
         plays=tuple((play["stage"], tuple(play.get("stores", STORES))) for play in table.get("plays", ())),
         servers=tuple(table.get("servers", ())),
         tests=tuple(table.get("tests", ())),
+        mutant=table.get("mutant", ""),
     )
 
 

@@ -45,7 +45,7 @@ class Result:
         return asdict(self)
 
 
-def run(trial: Trial, *, say: Say = lambda line: None, settings: Mapping[str, str] | None = None) -> Result:
+def run(trial: Trial, *, say: Say = lambda line: None) -> Result:
     """One trial, in a folder of its own. What breaks before it can be judged is a failure, too."""
     try:
         with TemporaryDirectory() as folder:
@@ -55,22 +55,22 @@ def run(trial: Trial, *, say: Say = lambda line: None, settings: Mapping[str, st
                 case Way.SERVER:
                     return _server(trial.what, Path(folder), say)
                 case Way.PLAY:
-                    return _played(trial, Path(folder), say, settings or {})
+                    return _played(trial, Path(folder), say)
     except Exception as error:
         return Result(failures=(f"not judged: {type(error).__name__}: {str(error)[:500]}",))
 
 
-def _played(trial: Trial, folder: Path, say: Say, settings: Mapping[str, str]) -> Result:
+def _played(trial: Trial, folder: Path, say: Say) -> Result:
     if trial.what == "out of memory" and (why := may_limit_memory()):
         return Result(not_tried=why)
-    stage = stages()[trial.what].changed(settings)
+    stage = stages()[trial.what].changed(trial.settings)
     found = asyncio.run(played(stage, folder, trial.store, say=say))
     return Result(found.wrong, found.happened, found.orders, found.seconds, failures=tuple(found.failures()))
 
 
 def _server(name: str, folder: Path, say: Say) -> Result:
     if name not in SERVER_FAULTS:
-        return Result(not_tried="wants root: a disk of its own is mounted for it")
+        return Result(not_tried="what it needs is not here: root, to mount a disk, or a C compiler")
     told = asyncio.run(judged(SERVER_FAULTS[name], folder, say=say))
     found = shown(told, happened=1)  # it is done before the shoppers are waited for
     return Result(found.wrong, found.happened, found.orders, found.seconds, failures=tuple(found.failures()))
