@@ -26,7 +26,7 @@ from rich.table import Table
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))  # fleet, servers and faults are those of the tests
 
-from campaign.playing import PROMISES
+from campaign.playing import PROMISES, end_politely
 from campaign.row import STORES, Row, Trial, rows
 from campaign.running import Line, Result, line_of, run
 
@@ -77,8 +77,23 @@ def show(lines: Sequence[Line], console: Console) -> None:
         counts = [line.tests or "", line.plays or "", f"{line.happened:,}", f"{line.orders:,}" if line.orders else ""]
         table.add_row(str(line.row.number), line.row.fault, ", ".join(line.row.levels), *map(str, counts), *broken, line.verdict)
     console.print(table)
+    console.print(_by_kind(lines))
     for promise, meaning in PROMISES.items():
         console.print(f"{promise}: {meaning}", highlight=False)
+
+
+def _by_kind(lines: Sequence[Line]) -> Table:
+    """The same in a few lines."""
+    table = Table(title="by what they befall")
+    for name in ("what", "faults", "tests", "plays", "orders", *PROMISES, "held"):
+        table.add_column(name, justify="left" if name == "what" else "right")
+    for kind in dict.fromkeys(line.row.kind for line in lines):
+        of_kind = [line for line in lines if line.row.kind == kind]
+        broken = [sum(line.wrong[promise] or 0 for line in of_kind) for promise in PROMISES]
+        sums = [sum(line.tests for line in of_kind), sum(line.plays for line in of_kind), sum(line.orders for line in of_kind)]
+        held = sum(line.verdict == "held" for line in of_kind)
+        table.add_row(kind, str(len(of_kind)), *(f"{number:,}" for number in (*sums, *broken)), f"{held} of {len(of_kind)}")
+    return table
 
 
 def show_list(wanted: Mapping[int, Sequence[Trial]], console: Console) -> None:
@@ -134,4 +149,5 @@ def _blind(wanted: Mapping[int, Sequence[Trial]], found: Mapping[str, Result]) -
 
 
 if __name__ == "__main__":
+    end_politely()
     main()

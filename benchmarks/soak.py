@@ -27,6 +27,7 @@ from rich.table import Table
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))  # the fleet and the servers are those of the tests
 
+from campaign.playing import end_politely
 from campaign.soaking import STORES_SOAKED, Sample, Soaked, soaked
 
 
@@ -75,4 +76,5 @@ def main(minutes: float, store: str, rate: float, every: float, as_json: bool) -
 
 
 if __name__ == "__main__":
+    end_politely()
     main()

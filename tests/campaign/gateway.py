@@ -65,7 +65,8 @@ class Echo:
                 task.cancel()
 
     async def count(self, fleet: Fleet) -> int:
-        await pause(BEGIN_SECONDS)
+        """How many there were so far, most of the shopping done."""
+        await pause(BEGIN_SECONDS + LOST_SECONDS)
         return self.copies
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -167,6 +169,11 @@ async def held_at_the_gateway(fleet: Fleet, *, at: str, count: int = 3) -> int:
 
 async def let_go(fleet: Fleet) -> None:
     await control(fleet, "POST", "/control/release")
+
+
+def end_politely() -> None:
+    """Whoever ends this run ends it as Ctrl-C does: servers, shops and workers are ended with it, and none is left behind."""
+    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
 
 
 async def pause(seconds: float) -> None:

@@ -71,11 +71,13 @@ class Row:
     """A fault.
 
     Attributes:
+        kind: what it befalls.
         mutant: a deliberate bug with which its first stage must be seen to break a promise; empty: none was chosen.
     """
 
     number: int
     fault: str
+    kind: str
     levels: tuple[Level, ...]
     promises: tuple[str, ...]
     plays: tuple[tuple[str, tuple[str, ...]], ...]
@@ -108,6 +110,7 @@ def _row(table: Mapping[str, Any]) -> Row:
     return Row(
         number=table["number"],
         fault=table["name"],
+        kind=table["kind"],
         levels=tuple(Level(each) for each in table["levels"]),
         promises=tuple(table["promises"]),
         plays=tuple((play["stage"], tuple(play.get("stores", STORES))) for play in table.get("plays", ())),

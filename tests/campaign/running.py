@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -20,7 +21,8 @@ from fleet_world import Say
 from server_faults import judged
 from servers import ROOT
 
-TEST_SECONDS_MAX = 240  # of one test with all its parameters
+TEST_SECONDS_MAX = 600  # of one test with all its parameters
+LONG_FORM = {"CXGUARD_SQLITE_EVERY": "1", "CXGUARD_SEEDS": "2000", "CXGUARD_PAYMENT_RUNS": "1000"}  # more than `make test` has time for
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def _server(name: str, folder: Path, say: Say) -> Result:
 def _tested(test: str, folder: Path) -> Result:
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", test]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TEST_SECONDS_MAX, check=False)
+    env = {**os.environ, **LONG_FORM}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TEST_SECONDS_MAX, check=False)
     if not report.exists():
         return Result(failures=(f"not run: {done.stdout[-500:]}",))
     found = Counter(_end_of(case) for case in ET.parse(report).iter("testcase"))
