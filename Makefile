@@ -37,7 +37,7 @@ lint: $(INSTALLED)  ## the check without its tests: `make test` has them, too
 	@echo "cxguard: mypy --strict"
 	@$(BIN)/mypy
 
-bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second; breakers; a fleet
+bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second; breakers; a fleet; orders beside the peers
 	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/overhead_servers.py
 	@$(BIN)/python benchmarks/store.py
@@ -46,6 +46,7 @@ bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store t
 	@$(BIN)/python benchmarks/breaker.py
 	@$(BIN)/python benchmarks/breaker_shared.py
 	@$(BIN)/python benchmarks/fleet.py
+	@$(BIN)/python benchmarks/peers.py
 
 clean:  ## take the virtual environment and all caches away
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
