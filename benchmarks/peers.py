@@ -203,8 +203,10 @@ async def _conforming(row: Row, gateway: Child, shop: ShopProcess) -> Row:
     await set_control(gateway, {"script": "slow", "slow_seconds": ANSWER_SECONDS})
     service = Service(shop.url, effects=f"{gateway.facts['control_url']}/ledger#/payments")
     conformance = Conformance(service, read_http_file(REQUEST)[0], process=shop, patience_seconds=PATIENCE_SECONDS)
-    failed = [one.case async for one in conformance.run() if one.verdict is not Verdict.PASS]
-    return Row(**{**asdict(row), "conform": failed})
+    failed = [one async for one in conformance.run() if one.verdict is not Verdict.PASS]
+    for one in failed:
+        print(f"peers: {row.name}, {one.case}: {one.why}", file=sys.stderr, flush=True)
+    return Row(**{**asdict(row), "conform": [one.case for one in failed]})
 
 
 _COLUMNS = (
