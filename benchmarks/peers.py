@@ -55,7 +55,7 @@ KILLED_AFTER_SECONDS = 4.0
 FOLLOWED_SECONDS_MAX = 30.0  # several leases: who has heard nothing definite by then is left without an answer
 LOOKING_AT_ONCE = 32
 LEASE_SECONDS = 5.0  # of those that have leases; the default of both is 30
-PATIENCE_SECONDS = 12.0  # of `cxguard conform` after a kill: two leases and a start
+PATIENCE_SECONDS = 20.0  # of `cxguard conform` after a kill: two leases, a start, and a look of the queue
 ANSWER_SECONDS = 0.1  # of the gateway, during `cxguard conform`: time to be killed in
 
 REQUEST = """\

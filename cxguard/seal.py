@@ -45,6 +45,7 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _HEAD_BYTES = len(_FORMAT) + _KEY_ID_BYTES
 _EXPIRY_BYTES = 5
+_LINK_STEPS = 30  # a link may last so much of its time longer
 _EXPIRY_MAX = 2 ** (8 * _EXPIRY_BYTES) - 1
 _MAC_BYTES = 16
 
@@ -103,6 +104,11 @@ class Seal:
     def resealed(self, sealed: bytes, *, about: tuple[str, ...]) -> bytes:
         """The same content under the ring's first key: unchanged bytes if it is already. Call it on every write."""
         return self.seal(self.open(sealed, about=about), about=about) if self.needs_resealing(sealed) else sealed
+
+    def sign_link(self, operation_id: str, *, now: float, seconds: float, purpose: str) -> str:
+        """A token that lasts *seconds* or a little longer: the same one for a while, so that two answers about an order are equal."""
+        step = seconds / _LINK_STEPS
+        return self.sign_token(operation_id, expires_at=(now // step + 1) * step + seconds, purpose=purpose)
 
     def sign_token(self, operation_id: str, *, expires_at: float, purpose: str) -> str:
         """A url-safe token that names the operation to whoever holds it, for one purpose, until *expires_at*."""

@@ -163,9 +163,8 @@ class Teller:
 
     def status_url(self, operation: Operation, *, link: str = STATUS_PURPOSE) -> str:
         """The order's status page: a path with an unguessable signed token."""
-        token = self._guard.engine.seal.sign_token(
-            operation.id, expires_at=self._guard.clock.now() + self._guard.settings.link_seconds, purpose=link
-        )
+        seconds = self._guard.settings.link_seconds
+        token = self._guard.engine.seal.sign_link(operation.id, now=self._guard.clock.now(), seconds=seconds, purpose=link)
         return f"{self._scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
 
     def _say(self, answer: Answer, telling: Telling, snapshot: Snapshot, *, code: str = "") -> HandlerAnswer:

@@ -2,7 +2,8 @@
 
     a refund, or a capture,
       without an answer             look it up, or send the very same again
-    a charge that is unknown        find; the very same key again (where that is right); wait; at last a person
+    a charge that is unknown        find; the very same key again (where that is right: by the shop's own code, too); wait;
+                                    at last a person
                                     (at once, when another amount was found than was asked for)
     a second charge, or one on a
       cancelled order               give it back, unasked
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from cxguard.core.again import is_remembered, may_run_again, send_to_repeat
 from cxguard.core.asks import CARD_DECLINED, TRY_FAILED, falls_back
 from cxguard.core.decide import NOT_KEPT, RELEASED
 from cxguard.core.figures import failed_refunds, figures_of, standing_minor
@@ -40,6 +42,7 @@ from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper, Outcome
 SHOP = "shop"  # the gateway name of sends that the shop's own code makes
 LOOKS_MAX = 12  # looks at one unknown; at the schedule's pauses about half an hour
 LOOK_EVENT = "payment.looked_up"
+SILENCE_EVENT = "payment.look_unanswered"  # not a look: while a gateway is away, no order goes to a person for it
 SILENCE_SECONDS_MAX = 3_600.0  # after the order's own end: a gateway that has said nothing until then will not
 
 
@@ -53,6 +56,7 @@ class Ways:
         key_lifetime_seconds: how long the gateway remembers a key, from its first send.
         settle_seconds: after this time an unanswered send can no longer appear at the gateway.
         later: the rule says how an order is placed without the shopper.
+        rerun: it does so by the shop's own code, which passes our gateway key on: over an unknown it charges no second time.
         ask: the shopper can be sent back to the checkout, to go on with the order.
         looks_max: after so many looks at an unknown a person takes over.
     """
@@ -64,6 +68,7 @@ class Ways:
     settle_seconds: float = 0.0
     looks_max: int = LOOKS_MAX
     ask: bool = False
+    rerun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,11 @@ def next_duty(operation: Operation, ways: Ways, *, looked: frozenset[str], now: 
     return _none(operation, ways, now=now)
 
 
+def looks_at(operation: Operation) -> int:
+    """How often somebody was asked what became of it, answered or not: the more often, the longer until the next time."""
+    return sum(entry.event in (LOOK_EVENT, SILENCE_EVENT) for entry in operation.history)
+
+
 def ends_uncharged(operation: Operation, duty: Duty) -> bool:
     """Whether *duty* ends the order, or tells its shopper, as one that surely was not charged."""
     tells = isinstance(duty, Cancel | Finish) or (isinstance(duty, Hold) and duty.why == CARD_DECLINED)
@@ -176,6 +186,8 @@ def _unknown(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     send = _same_again(operation, money, ways, now=now)
     if send is not None and f"resend:{send.key}" not in looked:
         return Resend(send)
+    if _runs_again(operation, money, ways, now=now):
+        return Place()
     if not ways.find and send is None:
         return Hold("charge_unknown", WaitingFor.AGENT)
     if operation.give_up_at is not None and now >= operation.give_up_at + SILENCE_SECONDS_MAX:
@@ -196,26 +208,18 @@ def _is_unwanted(operation: Operation, money: Money, now: float) -> bool:
 
 
 def _same_again(operation: Operation, money: Money, ways: Ways, *, now: float) -> Send | None:
-    """The send to repeat, while the gateway remembers its key and a charge would still be right; else None."""
-    if not ways.resend or len(money.unknown_keys) > 1 or _is_unwanted(operation, money, now) or _word_is_over(operation, now):
+    """The send to repeat, where that is right."""
+    if not ways.resend or _needs_shopper(operation, money.unknown_keys[0]) or _is_unwanted(operation, money, now):
         return None
-    key = money.unknown_keys[0]
-    open_sends = unanswered(operation.sends, operation.notes, key)
-    if not open_sends or _needs_shopper(operation, key) or not _is_remembered(operation, key, ways, now=now):
-        return None
-    last = open_sends[-1]
-    return last if last.keyed and last.parcel is not None else None
+    return send_to_repeat(operation, money.unknown_keys, key_lifetime_seconds=ways.key_lifetime_seconds, now=now)
 
 
-def _word_is_over(operation: Operation, now: float) -> bool:
-    """Whether the shopper's consent or the price has ended: then the same is not sent again, since it could charge only now."""
-    consent, quote_until = operation.consent, operation.quote_until
-    return (consent is not None and now >= consent.until) or (quote_until is not None and now >= quote_until)
-
-
-def _is_remembered(operation: Operation, key: str, ways: Ways, *, now: float) -> bool:
-    """Counted from the first send of the key: later ones do not lengthen a gateway's memory."""
-    return now - min(send.sent_at for send in operation.sends if send.key == key) < ways.key_lifetime_seconds
+def _runs_again(operation: Operation, money: Money, ways: Ways, *, now: float) -> bool:
+    """Whether the shop's own code makes the charge, or hears of it. Not while nobody answers: then it would fail, too."""
+    looks = [entry.event for entry in operation.history if entry.event in (LOOK_EVENT, SILENCE_EVENT)]
+    if not ways.rerun or _is_unwanted(operation, money, now) or (ways.find and looks[-1:] != [LOOK_EVENT]):
+        return False
+    return looks.count(LOOK_EVENT) < ways.looks_max and may_run_again(operation, money.unknown_keys, now=now)
 
 
 def _needs_shopper(operation: Operation, key: str) -> bool:
@@ -316,7 +320,7 @@ def _proof(operation: Operation, key: str) -> Charged | None:
 def _move_pending(operation: Operation, key: str, ways: Ways, *, why: str, looked: frozenset[str], now: float) -> Duty:
     """A refund, void or capture without an answer: the very same again while its key is remembered; else a look, or a person."""
     last = [send for send in operation.sends if send.key == key][-1]
-    again = last.keyed and ways.resend and _is_remembered(operation, key, ways, now=now)
+    again = last.keyed and ways.resend and is_remembered(operation, key, ways.key_lifetime_seconds, now=now)
     if again and f"resend:{key}" not in looked:
         return Resend(last)
     asked = last.of if last.kind is SendKind.CAPTURE and last.of else key  # the charge itself says how much of it was taken

@@ -100,7 +100,7 @@ class Courier:
 
     def _notice(self, operation: Operation, kind: NoticeKind) -> Notice:
         seal, now = self.engine.seal, self.engine.clock.now()
-        token = seal.sign_token(operation.id, expires_at=now + self.link_seconds, purpose=STATUS_PURPOSE)
+        token = seal.sign_link(operation.id, now=now, seconds=self.link_seconds, purpose=STATUS_PURPOSE)
         return Notice(
             id=f"{operation.reference}:{operation.generation}:{kind}",
             kind=kind,

@@ -8,6 +8,7 @@ from cxguard.core.asks import TRY_FAILED, shopper_ends
 from cxguard.core.conclude import Conclusion, Ending, Say
 from cxguard.core.money import Send
 from cxguard.core.operation import Move, Operation, WaitingFor, money_of
+from cxguard.core.resolve import looks_at
 from cxguard.core.schedule import backoff_seconds, resolve_pause_seconds
 from cxguard.engine.cold import StoredAnswer, seal_answer
 from cxguard.engine.engine import Engine
@@ -90,7 +91,7 @@ def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Co
 def _pause_seconds(engine: Engine, operation: Operation, conclusion: Conclusion, untried_seconds: float | None) -> float:
     jitter = engine.jitter()
     if conclusion.say is Say.UNKNOWN:
-        return resolve_pause_seconds(0, jitter=jitter)
+        return resolve_pause_seconds(looks_at(operation), jitter=jitter)
     if untried_seconds is not None:
         return untried_seconds * (1.0 + jitter)
     return backoff_seconds(operation.attempts, jitter=jitter)

@@ -184,6 +184,8 @@ async def _resolve_first(engine: Engine, submission: Submission, entered: Entere
         return Begun(Do.TELL, await engine.operations.end(entered.operation, work.lease))
     if money is MoneyState.NONE:  # kept, or on its way out: the queue goes on with it
         handle.deferral = Deferral(why=work.operation.why or "charge_unknown", outage=True)
+    elif money is MoneyState.CHARGED:  # nothing has failed in placing it: its turn is now
+        handle.deferral = Deferral(untried_seconds=0.0)
     tenor = replace(submission.tenor, may_keep=submission.tenor.may_keep or money is MoneyState.NONE)
     told = await end_run(engine, handle, tenor, reading=None, answer=None)
     return Begun(Do.TELL, told.operation)

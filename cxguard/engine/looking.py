@@ -8,7 +8,7 @@ from dataclasses import replace
 from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import OTHER_FIGURES, Charged, Outcome, Unknown, outcome_kind
-from cxguard.core.resolve import LOOK_EVENT
+from cxguard.core.resolve import LOOK_EVENT, SILENCE_EVENT
 from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected
 from cxguard.engine.charging import LEAST_SECONDS, Work, checked_amount
@@ -50,9 +50,6 @@ async def ask_shop(engine: Engine, work: Work, ask: Callable[[], Awaitable[Outco
     """Ask the rule's `resolve` hook what became of a charge that the shop's own code made."""
     seconds = max(min(engine.timeouts.attempt_seconds, work.remaining(engine)), LEAST_SECONDS)
     return await keep_fact(engine, work, await bounded(ask, seconds, doing="asking"), key=key, source="resolve")
-
-
-SILENCE_EVENT = "payment.look_unanswered"  # not a look: while a gateway is away, no order goes to a person for it
 
 
 def was_answered(outcome: Outcome) -> bool:

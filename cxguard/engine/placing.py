@@ -112,7 +112,7 @@ class Placing:
             operation = move(operation, Move.START, give_up_at=operation.give_up_at, why=operation.why)
         operation = changed(operation, attempts=operation.attempts + 1)
         work.operation = operation
-        new = operation.charged_by == SHOP and money_of(operation).state is MoneyState.NONE
+        new = operation.charged_by == SHOP and money_of(operation).state in (MoneyState.NONE, MoneyState.UNKNOWN)
         if new:
             await self._write_line(work, operation)
         return new

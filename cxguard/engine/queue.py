@@ -15,7 +15,7 @@ from cxguard.core.asks import TRY_FAILED, shopper_ends
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
-from cxguard.core.resolve import LOOK_EVENT, SHOP, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, ends_uncharged, next_duty
+from cxguard.core.resolve import SHOP, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, ends_uncharged, looks_at, next_duty
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
 from cxguard.engine.cold import open_charge
@@ -25,7 +25,7 @@ from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.library import Purpose
-from cxguard.engine.looking import SILENCE_EVENT, ask_shop, look
+from cxguard.engine.looking import ask_shop, look
 from cxguard.engine.losing import look_again, look_before_end
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_again
@@ -314,8 +314,7 @@ class FallbackQueue:
     async def _wait(self, work: Work, duty: Wait) -> None:
         """Back into the queue; looks come further apart with each."""
         operation = work.operation
-        looks = sum(entry.event in (LOOK_EVENT, SILENCE_EVENT) for entry in operation.history)
-        due_at = max(duty.until or 0.0, self._engine.clock.now() + resolve_pause_seconds(looks, jitter=self._engine.jitter()))
+        due_at = max(duty.until or 0.0, self._engine.clock.now() + resolve_pause_seconds(looks_at(operation), jitter=self._engine.jitter()))
         to = Move.HOLD if operation.state is State.HELD else Move.DEFER
         waiting = {"waiting_for": operation.waiting_for} if to is Move.HOLD else {}
         if operation.state in (State.FINISHED, State.CANCELLED):

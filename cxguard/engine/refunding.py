@@ -5,11 +5,10 @@ from __future__ import annotations
 from cxguard.core.money import Send, SendKind
 from cxguard.core.operation import remember
 from cxguard.core.outcomes import Charged, NotCharged, Refunded
-from cxguard.core.resolve import LOOK_EVENT, Refund
+from cxguard.core.resolve import LOOK_EVENT, SILENCE_EVENT, Refund
 from cxguard.engine.charging import NOT_SENT, Work
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
-from cxguard.engine.looking import SILENCE_EVENT
 from cxguard.engine.moving import send_move
 from cxguard.gateways.base import Gateway
 

@@ -37,6 +37,7 @@ class Rulings:
             find=gateway is not None or self.ask_of(operation) is not None,
             resend=gateway is not None and gateway.keyed,
             later=self._may_place(operation),
+            rerun=self._may_rerun(operation),
             ask=operation.rule in self.rules and bool(self.rules[operation.rule].resume_at),
             key_lifetime_seconds=gateway.key_lifetime_seconds if gateway else 0.0,
             settle_seconds=gateway.settle_seconds if gateway else 0.0,
@@ -54,6 +55,11 @@ class Rulings:
         unpaid = money_of(operation).state is MoneyState.NONE
         keepable = operation.kept or operation.request is not None
         return rule.later is not None and keepable and (rule.charged_by == "guard" or rule.rerun_safe or unpaid)
+
+    def _may_rerun(self, operation: Operation) -> bool:
+        """A shop's own charging code runs over an unknown only where it passes our key on."""
+        rule = self.rules.get(operation.rule)
+        return rule is not None and operation.charged_by == SHOP and rule.rerun_safe and self._may_place(operation)
 
     def gateway_of(self, operation: Operation) -> Gateway | None:
         """The gateway of the sends in question: of that very name, or none. Before any send: the rule's."""

@@ -68,7 +68,8 @@ class Rule:
         key_required: without it, requests that carry no key pass unguarded, counted.
         audience: `machine` is never told a 202 or shown a page (webhooks).
         client_reads_202: the rule's client knows that a 202 is not "paid".
-        rerun_safe: the shop's handler passes our gateway key on, so running it twice charges once.
+        rerun_safe: the shop's handler, and its `later`, pass our gateway key on, and its gateway remembers keys for an hour or more,
+            so running them twice charges once.
         ignore_fields: form fields or JSON members that change with every submit (CSRF tokens).
         contact: the shopper's e-mail or phone, to tell what became of a kept order.
         graphql_mutation: the root mutation field that this rule is for.

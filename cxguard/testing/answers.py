@@ -33,9 +33,14 @@ class Answer:
     why: str = ""
 
     @property
+    def is_unfinished(self) -> bool:
+        """Accepted, and still being worked on. What it says may be told anew each time."""
+        return self.status == 202
+
+    @property
     def is_success(self) -> bool:
         """A plain yes: 202 is "accepted", and no yes yet."""
-        return self.status is not None and 200 <= self.status < 300 and self.status != 202
+        return self.status is not None and 200 <= self.status < 300 and not self.is_unfinished
 
     def __str__(self) -> str:
         if self.status is None:
@@ -60,6 +65,11 @@ def read_answer(answer: Answer) -> Says:
     if answer.is_success:
         return Says.PAID
     return {402: Says.NOT_PAID, 202: Says.WAIT}.get(answer.status or 0, Says.NOTHING)
+
+
+def is_paid(answer: Answer) -> bool:
+    """Whether it is the end: paid, and nothing left to do."""
+    return read_answer(answer) is Says.PAID and not answer.is_unfinished
 
 
 def differences(first: Answer, second: Answer) -> Iterator[str]:

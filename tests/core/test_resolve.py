@@ -31,9 +31,19 @@ from resolve_orders import (
     wish,
 )
 
-from cxguard.core.operation import Operation
+from cxguard.core.again import SHOP_KEY_SECONDS
+from cxguard.core.consent import Consent
+from cxguard.core.operation import Entry, Operation
 from cxguard.core.outcomes import Unknown
-from cxguard.core.resolve import SHOP, Duty, Find, Hold, Resend, Wait, Ways
+from cxguard.core.resolve import SHOP, SILENCE_EVENT, Duty, Find, Hold, Place, Resend, Wait, Ways
+
+RERUN = replace(NO_RESEND, rerun=True)
+PATIENT = replace(RERUN, looks_max=9)
+BY_SHOP = send(UNKNOWN, gateway=SHOP, keyed=False)
+LONG_AGO = replace(BY_SHOP, sent_at=NOW - SHOP_KEY_SECONDS)
+WAIT = Wait(NOW, "charge_unknown")
+SILENT = (*looked(1), Entry(at=NOW, event=SILENCE_EVENT))
+CONSENT = Consent("1", NOW - 90.0, NOW, 4999, "EUR")
 
 UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("asked first", order(Q, send(UNKNOWN)), ALL, (), Find("key-1")),
@@ -150,6 +160,21 @@ UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
         (),
         Hold("charge_unknown", AGENT),
     ),
+    ("shop's own code that passes our key on: asked about first", order(Q, BY_SHOP), RERUN, (), Find("key-1")),
+    ("then it charges, or hears that it has", order(Q, BY_SHOP, history=looked(1)), RERUN, ("key-1",), Place()),
+    ("also when its process died", order(R, BY_SHOP, history=looked(1)), RERUN, ("key-1",), Place()),
+    ("without a hook at once", order(Q, BY_SHOP), replace(RERUN, find=False), (), Place()),
+    ("not where it may not", order(Q, BY_SHOP, history=looked(1)), NO_RESEND, ("key-1",), WAIT),
+    ("not an order that nobody accepted", order(Q, BY_SHOP, history=looked(1), kept=False), RERUN, ("key-1",), WAIT),
+    ("not while nobody answers", order(Q, BY_SHOP, history=SILENT), RERUN, ("key-1",), WAIT),
+    ("not when cancel was asked by now", order(Q, BY_SHOP, history=looked(1), notes=(wish(),)), RERUN, ("key-1",), WAIT),
+    ("not when its time is over by now", order(Q, BY_SHOP, history=looked(1), **OVER), RERUN, ("key-1",), WAIT),
+    ("not past the shopper's word", order(Q, BY_SHOP, history=looked(1), consent=CONSENT), RERUN, ("key-1",), WAIT),
+    ("not what a person has", order(H, BY_SHOP, history=looked(1), why="charge_unknown"), RERUN, ("key-1",), WAIT),
+    ("not over an answer that went out", order(R, BY_SHOP, history=looked(1), answer=b"sealed"), RERUN, ("key-1",), WAIT),
+    ("not over two of them", order(Q, BY_SHOP, send(UNKNOWN, 2, key="key-2"), history=looked(1)), PATIENT, ("key-1", "key-2"), WAIT),
+    ("nor when its gateway may have forgotten the key", order(Q, LONG_AGO, history=looked(1)), RERUN, ("key-1",), WAIT),
+    ("asked often enough: a person", order(Q, BY_SHOP, history=looked(3)), RERUN, ("key-1",), Hold("unknown_unresolved", AGENT)),
 ]
 
 

@@ -136,6 +136,18 @@ def test_a_token_ends() -> None:
     assert Seal([NEW]).read_token(token, now=NOW + 60, purpose="status") is None
 
 
+def test_a_link_is_the_same_for_a_while_and_never_shorter_than_promised() -> None:
+    """Two answers about an order that are given in the same minute are equal to the byte."""
+    seal, links = Seal([NEW]), set()
+    for second in range(60):
+        made_at = NOW - NOW % 20.0 + second
+        link = seal.sign_link("operation-1", now=made_at, seconds=600.0, purpose="status")
+        assert seal.read_token(link, now=made_at + 600.0 - 0.1, purpose="status") == "operation-1"
+        assert seal.read_token(link, now=made_at + 620.0, purpose="status") is None
+        links.add(link)
+    assert len(links) == 3
+
+
 def test_a_token_is_for_one_purpose() -> None:
     """A status link's token does not pass for another use."""
     token = Seal([NEW]).sign_token("operation-1", expires_at=NOW + 60, purpose="status")

@@ -214,6 +214,8 @@ PAID = Press(Answer(201, body=b'{"order": 1}'), Says.PAID)
 OTHER = Press(Answer(201, body=b'{"order": 2}'), Says.PAID)
 WAIT = Press(Answer(202, body=b'{"money": "unknown"}'), Says.WAIT)
 LATER = Press(Answer(202, body=b'{"money": "unknown", "next_update_by": "14:30"}'), Says.WAIT)
+DOING = Press(Answer(202, body=b'{"money": "charged"}'), Says.PAID)
+DOING_STILL = Press(Answer(202, body=b'{"money": "charged", "next_update_by": "14:30"}'), Says.PAID)
 DENIED = Press(Answer(402), Says.NOT_PAID)
 ERROR = Press(Answer(500), Says.NOTHING)
 CONFLICT = Press(Answer(409), Says.NOTHING)
@@ -231,6 +233,9 @@ NONE = Press(Answer(None, why="ReadError"), Says.NOTHING)
         (Case.KILLED, 1, (NONE, CONFLICT, OTHER, PAID, PAID), set()),  # more was known later
         (Case.KILLED, 1, (NONE, CONFLICT, PAID, OTHER), {Promise.SAME}),
         (Case.KILLED, 1, (NONE, WAIT, LATER), set()),  # a person looks
+        (Case.KILLED, 1, (NONE, DOING, DOING_STILL), set()),  # paid, and still being finished
+        (Case.KILLED, 1, (NONE, DOING, PAID), set()),  # and finished in between
+        (Case.KILLED, 1, (NONE, DOING, WAIT), {Promise.SAME}),
         (Case.KILLED, 1, (NONE, CONFLICT, CONFLICT), {Promise.TRUTH}),  # a conflict for ever is no end
         (Case.KILLED, 1, (NONE, PAID, CONFLICT), {Promise.TRUTH, Promise.SAME}),
         (Case.KILLED, 1, (NONE, PAID, WAIT), {Promise.SAME}),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cxguard.testing.answers import Answer, Says, differences, read_answer
+from cxguard.testing.answers import Answer, differences, is_paid
 
 SHOWN_MAX = 6  # different answers in one line of the table
 
@@ -103,7 +103,7 @@ def are_different(seen: Seen) -> Iterator[str]:
 
 def ends_once(seen: Seen) -> Iterator[str]:
     """However it broke off: in the end "paid", the same answer again, and one effect."""
-    yes = [answer for answer in seen.answers if read_answer(answer) is Says.PAID]
+    yes = [answer for answer in seen.answers if is_paid(answer)]
     if not yes:
         last = seen.answers[-1] if seen.answers else "nothing"
         yield f"no end: the last answer was {last}"

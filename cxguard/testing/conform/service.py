@@ -12,7 +12,7 @@ from urllib.parse import unquote, urldefrag
 import httpx
 
 from cxguard.errors import ConfigurationError
-from cxguard.testing.answers import Answer, Says, read_answer
+from cxguard.testing.answers import Answer, is_paid
 from cxguard.testing.conform.http_file import Sendable
 
 AGAIN_SECONDS = 0.2  # between two tries of somebody who waits for the end
@@ -47,13 +47,14 @@ class Service:
         return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content)
 
     async def send_until_paid(self, request: Sendable, *, patience_seconds: float) -> list[Answer]:
-        """The same request again and again, until it has succeeded or patience has ended."""
+        """The same request again and again, until it has succeeded or patience has ended. "Paid, we are finishing it" (202) is
+        no end yet."""
         answers: list[Answer] = []
         try:
             async with asyncio.timeout(patience_seconds):
-                while not answers or read_answer(answers[-1]) is not Says.PAID:
+                while not answers or not is_paid(answers[-1]):
                     answers = [*answers[-KEPT_ANSWERS:], await self.send(request)]
-                    await asyncio.sleep(0.0 if read_answer(answers[-1]) is Says.PAID else AGAIN_SECONDS)
+                    await asyncio.sleep(0.0 if is_paid(answers[-1]) else AGAIN_SECONDS)
         except TimeoutError:
             return answers
         return answers

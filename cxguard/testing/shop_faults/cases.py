@@ -91,11 +91,13 @@ def _told(told: Told) -> Iterator[str]:
 
 
 def _same(told: Told) -> Iterator[str]:
-    """The last two are one answer; where nothing was in the way, so is every yes. What is not known yet may be told anew each time."""
+    """The last two are one answer; where nothing was in the way, so is every yes. What is not known, or not
+    finished yet, may be told anew each time."""
     settled = told.presses[-1]
     earlier = list(enumerate(told.presses[:-1], start=1))
     for number, press in earlier if told.case in UNTROUBLED else earlier[-1:]:
-        if press.says is Says.PAID and settled.says is Says.PAID:
+        unfinished = press.answer.is_unfinished or settled.answer.is_unfinished
+        if press.says is Says.PAID and settled.says is Says.PAID and not unfinished:
             yield from (f"press {len(told.presses)}, beside press {number}: {wrong}" for wrong in differences(press.answer, settled.answer))
     if told.presses[-2].says is Says.PAID and settled.says is not Says.PAID:
         yield f"press {len(told.presses)} took back what press {len(told.presses) - 1} was told"
