@@ -70,6 +70,14 @@ class StoreUnfit(StoreError):
     """The store answers, but may not be trusted with money. The text says why and how it is mended."""
 
 
+class StoreDamaged(StoreUnfit):
+    """Its file is damaged: what stands in it cannot be believed."""
+
+
+class NotADatabase(ConfigurationError):
+    """The file is no SQLite database: another program's, or one that is damaged where it begins."""
+
+
 class IllegalMove(CxguardError):
     """The state table, or the money, forbids this move. Nothing has changed."""
 

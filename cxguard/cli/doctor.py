@@ -15,7 +15,7 @@ from cxguard.cli.printing import as_json, print_json, print_table
 from cxguard.clock import own_clock
 from cxguard.engine import doctor
 from cxguard.engine.doctor import Examined, Health
-from cxguard.engine.spool_doctor import examine_spool, examine_spool_file, spool_missing
+from cxguard.engine.spool_doctor import UNREADABLE, examine_spool, examine_spool_file, spool_missing, unreadable_spool
 from cxguard.errors import ConfigurationError, StoreError
 from cxguard.guard import Guard
 
@@ -55,6 +55,7 @@ async def _examine(target: Target) -> list[Examined]:
     away = doctor.worst(opened) is Health.FAIL
     if guard.store_breaker is not None and "://" not in target.text:
         opened += await _spool(guard, away=away)
+    unreadable = any(one.about == UNREADABLE for one in opened)
     examined += opened
     if away:
         return examined
@@ -63,7 +64,8 @@ async def _examine(target: Target) -> list[Examined]:
             examined += doctor.examine_file(path)
         examined += await doctor.examine_records(guard.store, namespace=guard.namespace)
         examined += await doctor.examine_counters(guard.store, namespace=guard.namespace)
-        examined.append(await _secrets(guard))
+        if not unreadable:  # to start the guard would put the file aside, and nothing is changed here
+            examined.append(await _secrets(guard))
     finally:
         await guard.stop()
         await guard.store.stop()
@@ -75,9 +77,12 @@ async def _spool(guard: Guard, *, away: bool) -> list[Examined]:
     if guard.spool is None:
         return [spool_missing()]
     found = examine_spool_file(guard.spool.path)
-    if (found and doctor.worst(found) is Health.FAIL) or not guard.spool.path.exists():
+    if not guard.spool.path.exists():
         return found or [doctor.ok("spool", f"{guard.spool.path}: empty, not used yet")]
-    await guard.spool.store.start()
+    try:
+        await guard.spool.store.start()
+    except (ConfigurationError, StoreError) as error:
+        return [*found, unreadable_spool(error)]
     try:
         return [*found, examine_spool(await guard.spool.figures(), now=guard.clock.now(), settings=guard.settings, away=away)]
     finally:

@@ -15,7 +15,7 @@ from cxguard.engine.spool import Spool
 from cxguard.engine.store_breaker import breaker_around
 from cxguard.engine.whereabouts import refuse_relocated
 from cxguard.errors import ConfigurationError, StoreUnavailable
-from cxguard.events import Bus
+from cxguard.events import Bus, Event
 from cxguard.logs import get_logger
 from cxguard.rules import Rule
 from cxguard.stores.base import Level, Store
@@ -50,6 +50,7 @@ class Opening:
                 'write Guard("sqlite:///shop.db", ...) without spool=, or name a shared store'
             )
         self._bare = store
+        self._bus = bus
         self._namespace = namespace
         self._secrets: Secrets | None = None
         self.embedded = file_of(store) is not None or isinstance(store, MemoryStore)
@@ -76,7 +77,9 @@ class Opening:
             return await secrets_of(self.store, file_of(self.store), namespace=self._namespace, given=given)
         self._secrets = shared_secrets(given, in_memory=isinstance(self._bare, MemoryStore))
         if self.spool is not None:
-            await self.spool.start(self._secrets)
+            aside = await self.spool.start(self._secrets)
+            if aside is not None:
+                self._bus.emit(Event("spool.damaged", self.clock.now(), detail={"path": str(self.spool.path), "aside": str(aside)}))
         try:
             looked_at = not self.breaker.away  # opened without secrets, by somebody who only looks
             await self.store.start()

@@ -8,6 +8,7 @@ brings everything to the store, and what is forwarded is erased.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from cxguard.core.money import Note
 from cxguard.core.operation import Operation, State, changed
 from cxguard.core.spooling import Lay, lay_over, relaid
 from cxguard.engine.secrets import confirm_secrets
-from cxguard.errors import LeaseLost, SpoolFull, StoreError
+from cxguard.errors import LeaseLost, NotADatabase, SpoolFull, StoreDamaged, StoreError, StoreUnavailable
 from cxguard.logs import get_logger
 from cxguard.stores.base import PAGE_MAX, Match, Query, Seen, Store
 from cxguard.stores.record import leased
 from cxguard.stores.sqlite import SQLiteStore
+from cxguard.stores.sqlite.aside import Identity, identity, lock_of, set_aside
 
 _log = get_logger("spool")
 
@@ -84,19 +86,48 @@ class Spool:
         """The journal itself, to look into."""
         return self._sqlite
 
-    async def start(self, names: Secrets) -> None:
+    async def start(self, names: Secrets) -> Path | None:
         """Open it. A disk that is full or does not answer leaves it closed: then there is none until the next start.
 
+        Returns:
+            Where its file lies now that was damaged and has given its place to a new one: the shop must not stand still for it,
+            nor be without a spool. None: it was not.
+
         Raises:
-            ConfigurationError: no such folder, no right to write there, or its orders were named with another secret.
+            ConfigurationError: no such folder, no right to write there, another program's file, or its orders were named with
+                another secret.
         """
+        aside = None
         try:
-            await self._sqlite.start()
+            aside = await self._start_file()
             await confirm_secrets(self._sqlite, names, namespace=self.namespace)
         except StoreError as error:
             _log.error("spool.not_opened", why=str(error)[:200])
         else:
             self.open = True
+        return aside
+
+    async def _start_file(self) -> Path | None:
+        ours, seen = lock_of(self.path).exists(), identity(self.path)
+        try:
+            await self._sqlite.start()
+        except (StoreDamaged, NotADatabase) as error:
+            if not ours:
+                lock_of(self.path).unlink(missing_ok=True)  # made just now: the next start must not take this file for ours
+                raise
+            aside = await self._set_aside(seen, error)
+            await self._sqlite.start()
+            return aside
+        return None
+
+    async def _set_aside(self, seen: Identity | None, error: Exception) -> Path | None:
+        try:
+            aside = await asyncio.to_thread(set_aside, self.path, seen)
+        except OSError as failed:
+            raise StoreUnavailable(f"{error}; it could not be put aside ({failed}): move it away by hand") from error
+        if aside is not None:
+            _log.error("spool.damaged", why=str(error)[:200], aside=str(aside))
+        return aside
 
     async def stop(self) -> None:
         """Close it; what waits in it waits on the disk."""

@@ -7,9 +7,11 @@ from pathlib import Path
 from cxguard.config import Settings
 from cxguard.engine.doctor import Examined, examine_file, fail, ok, warn
 from cxguard.engine.spool import SpoolFigures
+from cxguard.stores.sqlite.aside import those_aside
 
 FORWARD_SECONDS_WARN = 120.0  # a record that somebody acts on lapses within a minute or so
 FULL_SHARE_WARN = 0.5
+UNREADABLE = "spool cannot be opened"
 
 
 def spool_missing() -> Examined:
@@ -25,7 +27,22 @@ def examine_spool_file(path: Path) -> list[Examined]:
     """Whether the file lies where orders outlive the process, the container and the machine's next start."""
     if not path.parent.is_dir():
         return [fail("spool", f"there is no folder {path.parent}", f"make it: mkdir -p {path.parent}; on a worker without it, all is well")]
-    return [_about_spool(one) for one in examine_file(path)] if path.exists() else []
+    aside = [_put_aside(one) for one in those_aside(path)]
+    return aside + ([_about_spool(one) for one in examine_file(path)] if path.exists() else [])
+
+
+def _put_aside(path: Path) -> Examined:
+    """Its orders were told "saved", and are in no store."""
+    do = (
+        f'copy out what can be read (sqlite3 {path.name} ".recover" | sqlite3 recovered.db), look whose orders those are '
+        f"(cxguard orders list spool:///recovered.db), tell them, then move {path.name} away; and look at the disk"
+    )
+    return fail("spool", f"{path} was damaged and put aside: what it had was not brought to the store", do)
+
+
+def unreadable_spool(error: Exception) -> Examined:
+    """What the next start of the app will find, too."""
+    return fail(UNREADABLE, str(error), "start the app: what is damaged is put aside then, and a new one takes its place")
 
 
 def _about_spool(one: Examined) -> Examined:

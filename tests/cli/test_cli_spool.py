@@ -82,3 +82,11 @@ def test_the_doctor_looks_at_the_spool_while_the_store_is_away(spool: Path, tmp_
 def test_the_doctor_names_a_shared_store_without_a_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the line to write."""
     assert 'Guard(..., spool="/var/lib/shop/spool.db")' in doctor(tmp_path, monkeypatch, spool="")["spool"]["do"]
+
+
+def test_the_doctor_leaves_a_damaged_spool_where_it_is(spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what the next start will do with it, and changes nothing."""
+    spool.write_bytes(b"\xff" * 100 + spool.read_bytes()[100:])
+    told = doctor(tmp_path, monkeypatch, spool=f'spool="{spool}",')["spool cannot be opened"]
+    assert (told["health"], "put aside then" in told["do"]) == ("fail", True)
+    assert [one.name for one in sorted(tmp_path.glob("spool.db*")) if "damaged" in one.name] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 
-from cxguard.errors import ConfigurationError, StoreError, StoreUnavailable, StoreUnfit
+from cxguard.errors import ConfigurationError, NotADatabase, StoreDamaged, StoreError, StoreUnavailable
 from cxguard.stores.sqlite.statements import SCHEMA, STATEMENTS
 
 SCHEMA_VERSION = 1
@@ -70,21 +70,21 @@ def quick_check(connection: apsw.Connection, path: Path) -> None:
     """Read the file through, a very large one in part.
 
     Raises:
-        StoreUnfit: it is damaged.
+        StoreDamaged: it is.
     """
     whole = path.stat().st_size <= CHECK_BYTES_MAX
     found = [row[0] for row in connection.execute(f"PRAGMA quick_check({'1' if whole else 'meta'})").fetchall()]
     if found != ["ok"]:
-        raise StoreUnfit(f"{path} is damaged ({str(found[0])[:200]}): stop every process that uses it and restore it from a backup")
+        raise StoreDamaged(f"{path} is damaged ({str(found[0])[:200]}): stop every process that uses it and restore it from a backup")
 
 
 def told(error: apsw.Error, path: Path) -> StoreError | ConfigurationError:
     """What an error of SQLite means for us, with what to do about it."""
     match error:
         case apsw.NotADBError():
-            return ConfigurationError(f"{path} is not a SQLite database: name another file, or move this one away")
+            return NotADatabase(f"{path} is not a SQLite database: name another file, or move this one away")
         case apsw.CorruptError():
-            return StoreUnfit(f"{path} is damaged ({error}): stop every process that uses it and restore it from a backup")
+            return StoreDamaged(f"{path} is damaged ({error}): stop every process that uses it and restore it from a backup")
         case apsw.FullError():
             return StoreUnavailable(f"the disk of {path} is full: nothing was kept; free some space, then try again")
         case apsw.BusyError() | apsw.LockedError():

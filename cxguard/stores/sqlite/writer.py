@@ -14,6 +14,7 @@ import apsw
 
 from cxguard.clock import Clock
 from cxguard.errors import StoreUnavailable
+from cxguard.stores.sqlite.aside import Identity, identity, lock_of
 from cxguard.stores.sqlite.checkpointer import Checkpointer
 from cxguard.stores.sqlite.database import BUSY_SECONDS, connect, prepare, quick_check, told
 from cxguard.stores.sqlite.place import check_place, free_bytes
@@ -41,7 +42,7 @@ class Writer:
         self._free_bytes_min = free_bytes_min
         self._connection: apsw.Connection | None = None
         self._lock = -1
-        self._file: tuple[int, int] | None = None
+        self._file: Identity | None = None
         self._checkpointer = Checkpointer(path)
 
     def open(self) -> str:
@@ -52,7 +53,7 @@ class Writer:
         """
         check_place(self._path)
         try:
-            self._lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(lock_of(self._path), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             _writers.add(self)
             with self._turn():
                 self._connection = connect(self._path, busy_seconds=self._busy_seconds)
@@ -63,7 +64,7 @@ class Writer:
             raise told(error, self._path) from error
         except OSError as error:
             raise StoreUnavailable(f"cannot write beside {self._path} ({error}): give this user the right, or free some space") from error
-        self._file = _identity(self._path)
+        self._file = identity(self._path)
         return epoch
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class Writer:
 
     def _check_file(self) -> None:
         """A file that was deleted or replaced would take orders into nothing."""
-        if _identity(self._path) != self._file:
+        if identity(self._path) != self._file:
             raise StoreUnavailable(f"{self._path} was deleted or replaced while in use: put it back, then restart this program")
 
     def _log_grew(self, connection: apsw.Connection, database: str, pages: int) -> int:
@@ -156,14 +157,6 @@ def _answer(item: Job, transaction: Transaction) -> Answer:
         return refusal
     except Exception as error:
         raise _BatchFailed from error
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _let_go_after_fork() -> None:
