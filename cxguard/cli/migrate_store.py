@@ -259,6 +259,7 @@ def _json(result: Result) -> dict[str, Any]:
         "moved": {str(state): count for state, count in moved.states.items()},
         "records": {str(became): count for became, count in moved.counts.items()},
         "facts_carried_after": moved.notes,
+        "held_beside_another": moved.beside,
         "complete": moved.complete,
         "left": {reference: str(why) for reference, why in moved.left.items()},
         "verified": result.verified,
@@ -269,6 +270,8 @@ def _json(result: Result) -> dict[str, Any]:
 def _print(result: Result) -> None:
     moved = result.moved
     print_table("Moved", ("state", "orders"), [(str(state), str(count)) for state, count in moved.states.items()], right=("orders",))
+    for reference in moved.beside:
+        click.echo(f"{reference}: the new store has another order of this purchase; this one waits for a person there (cxguard orders)")
     for reference, why in moved.left.items():
         click.echo(f"{reference}: {_LEFT[str(why)]}")
     for reference, wrong in result.wrong.items():

@@ -10,14 +10,15 @@ the frozen record, and thaws it. Facts that still reach the frozen record are no
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import Operation, State, changed, money_of
+from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of, move, remember
 
 FROZEN_VERSION = 2**30  # newer than any cxguard will ever be: a record of this version is read, and never leased
+CLAIMED_THERE = "claimed_there"  # an order waits for a person: the store that it came to has another one of the same purchase
 RELOCATED_TO, RELOCATED_FROM = "relocated_to", "relocated_from"  # members that a record carries, with the id of the move
 
 CLOCK_SECONDS = 2.0  # by which two stores' clocks may be apart and be taken for the same
@@ -118,6 +119,24 @@ def without_claim(operation: Operation, claim: str) -> Operation | None:
     """An order that is over leaves a claim to whoever has it by now; None: it is not over, and may not act beside that one."""
     ended = operation.state in (State.FINISHED, State.CANCELLED) and money_of(operation).state is not MoneyState.UNKNOWN
     return changed(operation, claims=tuple(each for each in operation.claims if each != claim)) if ended else None
+
+
+def held_beside(operation: Operation, claim: str, *, now: float) -> Operation:
+    """An order that is not over, where another one has its *claim*: both could charge, so a person says which one stands.
+
+    It comes along whole, so that its key is known there and its payment is found. It is looked up and cancelled as ever;
+    nothing is placed or sent for it.
+    """
+    waits: dict[str, Any] = {
+        "why": CLAIMED_THERE,
+        "waiting_for": WaitingFor.AGENT,
+        "claims": tuple(each for each in operation.claims if each != claim),
+        "sends": tuple(replace(send, parcel=None) for send in operation.sends),
+        "due_at": operation.due_at,
+        "updated_at": now,
+    }
+    held = changed(operation, **waits) if operation.state is State.HELD else move(operation, Move.HOLD, **waits)
+    return remember(held, Entry(now, "order.held", "migrate-store", {"why": CLAIMED_THERE}))
 
 
 def difference(expected: Operation, there: Operation | None) -> str:

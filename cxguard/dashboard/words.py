@@ -41,6 +41,7 @@ _WHY: Mapping[str, str] = {
     "card_declined": "declined while the shopper was away: another card is asked for",
     "cannot_replay": "the kept request cannot be run again here",
     "consent_ended": "what the shopper agreed to has ended",
+    "claimed_there": "moved to a store that had another order of the same purchase: which one stands?",
     "charge_unknown": "the charge has no answer",
     "declined": "declined by the issuer",
     "duties_circle": "the queue went in circles",

@@ -21,12 +21,14 @@ from enum import StrEnum
 
 from cxguard.core.operation import RECORD_VERSION, Operation, State
 from cxguard.core.relocation import (
+    CLAIMED_THERE,
     CLOCK_SECONDS,
     Relocation,
     Stage,
     came_from,
     difference,
     frozen,
+    held_beside,
     is_frozen,
     joined,
     thawed,
@@ -68,12 +70,14 @@ class Moved:
         states: what was moved, by state.
         left: references that are not in the target, with why.
         notes: facts that were carried after their record.
+        beside: references that wait for a person now, because the target has another order of the same purchase.
     """
 
     counts: Counter[Became] = field(default_factory=Counter)
     states: Counter[State] = field(default_factory=Counter)
     left: dict[str, Became] = field(default_factory=dict)
     notes: int = 0
+    beside: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -244,6 +248,7 @@ class Relocator:
         put = await self._put(whole)
         if put.won:
             moved.states[whole.state] += 1
+            moved.beside += [whole.reference] if put.operation.why == CLAIMED_THERE else []
             became = Became.MOVED
         elif put.match is Match.ID and came_from(put.operation) == came_from(whole):
             moved.notes += await self._carry_notes(whole, put.operation)
@@ -256,7 +261,8 @@ class Relocator:
     async def _put(self, whole: Operation) -> Opened:
         """Put it, past a stub that a fact has made there, and past claims that it has taken from others since they moved.
 
-        One that is over gives way where a newer order of the target has its claim: its answer and its money come along.
+        One that is over gives way where a newer order of the target has its claim: its answer and its money come along. One
+        that is not over does so, too, and waits for a person there.
         """
         record, replacing, superseding = whole, None, []
         put = await self._target.put(record)
@@ -265,8 +271,8 @@ class Relocator:
                 break
             if put.match is Match.CLAIM and await self._gave_up(put.claim, put.operation, move=came_from(whole)):
                 superseding.append(Seen(put.operation.id, put.operation.revision))
-            elif put.match is Match.CLAIM and (free := without_claim(record, put.claim)) is not None:
-                record = free
+            elif put.match is Match.CLAIM:
+                record = without_claim(record, put.claim) or held_beside(record, put.claim, now=await self._target.clock())
             elif put.match is Match.ID and not put.operation.owner and not came_from(put.operation):
                 record, replacing = joined(put.operation, whole), Seen(put.operation.id, put.operation.revision)
             else:

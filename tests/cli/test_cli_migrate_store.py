@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,22 @@ def test_a_move_is_killed_again_and_again_and_still_ends(gateway: FakeGateway) -
         kill_at(which, verb, 2, "after" if number % 3 else "before", env={"RELOCATE_AT_ONCE": "1"})
         assert_no_two_can_act()
         lapse()
+    move("--verify")
+    assert_moved_once_but_for_times(before)
+
+
+@pytest.mark.server
+def test_two_moves_at_once_come_to_one_end(gateway: FakeGateway) -> None:
+    """Two people start it, or a script twice: each order moves once, and both say that all is moved."""
+    bring_secrets()
+    before = records(OLD)
+    command = [sys.executable, "-m", "cxguard.cli", "migrate-store", OLD, NEW, "--stopped", "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [each.communicate(timeout=60) for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
+    found = [json.loads(out) for out, _ in said]
+    assert [each["complete"] for each in found] == [True, True]
+    assert sum(sum(each["moved"].values()) for each in found) == len(before)
     move("--verify")
     assert_moved_once_but_for_times(before)
 

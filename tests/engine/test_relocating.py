@@ -8,8 +8,19 @@ import pytest
 from relocationworld import guard_on, move, one
 from shopworld import KEYS, SECRET, SHOP
 
-from cxguard.core.operation import RECORD_VERSION, State, changed, money_of
-from cxguard.core.relocation import FROZEN_VERSION, Relocation, Stage, came_from, difference, frozen, is_frozen, joined, thawed
+from cxguard.core.operation import RECORD_VERSION, Operation, State, WaitingFor, changed, money_of
+from cxguard.core.relocation import (
+    CLAIMED_THERE,
+    FROZEN_VERSION,
+    Relocation,
+    Stage,
+    came_from,
+    difference,
+    frozen,
+    is_frozen,
+    joined,
+    thawed,
+)
 from cxguard.engine.relocating import Became, Relocator, verify
 from cxguard.engine.whereabouts import NOTICE_SECONDS, marker_key, relocation_of
 from cxguard.errors import ConfigurationError, OrdersArriving, StoreRelocated, StoreUnavailable
@@ -174,12 +185,21 @@ async def test_an_order_that_is_over_leaves_its_claim_to_a_newer_one(source: Mem
 
 
 @pytest.mark.asyncio
-async def test_an_order_that_waits_does_not_act_beside_one_that_has_its_claim(source: MemoryStore, target: MemoryStore) -> None:
-    """Both could charge: a person says which one stands."""
-    await put(source, queued("a", claims=("current",)))
-    await put(target, queued("b", claims=("current",)))
+@pytest.mark.parametrize("state", [queued("a"), whole(), whole(state=State.HELD, why="needs_shopper", waiting_for=WaitingFor.SHOPPER)])
+async def test_an_order_that_waits_does_not_act_beside_one_that_has_its_claim(
+    source: MemoryStore, target: MemoryStore, state: Operation
+) -> None:
+    """Both could charge: it comes along, and a person says there which one stands. Frozen in the old store it was on no desk,
+    and unknown in the new one: sent again, it would have been charged."""
+    cold = (await source.put(changed(state, claims=("current",)))).operation
+    newer = await put(target, queued("b", claims=("current",)))
     moved = await move(source, target)
-    assert (list(moved.left.values()), await target.get(queued("a").id)) == ([Became.CONFLICT], None)
+    there = await got(target, cold.id)
+    assert (moved.complete, moved.beside, await got(target, newer.id)) == (True, [cold.reference], newer)
+    assert (there.state, there.waiting_for, there.why, there.claims) == (State.HELD, WaitingFor.AGENT, CLAIMED_THERE, ())
+    assert ([send.parcel for send in there.sends], money_of(there)) == ([None] * len(cold.sends), money_of(cold))
+    assert await verify(source, target, namespace=SHOP_NAME) == {}
+    assert (await move(source, target)).beside == []
 
 
 @pytest.mark.asyncio
