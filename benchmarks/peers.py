@@ -8,7 +8,7 @@ Each behind a shop of its own that runs as a process, with a gateway of its own.
 send their order more than once: at once, again when the answer is there, again when it takes long, or from a second tab. The
 gateway charges and never answers for three seconds, and is down for two; in the middle of the silence the shop is killed and
 started again. Whoever hears nothing definite presses the same button again. The gateway's ledger, the shop's books and what
-each shopper was told are judged; then `cxguard conform` is run against it, with the gateway well.
+each shopper was told are judged; then `cxguard conform` is run against it, started anew, with the gateway well.
 
 The shop's handler is as careless as many: no answer from the gateway is told as a declined card. It is the same for all, but
 for the one line that each way of cxguard asks for; peers have none. Nothing here fails: the table is read by people.
@@ -127,9 +127,12 @@ async def run_peer(peer: Peer, folder: Path, *, orders: int, rate: float) -> Row
         async with gateway_process(folder) as gateway:
             port = free_port()
             command = [sys.executable, "-m", "uvicorn", "peers_shop:app", "--port", str(port), "--log-level", "critical"]
-            environment |= {"CONFORM_GATEWAY": gateway.url, "CONFORM_STORE": f"sqlite:///{folder}/guard.db"}
-            async with ShopProcess(command, url=f"http://127.0.0.1:{port}", environment=environment) as shop:
+            url, environment["CONFORM_GATEWAY"] = f"http://127.0.0.1:{port}", gateway.url
+            evening = {**environment, "CONFORM_STORE": f"sqlite:///{folder}/guard.db"}
+            async with ShopProcess(command, url=url, environment=evening) as shop:
                 row = await _shopped(peer, gateway, shop, wishes(orders, rate=rate, seed=SEED), folder / "orders")
+            fresh = {**environment, "CONFORM_STORE": f"sqlite:///{folder}/fresh.db"}  # its breakers know of no outage
+            async with ShopProcess(command, url=url, environment=fresh) as shop:
                 return await _conforming(row, gateway, shop)
 
 

@@ -142,13 +142,13 @@ def held_beside(operation: Operation, claim: str, *, now: float) -> Operation:
 def difference(expected: Operation, there: Operation | None) -> str:
     """What is wrong with the copy of *expected*, in words; empty: nothing.
 
-    A copy that has been worked on since must still hold every send and every proof that came along.
+    A copy that has been worked on since, or waits for a person beside another order, must still hold every send and every proof that came along.
     """
     if there is None:
         return "is missing"
     if came_from(there) != came_from(expected):
         return "is another record"
-    if there.updated_at == expected.updated_at and len(there.notes) == len(expected.notes):
+    if there.updated_at == expected.updated_at and len(there.notes) == len(expected.notes) and there.why != CLAIMED_THERE:
         plain = {"revision": 0, "lease": None, "claims": (), "due_at": None}
         same_due = _close(there.due_at, expected.due_at)
         return "" if same_due and changed(there, **plain) == changed(expected, **plain) else "differs"
