@@ -142,7 +142,8 @@ def held_beside(operation: Operation, claim: str, *, now: float) -> Operation:
 def difference(expected: Operation, there: Operation | None) -> str:
     """What is wrong with the copy of *expected*, in words; empty: nothing.
 
-    A copy that has been worked on since, or waits for a person beside another order, must still hold every send and every proof that came along.
+    A copy that has been worked on since, or waits for a person beside another order, must still hold every send and every proof
+    that came along.
     """
     if there is None:
         return "is missing"
