@@ -24,7 +24,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from cxguard.core.cards import redact
+from cxguard.core.cards import CARD_MARK, redact, split_card
 from cxguard.events import Event
 
 FIELD_CHARS_MAX = 2_000  # of one value: longer ones are documents
@@ -187,6 +187,8 @@ def _value(name: Any, value: Any, *, depth: int) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return _mapping({one.name: getattr(value, one.name, None) for one in dataclass_fields(value) if one.repr}, depth=depth)
     if isinstance(value, list | tuple | set | frozenset):
+        if len(value) >= 3 and split_card(list(value)[:ITEMS_MAX]):
+            return CARD_MARK
         return [_value("", one, depth=depth + 1) for one in list(value)[:ITEMS_MAX]] if depth < DEPTH_MAX else CUT
     return _text(_text_of(value))
 

@@ -21,7 +21,7 @@ from cxguard.core.money import MoneyState
 from cxguard.core.operation import State
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
-from cxguard.engine.cold import StoredAnswer, Tombstone, replayable
+from cxguard.engine.cold import StoredAnswer, Tombstone, kept_form
 from cxguard.engine.ending import Told, end_run, keep_answer
 from cxguard.engine.entering import Begun, Submission
 from cxguard.engine.finishing import Fate
@@ -231,7 +231,7 @@ class _Running:
         try:
             fate = await self._handle.finishing.look()
             if fate is Fate.NONE:
-                await keep_answer(self._guard.engine, self._handle.work, replayable(answer))
+                await keep_answer(self._guard.engine, self._handle.work, kept_form(answer, self._identity.snapshot))
         except (StoreError, LeaseLost):
             return  # then it waits for the end like any other
         if fate in (Fate.NONE, Fate.COMMITTED):
@@ -267,7 +267,7 @@ class _Running:
         answer = self._capture.answer()
         live = self._capture.live and self._capture.phase is Phase.COMPLETE
         reading = self._reading(HandlerAnswer(self._capture.status) if live else answer)
-        stored: StoredAnswer | None = Tombstone(self._capture.status) if live else replayable(answer) if answer else None
+        stored: StoredAnswer | None = Tombstone(self._capture.status) if live else self._kept_form(answer)
         if raised and reading is not Reading.SUCCEEDED:
             reading = Reading.FAILED
         try:
@@ -285,6 +285,9 @@ class _Running:
             await self._not_written(error, reading, answer)
         else:
             await self._give(told, answer)
+
+    def _kept_form(self, answer: HandlerAnswer | None) -> StoredAnswer | None:
+        return kept_form(answer, self._identity.snapshot) if answer is not None else None
 
     async def _give(self, told: Told, answer: HandlerAnswer | None) -> None:
         """Send what was concluded, unless the answer has gone already."""

@@ -219,7 +219,7 @@ def _contents(guard: Guard, engine: Engine, record: Operation, identity: Identit
     if keepable:
         members["request"] = seal_member(engine.seal, record, "request", identity.snapshot.to_bytes())
     if identity.asked.contact:
-        members["contact"] = seal_member(engine.seal, record, "contact", identity.asked.contact.encode())
+        members["contact"] = seal_member(engine.seal, record, "contact", identity.asked.contact.encode(errors="replace"))
         members["contact_hash"] = names.contact_hash(engine.naming, namespace=guard.namespace, contact=identity.asked.contact)
     return members
 

@@ -11,6 +11,7 @@ from cxguard.asgi.explaining import Explanation, Facts
 from cxguard.asgi.foretelling import ReadingRow, StateRow, Told
 from cxguard.cli.order_views import order_json
 from cxguard.cli.printing import amount, print_table, say
+from cxguard.core.cards import redact
 
 HANDLER = "the handler's own answer"
 
@@ -18,11 +19,12 @@ HANDLER = "the handler's own answer"
 def explanation_json(found: Explanation) -> dict[str, Any]:
     """For programs; amounts as texts, so that no reader rounds them."""
     facts = asdict(found.facts) if found.facts else None
-    if facts and facts["amount_minor"] is not None:
-        facts["amount_minor"] = str(facts["amount_minor"])
+    if facts:
+        facts["key"] = redact(facts["key"])
+        facts["amount_minor"] = str(facts["amount_minor"]) if facts["amount_minor"] is not None else None
     stored = found.stored
     return {
-        "request": {"method": found.method, "path": found.path},
+        "request": {"method": found.method, "path": redact(found.path)},
         "guarded": found.guarded,
         "watched": found.watched,
         "rule": {"name": found.rule.name, "match": found.rule.match, "charged_by": found.rule.charged_by} if found.rule else None,
@@ -40,7 +42,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
 
 def print_explanation(found: Explanation) -> None:
     """For people, from the request to the answers."""
-    say(f"{found.method} {found.path}")
+    say(f"{found.method} {redact(found.path)}")
     if found.watched:
         say('  mode      watch: nothing of this is done, it is only counted; take mode="watch" away to have it')
     if found.rule is not None:
@@ -61,7 +63,7 @@ def print_explanation(found: Explanation) -> None:
 
 def _print_facts(found: Explanation, facts: Facts) -> None:
     whose = "chosen by the client" if facts.chosen_by_client else "derived from the request"
-    key = facts.key or "none: the owner's one current order"
+    key = redact(facts.key) or "none: the owner's one current order"
     lines = {
         "owner": f"{facts.owner} (pseudonym), by {facts.owner_by}",
         "key": f"{key}, by {facts.key_by}: {whose}",

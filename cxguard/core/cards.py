@@ -11,7 +11,7 @@ Source: PCI DSS 4.0, 3.3.1 and 3.5.1. ISO/IEC 7812-1 (Luhn, issuer ranges).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -56,13 +56,21 @@ _DOUBLED = str.maketrans("0123456789", "0246813579")  # twice the digit, its own
 _BETWEEN = r"(?:[ \-\u00a0\u2009\u202f\u2010-\u2015+]|%20)"
 _RUN = re.compile(rf"(?<!\d)\d(?:{_BETWEEN}{{0,2}}\d){{12,}}")
 _GROUP = re.compile(r"\d+")
-# As it stands on the card, whatever is between the groups, as long as it is the same: dots, slashes, tabs, invisible marks.
-_PRINTED = re.compile(r"(?<!\d)\d{4}(\D{1,3})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\d)")
+# As it stands on the card, whatever is between the groups, as long as it is the same: dots, slashes, tabs, a list's quotes.
+_PRINTED = re.compile(r"(?<!\d)\d{4}(\D{1,6})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\d)")
 _WORD_BEFORE, _WORD_AFTER = re.compile(r"[A-Za-z0-9_\-]*\Z"), re.compile(r"[A-Za-z0-9_\-]*")
 _CHANGE = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 _HINTS = (b"card", b"karte", b"carte", b"account", b"cc", b"cv", b"csc", b"pan", b"code", b"value", b"pruef")  # one in each field above
+_SPLIT = {4: (4, 4, 4), 3: (4, 6)}  # how many digits all groups but the last have
+_BOXES = re.compile(rb"(?<!\d)\d{4,6}(?!\d)")
 _DIGITS = re.compile(rb"\d(?:\D{0,3}\d){12}")
-_EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}(?:@|%40)[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}")
+# A security code by the name before it, in whatever writing: `cvv=123`, `"cvc": "1234"`, `security code is 123`.
+_CODE_HINTS = ("cvv", "cvc", "cvn", "cvd", "csc", "ccv", "security", "verification")
+_CODE = re.compile(
+    r"(?i)((?<![a-z])(?:card[ _-]?)?(?:cvv2?|cvc2?|cvn2?|cvd|csc|ccv|(?:card[ _-]?)?security[ _-]?code|verification[ _-]?(?:value|code))"
+    r"(?:\]|%5d)?(?:\\?[\"'])?(?:\s*[:=,]\s*|%3[ad](?:%20|\+)?|\s+(?:is\s+|was\s+)?)(?:\\?[\"']|%22)?)\d{3,4}(?!\d)"
+)
+_EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}(?:@|%40)[\w\-%]{1,63}(?:\.[\w\-%]{1,63}){1,8}")
 
 
 def carries_card(snapshot: Snapshot) -> str | None:
@@ -80,7 +88,26 @@ def redact(text: str) -> str:
     if "@" in text or "%40" in text:
         text = _EMAIL.sub(EMAIL_MARK, text)
     text = _RUN.sub(lambda run: _blotted(run[0]), text)
-    return _PRINTED.sub(lambda printed: CARD_MARK if _is_printed(printed) else printed[0], text)
+    for start, end in sorted(_printed(text), reverse=True):
+        text = text[:start] + CARD_MARK + text[end:]
+    lower = text.lower()
+    return _CODE.sub(rf"\1{CARD_MARK}", text) if any(hint in lower for hint in _CODE_HINTS) else text
+
+
+def holds_card(text: str) -> bool:
+    """Whether a card's number stands in *text*, or a security code beside its name."""
+    return _has_card(text) or _CODE.search(text) is not None
+
+
+def split_card(values: Iterable[object]) -> str:
+    """The card's number that stands in *values* group by group, as it is printed: four boxes of a form, a list of texts."""
+    groups = [_group(value) for value in values]
+    for at in range(len(groups) - 2):
+        for size in (4, 3):
+            digits = "".join(groups[at : at + size])
+            if tuple(map(len, groups[at : at + size]))[: size - 1] == _SPLIT[size] and is_card_number(digits):
+                return digits
+    return ""
 
 
 # --- in a request
@@ -108,8 +135,8 @@ def _found(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _surely_none(body: bytes) -> bool:
-    """Most bodies: nothing is escaped in them, no name is one of ours, and no digits follow each other for long."""
-    if not body.isascii() or b"\\" in body or b"%" in body or _DIGITS.search(body):
+    """Most bodies: nothing is escaped in them, no name is one of ours, no digits follow each other for long, or stand in boxes."""
+    if not body.isascii() or b"\\" in body or b"%" in body or _DIGITS.search(body) or len(_BOXES.findall(body)) >= 3:
         return False
     lower = body.lower()
     return not any(hint in lower for hint in _HINTS)
@@ -122,6 +149,7 @@ def _members(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     elif snapshot.is_form:
         form = snapshot.form()
         yield from form.fields
+        yield from _together("", [value for _, value in form.fields])
         yield from ((file.name, file.content.decode("utf-8", "replace")) for file in form.files)
     else:
         yield "", snapshot.body.decode("utf-8", "replace")
@@ -133,10 +161,25 @@ def _walk(value: Any) -> Iterator[tuple[str, str]]:
         name, value = waiting.pop()
         if isinstance(value, Mapping):
             waiting.extend(value.items())
+            yield from _together(name, value.values())
         elif isinstance(value, list):
             waiting.extend((name, one) for one in value)
+            yield from _together(name, value)
         elif value is not None and not isinstance(value, bool):
             yield name, str(value)
+
+
+def _together(name: str, values: Collection[object]) -> Iterator[tuple[str, str]]:
+    """Neighbours that are one card's number, as the number that they are."""
+    digits = split_card(values) if len(values) >= 3 else ""
+    if digits:
+        yield name, digits
+
+
+def _group(value: object) -> str:
+    """A text or a whole number that may be a group of digits; else nothing."""
+    text = value.strip() if isinstance(value, str) and len(value) <= 9 else str(value) if type(value) is int and 0 <= value < 10**7 else ""
+    return _ascii(text) if text.isdecimal() and len(text) <= 7 else ""
 
 
 def _why(name: str, value: str) -> str | None:
@@ -157,11 +200,17 @@ def _why(name: str, value: str) -> str | None:
 def _has_card(text: str) -> bool:
     if any(next(_cards(run[0]), None) is not None and not _in_token(text, *run.span()) for run in _RUN.finditer(text)):
         return True
-    return any(_is_printed(printed) for printed in _PRINTED.finditer(text))
+    return next(_printed(text), None) is not None
 
 
-def _is_printed(printed: re.Match[str]) -> bool:
-    return is_card_number(_ascii("".join(_GROUP.findall(printed[0]))))
+def _printed(text: str) -> Iterator[tuple[int, int]]:
+    """Where numbers as on a card begin and end. What only looks like one, a year in front of it say, hides none behind it."""
+    printed = _PRINTED.search(text)
+    while printed:
+        found = is_card_number(_ascii("".join(_GROUP.findall(printed[0]))))
+        if found:
+            yield printed.span()
+        printed = _PRINTED.search(text, printed.end() if found else printed.start() + 1)
 
 
 def _in_token(text: str, start: int, end: int) -> bool:

@@ -22,7 +22,7 @@ _PASSES_MAX = 20  # until nothing changes: cutting one part out may bring two qu
 _HOLE = "…"
 
 # Possessive and anchored at a token's start: linear on any input.
-_EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]++@[\w.-]*+")
+_EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]++(?:@|%40)[\w.%-]*+")
 _NUMBERED = re.compile(r"(?<![0-9A-Za-z_-])[A-Za-z_-]*+\d[0-9A-Za-z_-]*+")
 _NUMBERS = re.compile(r"#(?:[\s.,:/+()-]{0,3}#)+")
 _QUOTED = re.compile(r"\"[^\"]{1,80}\"|“[^”]{1,80}”|„[^“”]{1,80}[“”]|«[^»]{1,80}»|`[^`]{1,80}`|(?<!\w)['‘][^'’]{1,80}['’](?!\w)")

@@ -95,7 +95,7 @@ def _credentials(header: str) -> tuple[str, str] | None:
         return None
     try:
         name, colon, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, not even ASCII, or no text in it
         return None
     return (name, password) if colon else None
 

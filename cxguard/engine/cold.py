@@ -7,8 +7,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cxguard.core.cards import carries_card, holds_card
 from cxguard.core.operation import Operation
 from cxguard.core.reading import HandlerAnswer
+from cxguard.core.snapshot import Snapshot
 from cxguard.gateways.base import Charge
 from cxguard.seal import Seal
 
@@ -84,6 +86,13 @@ NOT_REPLAYED = frozenset(
 def replayable(answer: HandlerAnswer) -> HandlerAnswer:
     """The answer as it may be given again: the same body, without what was meant for the first client alone."""
     return replace(answer, headers=tuple(pair for pair in answer.headers if pair[0].lower() not in NOT_REPLAYED))
+
+
+def kept_form(answer: HandlerAnswer, snapshot: Snapshot) -> StoredAnswer:
+    """What is kept of an answer: itself, as it may be given again; of one that hands a request's card back, only that it was given."""
+    if carries_card(snapshot) is not None and holds_card(answer.text()):
+        return Tombstone(answer.status)
+    return replayable(answer)
 
 
 def _pack(answer: StoredAnswer) -> bytes:

@@ -17,6 +17,7 @@ from cxguard.gateways.base import OPERATION_MEMBER, Charge, ListedPayment
 
 WHY_CHARACTERS_MAX = 200
 RETRY_AFTER_SECONDS_MAX = 86_400.0
+_TIME_MAX = 1e12  # seconds since the epoch: beyond it, or no number, is no time
 _ANOTHER_KEY = "the answer is about another key"
 
 
@@ -188,7 +189,7 @@ def _listed(row: Mapping[str, Any], mapping: HttpMapping) -> ListedPayment:
         operation_id=named if isinstance(named, str) else "",
         outcome=_by_status(status, row, mapping) if status is not None else Unknown("unreadable status"),
         refunded_minor=refunded if _is_amount(refunded) else 0,
-        created_at=float(created_at) if isinstance(created_at, int | float) else 0.0,
+        created_at=float(created_at) if isinstance(created_at, int | float) and 0 <= created_at < _TIME_MAX else 0.0,
     )
 
 
@@ -308,7 +309,8 @@ def _code(members: Mapping[str, Any] | None, mapping: HttpMapping) -> str:
 
 
 def _about_another(members: Mapping[str, Any], key: str, mapping: HttpMapping) -> bool:
-    return (_text(members, mapping.key_member) or key) != key
+    """A key that is no text is none of ours, either."""
+    return _at(members, mapping.key_member) not in (None, "", key)
 
 
 def _is_amount(value: Any) -> bool:

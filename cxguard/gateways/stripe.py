@@ -178,7 +178,7 @@ class StripeGateway:
         try:
             stripe.WebhookSignature.verify_header(body.decode("utf-8", "replace"), signature, self._webhook_secret, SIGNATURE_SECONDS_MAX)
             event = json.loads(body)
-        except (stripe.SignatureVerificationError, ValueError) as error:
+        except (stripe.SignatureVerificationError, ValueError, TypeError) as error:  # TypeError: a signature that is not even ASCII
             raise WebhookRefused(f"not from Stripe, too old or unreadable ({type(error).__name__}): answer 400") from None
         return read_event(event) if isinstance(event, dict) else None
 

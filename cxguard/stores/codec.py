@@ -18,6 +18,7 @@ from cxguard.core.consent import Consent
 from cxguard.core.money import Note, NoteKind, Send, SendKind
 from cxguard.core.operation import RECORD_VERSION, Entry, NoticeLine, Operation, Step, WaitingFor
 from cxguard.core.outcomes import outcome_from_json, outcome_to_json
+from cxguard.stores.shape import checked, kinds_of
 
 HEAD = frozenset({
     "id", "namespace", "rule", "state", "money", "reference", "contact_hash", "session", "created_at", "updated_at", "due_at",
@@ -27,6 +28,7 @@ HEAD = frozenset({
 UNREADABLE = "unreadable"  # the reason of a record whose body cannot be read
 
 E = TypeVar("E", bound=StrEnum)
+_DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
 def encode_body(operation: Operation) -> str:
@@ -44,8 +46,8 @@ def encode_body(operation: Operation) -> str:
 def decode_body(text: str) -> dict[str, Any]:
     """Members for `Operation(**...)`, those of an unreadable body included."""
     try:
-        return _members(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return _members(_DECODER.decode(text))
+    except _DAMAGED:
         return {"owner": "", "fingerprint": "", "why": UNREADABLE, "version": RECORD_VERSION + 1}
 
 
@@ -56,8 +58,8 @@ def encode_note(note: Note) -> str:
 def decode_note(text: str) -> Note:
     """The note; one that cannot be read is still a note, so that somebody looks at the record."""
     try:
-        return _note_from_json(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return _note_from_json(_DECODER.decode(text))
+    except _DAMAGED:
         return Note(event_id="", kind=NoteKind.REMARK, at=0.0, source="store", text=UNREADABLE)
 
 
@@ -70,17 +72,26 @@ def member(kind: type[E], value: str, *, otherwise: E) -> E:
 
 
 def _members(body: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"owner": "", "fingerprint": ""}
-    extra = {}
+    found: dict[str, Any] = {"owner": body["owner"], "fingerprint": body["fingerprint"]}
+    extra, kinds = {}, kinds_of(Operation)
     for name, value in body.items():
         if name not in _BODY:
             extra[name] = value
-        else:
-            decode = _DECODERS.get(name)
-            found[name] = decode(value) if decode is not None else value
+            continue
+        decode = _DECODERS.get(name)
+        found[name] = decode(value) if decode is not None else value
+        if not isinstance(found[name], kinds[name]):
+            raise TypeError(name)
     if extra:
         found["extra"] = extra
     return found
+
+
+def _constant(text: str) -> float:
+    """An infinity that was written; what is no number was not."""
+    if text == "NaN":
+        raise ValueError(text)
+    return float(text)
 
 
 def _defaults() -> dict[str, Any]:
@@ -96,6 +107,7 @@ def _dumps(value: Any) -> str:
     return _ENCODER.encode(value)
 
 
+_DECODER = json.JSONDecoder(parse_constant=_constant)
 _ENCODER = json.JSONEncoder(separators=(",", ":"))  # ASCII: text of any kind survives, lone surrogates too
 
 
@@ -106,7 +118,7 @@ def _send_to_json(send: Send) -> dict[str, Any]:
 def _send_from_json(value: Mapping[str, Any]) -> Send:
     known = {name: value[name] for name in _SEND if name in value}
     kind = member(SendKind, value["kind"], otherwise=SendKind.CHARGE)
-    return Send(**{**known, "kind": kind, "outcome": outcome_from_json(value["outcome"])})
+    return checked(Send(**{**known, "kind": kind, "outcome": outcome_from_json(value["outcome"])}))
 
 
 def _note_to_json(note: Note) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def _note_from_json(value: Mapping[str, Any]) -> Note:
     known = {name: value[name] for name in _NOTE if name in value}
     outcome = value.get("outcome")
     kind = member(NoteKind, value["kind"], otherwise=NoteKind.REMARK)
-    return Note(**{**known, "kind": kind, "outcome": outcome_from_json(outcome) if outcome is not None else None})
+    return checked(Note(**{**known, "kind": kind, "outcome": outcome_from_json(outcome) if outcome is not None else None}))
 
 
 def _step_to_json(step: Step) -> dict[str, Any]:
@@ -129,7 +141,7 @@ def _step_to_json(step: Step) -> dict[str, Any]:
 def _step_from_json(value: Mapping[str, Any]) -> Step:
     known = {name: value[name] for name in _STEP if name in value}
     result = value.get("result")
-    return Step(**{**known, "result": base64.b64decode(result) if result is not None else None})
+    return checked(Step(**{**known, "result": base64.b64decode(result) if result is not None else None}))
 
 
 def _entry_to_json(entry: Entry) -> dict[str, Any]:
@@ -137,7 +149,7 @@ def _entry_to_json(entry: Entry) -> dict[str, Any]:
 
 
 def _entry_from_json(value: Mapping[str, Any]) -> Entry:
-    return Entry(**{name: value[name] for name in _ENTRY if name in value})
+    return checked(Entry(**{name: value[name] for name in _ENTRY if name in value}))
 
 
 def _plain(value: Send | Note | Step, *, but: str) -> dict[str, Any]:
@@ -153,7 +165,7 @@ def _notice_to_json(line: NoticeLine) -> dict[str, Any]:
 
 
 def _notice_from_json(value: Mapping[str, Any]) -> NoticeLine:
-    return NoticeLine(**{name: value[name] for name in _NOTICE if name in value})
+    return checked(NoticeLine(**{name: value[name] for name in _NOTICE if name in value}))
 
 
 def _consent_to_json(consent: Consent) -> dict[str, Any]:
@@ -161,7 +173,7 @@ def _consent_to_json(consent: Consent) -> dict[str, Any]:
 
 
 def _consent_from_json(value: Mapping[str, Any]) -> Consent:
-    return Consent(**{name: value[name] for name in _CONSENT if name in value})
+    return checked(Consent(**{name: value[name] for name in _CONSENT if name in value}))
 
 
 def _waiting_for(value: str | None) -> WaitingFor | None:

@@ -62,7 +62,7 @@ class Webhooks:
 
 def signed_by_gateway(body: bytes, signature: str) -> bool:
     """Before anything else: who cannot sign could call any order paid."""
-    return hmac.compare_digest(hmac.digest(WEBHOOK_SECRET, body, hashlib.sha256).hex(), signature)
+    return hmac.compare_digest(hmac.digest(WEBHOOK_SECRET, body, hashlib.sha256).hex().encode(), signature.encode())
 
 
 def outcome_of(event: dict[str, Any]) -> Outcome | None:
