@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cxguard.testing.simulation.process import Process
 
 WEBHOOK_TRIES_MAX = 20
-CHARGES_MAX = 150  # calls of one story: who asks for ever is stopped before the record is long and slow
+CHARGES_MAX = 80  # calls of one story (27 at most in a thousand): who asks for ever is stopped before the record is long and slow
 DEFINITE = (Does.NOT_CHARGED, Does.THROTTLE, Does.REFUSE)  # whoever hears that may go by it: there was no second copy on the way
 
 

@@ -68,32 +68,39 @@ AT_ONCE = frozenset({over, asyncio.futures._set_result_unless_cancelled})  # typ
 class _Turn:
     """One call that is to be made: what asyncio calls a handle."""
 
-    __slots__ = ("_args", "_at", "_call", "_cancelled", "context", "party")
+    __slots__ = ("args", "at", "call", "context", "party", "put_off")
 
     def __init__(self, call: Callable[..., object], args: tuple[Any, ...], context: Context | None, at: float) -> None:
-        self._call = call
-        self._args = args
-        self._at = at
-        self._cancelled = False
+        self.call = call
+        self.args = args
+        self.at = at
+        self.put_off = False
         self.context = context if context is not None else copy_context()
         self.party = self.context.get(PARTY, WORLD)
 
     def cancel(self) -> None:
-        self._cancelled = True
+        self.put_off = True
 
     def cancelled(self) -> bool:
-        return self._cancelled
-
-    @property
-    def at_once(self) -> bool:
-        """Whether it only lets somebody go on, who gets a turn for that anyway."""
-        return self._call in AT_ONCE
+        return self.put_off
 
     def when(self) -> float:
-        return self._at
+        return self.at
 
-    def run(self) -> None:
-        self.context.run(self._call, *self._args)
+
+class _Waking:
+    """A time that is over: whoever waits for it gets a turn, so this is none, and nobody's."""
+
+    __slots__ = ("args", "at", "call", "put_off")
+    party = None
+
+    def __init__(self, call: Callable[..., object], args: tuple[Any, ...], at: float) -> None:
+        self.call = call
+        self.args = args
+        self.at = at
+        self.put_off = False
+
+    cancel, cancelled, when = _Turn.cancel, _Turn.cancelled, _Turn.when
 
 
 class SeededLoop(asyncio.AbstractEventLoop):
@@ -109,7 +116,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._steps_max = steps_max
         self._time = 0.0
         self._numbers = 0
-        self._timers: list[tuple[float, float, int, _Turn]] = []
+        self._timers: list[tuple[float, float, int, _Turn | _Waking]] = []
         self._tasks: list[asyncio.Task[Any]] = []  # strong: nothing of a story is freed before its end
         self._world = Party("world")
         self._parties = [self._world]
@@ -155,7 +162,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return self.call_at(self._time + delay, callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        turn = _Turn(callback, args, context, when)
+        turn = _Waking(callback, args, when) if callback in AT_ONCE else _Turn(callback, args, context, when)
         self._numbers += 1
         heapq.heappush(self._timers, (when, self._dice.random(), self._numbers, turn))
         return turn
@@ -183,31 +190,35 @@ class SeededLoop(asyncio.AbstractEventLoop):
         try:
             told = self.create_task(story)
             while not told.done():
-                self._step()
+                self._go_on(told)
             return told.result()  # type: ignore[no-any-return]
         finally:
             self._end()
             asyncio._set_running_loop(None)
 
-    def _step(self) -> None:
-        party = self._next()
-        if party is None:
-            self._let_time_pass()
-            return
-        turn = party.ready.popleft()
-        if turn.cancelled():
-            return
-        self.steps += 1
-        party.turns += 1
-        if self.steps > self._steps_max:
-            raise Livelock(f"no end after {self.steps} steps, at {self._time:.2f} s")
-        if party.turns == party.dies_at_turn:
-            party.remains.append(turn)
-            party.kill()
-            self._parties.remove(party)
-            self._dead.append(party)
-        else:
-            turn.run()
+    def _go_on(self, told: asyncio.Task[Any]) -> None:
+        """Turn by turn, until all wait for a time to come, or the story is told. Little is called: there are many turns."""
+        while (party := self._next()) is not None:
+            turn = party.ready.popleft()
+            if turn.put_off:
+                continue
+            self.steps += 1
+            party.turns += 1
+            if self.steps > self._steps_max:
+                raise Livelock(f"no end after {self.steps} steps, at {self._time:.2f} s")
+            if party.turns == party.dies_at_turn:
+                self._bury(party, turn)
+                continue
+            turn.context.run(turn.call, *turn.args)
+            if told.done():
+                return
+        self._let_time_pass()
+
+    def _bury(self, party: Party, turn: _Turn) -> None:
+        party.remains.append(turn)
+        party.kill()
+        self._parties.remove(party)
+        self._dead.append(party)
 
     def _next(self) -> Party | None:
         able = [party for party in self._parties if party.ready and not party.frozen]
@@ -222,17 +233,18 @@ class SeededLoop(asyncio.AbstractEventLoop):
 
     def _let_time_pass(self) -> None:
         """To the next moment at which somebody has something to do."""
-        while self._timers and self._timers[0][3].cancelled():
-            heapq.heappop(self._timers)
-        if not self._timers:
+        timers = self._timers
+        while timers and timers[0][3].put_off:
+            heapq.heappop(timers)
+        if not timers:
             raise Livelock("everybody waits, and nothing will ever come")
-        self._time = max(self._time, self._timers[0][0])
-        while self._timers and self._timers[0][0] <= self._time:
-            turn = heapq.heappop(self._timers)[3]
-            if turn.cancelled():
+        now = self._time = max(self._time, timers[0][0])
+        while timers and timers[0][0] <= now:
+            turn = heapq.heappop(timers)[3]
+            if turn.put_off:
                 continue
-            if turn.at_once:
-                turn.run()
+            if isinstance(turn, _Waking):
+                turn.call(*turn.args)
             else:
                 self._put(turn)
 

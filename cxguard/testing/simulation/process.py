@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from cxguard.asgi import GuardMiddleware
@@ -18,7 +20,7 @@ from cxguard.testing.faulty_store import FaultyStore
 from cxguard.testing.simulation.gateway import Line
 from cxguard.testing.simulation.lease_ledger import LeaseLedger
 from cxguard.testing.simulation.loop import Party, WorldClock, as_party, passed
-from cxguard.testing.simulation.world import World
+from cxguard.testing.simulation.world import Plan, World
 
 T = TypeVar("T")
 
@@ -27,6 +29,9 @@ SECRET = bytes(range(32))
 KEYS = [bytes(range(1, 33))]
 HOPS = (0.0, 0.0, 0.0, 0.002, 0.02, 0.02, 0.4)  # seconds on the way to the store or the gateway, or back
 START_TRIES_MAX = 50  # with a store that fails one call in twenty
+
+
+HERE: ContextVar[Process] = ContextVar("cxguard_simulated_process")  # whose code runs
 
 
 class DeadProcessActs(AssertionError):
@@ -75,7 +80,7 @@ class Process:
         self.line = Line(world, self)
         self.guard = Guard(
             ProcessStore(world, self),
-            rules=[rule_of(world, self)],
+            rules=[rule_of(world.plan)],
             shop=SHOP,
             gateways=[self.line],
             secret=SECRET,
@@ -99,8 +104,12 @@ class Process:
 
     def begin(self, work: Any) -> asyncio.Task[Any]:
         """Let *work* go on in this process."""
-        with as_party(self.party):
-            return self.world.loop.create_task(work)
+        token = HERE.set(self)
+        try:
+            with as_party(self.party):
+                return self.world.loop.create_task(work)
+        finally:
+            HERE.reset(token)
 
     async def within(self, call: Callable[[Guard], Awaitable[T]]) -> T:
         """Do it in this process, and wait for it.
@@ -142,6 +151,8 @@ class Process:
         if self.party.dead:
             world.zombies += 1
             raise DeadProcessActs(f"{self.name} is dead")
+        if world.opening:
+            return
         if (seconds := 0.0 if world.calm else HOPS[int(world.dice.random() * len(HOPS))]) > 0.0:
             await passed(seconds)
         else:
@@ -216,31 +227,43 @@ class Process:
                 raise RuntimeError("the payment failed")
 
     async def place(self, op: Any) -> dict[str, str]:
-        """`later=`."""
+        """See `place`."""
         payment = await self._pay(op.request.json())
         return {"paid": payment.payment_id}
 
-    async def ask(self, op: Any) -> Outcome:
-        """`resolve=`: the gateway's own word about the key."""
-        return await self.line.find(op.gateway_key("charge"), timeout_seconds=2.0)
+
+async def place(op: Any) -> dict[str, str]:
+    """`later=`."""
+    return await HERE.get().place(op)
 
 
-def rule_of(world: World, process: Process) -> Rule:
+async def ask(op: Any) -> Outcome:
+    """`resolve=`: the gateway's own word about the key."""
+    return await HERE.get().line.find(op.gateway_key("charge"), timeout_seconds=2.0)
+
+
+LATER: dict[str, Any] = {"place": place, "replay": replay, "none": None}
+
+
+def rule_of(plan: Plan) -> Rule:
     """The rule of this shop's checkout."""
-    plan = world.plan
-    later: Any = {"place": process.place, "replay": replay, "none": None}[plan.later]
     options: dict[str, Any] = {}
     if plan.charged_by == "shop":
-        options = {"charged_by": "shop", "resolve": process.ask if plan.resolve else None, "rerun_safe": plan.keyed}
+        options = {"charged_by": "shop", "resolve": ask if plan.resolve else None, "rerun_safe": plan.keyed}
+    return _rule(plan.later, derived=plan.derived, purchase=plan.purchase, **options)
+
+
+@functools.cache  # a rule is a value: the same for all stories, and checking it takes longer than a request
+def _rule(later: str, *, derived: bool, purchase: bool, **options: Any) -> Rule:
     return Rule(
         "POST /pay",
         owner=header("x-user"),
-        key=json_field("cart") if plan.derived else header("Idempotency-Key"),
-        purchase=(json_field("cart"),) if plan.purchase else (),
+        key=json_field("cart") if derived else header("Idempotency-Key"),
+        purchase=(json_field("cart"),) if purchase else (),
         amount_minor=json_field("amount"),
         currency="EUR",
-        later=later,
-        terms="1" if later else "",
+        later=LATER[later],
+        terms="1" if LATER[later] else "",
         wait_seconds=2.0,
         run_seconds_max=60.0,
         ignore_fields=("habit", "order"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import random
@@ -10,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cxguard import seal
 from cxguard.engine import breaker_sharing
 from cxguard.testing.simulation.judge import judge
 from cxguard.testing.simulation.loop import Livelock
 from cxguard.testing.simulation.story import story
 from cxguard.testing.simulation.world import Plan, World
 
-LOOK_SECONDS = 60.0  # between two looks at the shared breakers: at four a second, hours of quiet are all that would be played
+LOOK_SECONDS = 300.0  # between two looks at the shared breakers: at four a second, hours of quiet are all that would be played
 QUIET_LOOK_SECONDS = 600.0  # while all are closed
 COMMON = frozenset(
     {
@@ -38,7 +40,7 @@ RARE = frozenset(
 )  # comes about in every thousand
 SELDOM = frozenset({"refund not sent", "refund answer lost"})  # in every ten thousand
 MANY, VERY_MANY = 1_000, 10_000
-SEEDS_PER_COLLECTION = 50  # rings of references are rare, and looking for them takes longer than a story
+SEEDS_PER_COLLECTION = 200  # rings of references are rare, and looking for them takes longer than a story
 
 
 @dataclass(frozen=True)
@@ -89,20 +91,25 @@ async def _judged(world: World) -> list[str]:
 
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
-    """No logging, few collections, few looks at the breakers: for as many stories as there are in here."""
+    """No logging, few collections, few looks at the breakers, keys derived once: for as many stories as there are in here."""
     disabled, dice = logging.root.manager.disable, random.getstate()
-    looks = {name: getattr(breaker_sharing, name) for name in ("LOOK_SECONDS", "QUIET_LOOK_SECONDS")}
+    instead = (
+        (breaker_sharing, "LOOK_SECONDS", LOOK_SECONDS),
+        (breaker_sharing, "QUIET_LOOK_SECONDS", QUIET_LOOK_SECONDS),
+        (seal, "_derive", functools.cache(seal._derive)),
+    )
+    right = [getattr(module, name) for module, name, _ in instead]
     logging.disable(logging.CRITICAL)
     gc.collect()
     gc.freeze()
     gc.disable()
-    for name in looks:
-        setattr(breaker_sharing, name, QUIET_LOOK_SECONDS if name.startswith("QUIET") else LOOK_SECONDS)
+    for module, name, value in instead:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        for name, seconds in looks.items():
-            setattr(breaker_sharing, name, seconds)
+        for (module, name, _), value in zip(instead, right, strict=True):
+            setattr(module, name, value)
         gc.enable()
         gc.unfreeze()
         logging.disable(disabled)

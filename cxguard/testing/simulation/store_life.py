@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cxguard.stores.memory import MemoryCopy
 from cxguard.testing.simulation.loop import passed
-from cxguard.testing.simulation.world import ACTIVE_SECONDS, World
+from cxguard.testing.simulation.world import ACTIVE_SECONDS, SMALL_SECONDS, World
 
 LAGS = (0.0, 0.005, 0.05, 0.5, 3.0)  # seconds that a replica is behind, and dies with
 QUIET_SECONDS = 5.0  # in which there may be nothing to lose
@@ -12,10 +12,11 @@ AWAY = (0.1, 0.5, 3.0, 8.0)  # seconds until a server is back, or another one in
 
 
 async def store_trouble(world: World) -> None:
-    """Restarts and failovers, as the plan has them."""
+    """Restarts and failovers, as the plan has them: soon in a small story."""
     dice, plan = world.dice, world.plan
-    while world.clock.monotonic() < ACTIVE_SECONDS:
-        await passed(dice.uniform(3.0, 25.0))
+    until = SMALL_SECONDS if plan.small else ACTIVE_SECONDS
+    while world.clock.monotonic() < until:
+        await passed(dice.uniform(0.0, 2 * SMALL_SECONDS) if plan.small else dice.uniform(3.0, 25.0))
         if plan.loses_tail and (not plan.store_restarts or dice.random() < 0.5):
             copy = world.memory.copied()
             await world.stirred(QUIET_SECONDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +19,12 @@ from cxguard.errors import StoreError
 from cxguard.testing.simulation.loop import Livelock, passed
 from cxguard.testing.simulation.process import Process
 from cxguard.testing.simulation.store_life import store_trouble
-from cxguard.testing.simulation.world import ACTIVE_SECONDS, ASKING, Said, World
+from cxguard.testing.simulation.world import ACTIVE_SECONDS, ASKING, SMALL_SECONDS, Said, World
 
 KIM = Actor("kim", "try again")
 HONEST_HABITS = ("good",) * 7 + ("slow", "crash", "background", "late_failure", "thankful", "step")
 HABITS = (*HONEST_HABITS, "liar")
+TROUBLES_MAX = 20  # of a big one; they come every two seconds at most
 REST_ROUNDS_MAX = 400  # looks of the queue after the last fault; a day of them is some hundred
 
 
@@ -188,7 +190,7 @@ async def at_the_desk(world: World) -> None:
 async def shopper(world: World) -> None:
     """Comes, presses the button, and perhaps once more."""
     dice, plan = world.dice, world.plan
-    await passed(dice.uniform(0, ACTIVE_SECONDS * 0.6))
+    await passed(dice.uniform(0, SMALL_SECONDS if plan.small else ACTIVE_SECONDS * 0.6))
     cart = dice.choice(["c1", "c1", "c2"])
     key = "k2" if dice.random() < 0.2 else "k1"
     click = Click(
@@ -199,47 +201,65 @@ async def shopper(world: World) -> None:
         habit=dice.choice(HABITS if plan.resolve or plan.charged_by == "guard" else HONEST_HABITS),
         wants=dice.choice(["async", "async", "html", "plain"]),
     )
-    for _ in range(dice.choice([1, 1, 2, 3])):
+    for _ in range(dice.choice([1, 2, 2] if plan.small else [1, 1, 2, 3])):
         await submit(world, click)
+        if plan.small and dice.random() < 0.25:
+            await think_better_of(world, click)
         await passed(dice.choice([0.0, 0.1, 3.0, 12.0]))
+
+
+async def think_better_of(world: World, click: Click) -> None:
+    """Cancel it, where the answer told how."""
+    link = next((link for link, order in world.links.items() if order == click.order), None)
+    if link is not None:
+        await passed(world.dice.choice([0.0, 0.3, 3.0]))
+        await cancel(world, link)
 
 
 async def onlooker(world: World) -> None:
     """Reads the status page, and now and then cancels there."""
-    while world.clock.monotonic() < ACTIVE_SECONDS:
-        await passed(world.dice.uniform(4.0, 25.0))
+    small = world.plan.small
+    while world.clock.monotonic() < (SMALL_SECONDS if small else ACTIVE_SECONDS):
+        await passed(world.dice.uniform(0.5, 2 * SMALL_SECONDS) if small else world.dice.uniform(4.0, 25.0))
         if world.links:
             link = world.dice.choice(sorted(world.links))
             await (cancel(world, link) if world.dice.random() < 0.3 else look(world, link))
 
 
 async def trouble(world: World) -> None:
-    """Freezes, deaths and outages."""
+    """Freezes, deaths and outages: one or two in a small story."""
+    dice, small = world.dice, world.plan.small
+    left = dice.choice([1, 1, 2]) if small else TROUBLES_MAX
+    while left and world.clock.monotonic() < ACTIVE_SECONDS:
+        left -= 1
+        await passed(dice.uniform(0.0, SMALL_SECONDS) if small else dice.uniform(2.0, 15.0))
+        await strike(world, await world.alive())
+
+
+async def strike(world: World, process: Process) -> None:
+    """One trouble, of that process or of all."""
     dice = world.dice
-    while world.clock.monotonic() < ACTIVE_SECONDS:
-        await passed(dice.uniform(2.0, 15.0))
-        process = await world.alive()
-        match dice.choice(["freeze", "die", "die", "outage", "desk", "clock", "store clock"]):
-            case "freeze" if world.plan.stalls:
-                seconds = dice.uniform(5.0, 60.0)
-                world.log(process.name, "freezes for", seconds)
-                world.happens("freeze")
-                process.freeze(seconds)
-            case "die":
-                process.party.dies_at_turn = process.party.turns + dice.randint(1, 40)
-            case "outage":
-                world.happens("outage")
-                world.bad_until = world.clock.monotonic() + dice.uniform(5.0, 40.0)
-            case "desk":
-                await at_the_desk(world)
-            case "clock":
-                process.clock.ahead_seconds = dice.choice([0.0, -3600.0, -30.0, 30.0, 3600.0])
-                world.happens("clock set")
-            case "store clock" if world.plan.store_jumps:
-                world.store_clock.ahead_seconds = dice.choice([0.0, -3600.0, -20.0, 20.0, 90.0])
-                world.log("store clock", world.store_clock.ahead_seconds)
-                world.happens("store clock set")
-                world.stir()
+    match dice.choice(["freeze", "die", "die", "outage", "desk", "clock", "store clock"]):
+        case "freeze" if world.plan.stalls:
+            seconds = dice.uniform(5.0, 60.0)
+            world.log(process.name, "freezes for", seconds)
+            world.happens("freeze")
+            process.freeze(seconds)
+        case "die":
+            process.party.dies_at_turn = process.party.turns + dice.randint(1, 40)
+        case "outage":
+            world.happens("outage")
+            world.bad_until = world.clock.monotonic() + dice.uniform(5.0, 40.0)
+        case "desk":
+            await at_the_desk(world)
+        case "clock":
+            process.clock.ahead_seconds = dice.choice([0.0, -3600.0, -30.0, 30.0, 3600.0])
+            world.happens("clock set")
+        case "store clock" if world.plan.store_jumps:
+            world.store_clock.ahead_seconds = dice.choice([0.0, -3600.0, -20.0, 20.0, 90.0])
+            world.log("store clock", world.store_clock.ahead_seconds)
+            world.happens("store clock set")
+            world.stir()
 
 
 async def reviver(world: World) -> None:
@@ -256,14 +276,9 @@ async def reviver(world: World) -> None:
 
 async def story(world: World) -> None:
     """All of it, until everything has come to rest."""
-    world.processes = [Process(world, "a", works=True), Process(world, "b", works=world.dice.random() < 0.5)]
-    for process in list(world.processes):
-        await process.start()
+    await open_the_shop(world)
     reviving = world.spawn(reviver(world))
-    people = [world.spawn(shopper(world)) for _ in range(world.dice.randint(1, world.plan.shoppers_max))]
-    people += [world.spawn(onlooker(world))] + ([world.spawn(trouble(world))] if world.plan.trouble else [])
-    if world.plan.store_restarts or world.plan.loses_tail:
-        people.append(world.spawn(store_trouble(world)))
+    people = [world.spawn(person) for person in people_of(world)]
     await asyncio.wait(people)
     for person in people:
         person.result()
@@ -274,8 +289,48 @@ async def story(world: World) -> None:
     assert not reviving.done(), reviving.result()
 
 
+async def open_the_shop(world: World) -> None:
+    """The processes start; in a small story nothing goes wrong with that."""
+    dice, small = world.dice, world.plan.small
+    world.processes = [Process(world, "a", works=True)]
+    if not small or dice.random() < 0.5:
+        world.processes.append(Process(world, "b", works=dice.random() < 0.5))
+    world.opening = small
+    for process in list(world.processes):
+        await process.start()
+    world.opening = False
+
+
+def people_of(world: World) -> list[Coroutine[Any, Any, None]]:
+    """Whoever comes, by the dice."""
+    dice, plan = world.dice, world.plan
+    shoppers = dice.choice([1, 1, 2]) if plan.small else dice.randint(1, plan.shoppers_max)
+    people = [shopper(world) for _ in range(shoppers)]
+    if not plan.small or dice.random() < 0.25:
+        people.append(onlooker(world))
+    if plan.trouble and (not plan.small or dice.random() < 0.7):
+        people.append(trouble(world))
+    if plan.store_restarts or plan.loses_tail:
+        people.append(store_trouble(world))
+    return people
+
+
 async def rest(world: World) -> None:
     """Everything works again, and time passes until nothing is due."""
+    if world.calm:
+        await passed(5.0)
+    else:
+        await calm_down(world)
+    for _ in range(REST_ROUNDS_MAX):
+        seconds = await world.due_in_seconds()
+        if seconds == float("inf"):
+            return
+        await passed(max(seconds, 0.0) + 5.0)
+    raise Livelock("it never comes to rest")
+
+
+async def calm_down(world: World) -> None:
+    """After the last fault."""
     await passed(70.0)  # what was on its way lands
     world.calm = True
     world.store_clock.ahead_seconds = 0.0
@@ -284,10 +339,4 @@ async def rest(world: World) -> None:
         process.thaw()
         process.party.dies_at_turn = None
         process.clock.ahead_seconds = 0.0
-    await passed(90.0)
-    for _ in range(REST_ROUNDS_MAX):
-        seconds = await world.due_in_seconds()
-        if seconds == float("inf"):
-            return
-        await passed(max(seconds, 0.0) + 5.0)
-    raise Livelock("it never comes to rest")
+    await passed(90.0)  # whatever ran has come to its end

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ACTIVE_SECONDS = 40.0  # how long shoppers come and things break
+SMALL_SECONDS = 4.0  # within which the shoppers of a small story come, and things break
+SMALL_SHARE = 0.85  # of the stories: most bugs need one purchase, a second press and a fault or two; the others take five times as long
 PAGE = 200  # records of one look at the whole store
 MOODS = {
     Does.CHARGE: 50,
@@ -49,6 +51,7 @@ class Plan:
         store_restarts: the store's server is away now and then, and comes back as it was.
         loses_tail: an older copy of the store takes over now and then: its last acknowledged writes are lost.
         trouble: freezes, deaths, outages, clients that leave, clocks that are set. Off, only charges and stores fail.
+        small: a purchase or two in one process or two, and a fault or two. Otherwise a busy shop on a bad day.
     """
 
     keyed: bool = True
@@ -65,6 +68,7 @@ class Plan:
     loses_tail: bool = False
     shoppers_max: int = 3
     trouble: bool = True
+    small: bool = False
 
     @classmethod
     def dealt(cls, dice: random.Random) -> Plan:
@@ -82,6 +86,7 @@ class Plan:
             store_jumps=dice.random() < 0.2,
             store_restarts=dice.random() < 0.15,
             loses_tail=dice.random() < 0.15,
+            small=dice.random() < SMALL_SHARE,
         )
 
 
@@ -116,6 +121,7 @@ class World:
 
     Attributes:
         happened: how often each fault and each turn of an order really came about.
+        opening, calm: before the first shopper, in a small story, and after the last fault: nothing goes wrong.
         zombies: how often a process that was dead still reached for the store or the gateway.
         leases, broken: the newest lease of each record and its end, and what was wrong with leases.
         away, store_life: whether the store's server is away, and how often it has begun anew.
@@ -139,6 +145,7 @@ class World:
         self.clicks: list[Any] = []
         self.links: dict[str, str] = {}
         self.calm = False
+        self.opening = False
         self.bad_until = 0.0
         self.processes: list[Process] = []
         self.happened: Counter[str] = Counter()
@@ -188,7 +195,7 @@ class World:
         """What goes wrong with the next call to the store."""
         if self.away:
             return Fault.NOT_DONE
-        if self.calm or self.dice.random() >= self.plan.store_faults:
+        if self.calm or self.opening or self.dice.random() >= self.plan.store_faults:
             return None
         fault = self.dice.choice(list(Fault))
         self.happens(f"store {fault}")
