@@ -7,7 +7,7 @@ import pytest
 from cxguard.testing.simulation.mutants import MUTANTS, Mutant, seeds_to_catch
 
 SHALLOW = [mutant for mutant in MUTANTS if not mutant.deep]  # the deep ones: `cxguard simulate --mutants`
-STORIES_MAX = 150
+STORIES_MAX = 300
 
 
 @pytest.mark.parametrize("mutant", SHALLOW, ids=[mutant.name for mutant in SHALLOW])

@@ -24,6 +24,8 @@ from cxguard.testing.simulation.world import ACTIVE_SECONDS, ASKING, SMALL_SECON
 KIM = Actor("kim", "try again")
 HONEST_HABITS = ("good",) * 7 + ("slow", "crash", "background", "late_failure", "thankful", "step")
 HABITS = (*HONEST_HABITS, "liar")
+TROUBLES = ("freeze", "die", "die", "outage", "desk", "clock", "store clock")
+SMALL_TROUBLES = ("freeze", "die", "die", "die", "outage", "clock", "store clock")
 TROUBLES_MAX = 20  # of a big one; they come every two seconds at most
 REST_ROUNDS_MAX = 400  # looks of the queue after the last fault; a day of them is some hundred
 
@@ -190,7 +192,7 @@ async def at_the_desk(world: World) -> None:
 async def shopper(world: World) -> None:
     """Comes, presses the button, and perhaps once more."""
     dice, plan = world.dice, world.plan
-    await passed(dice.uniform(0, SMALL_SECONDS if plan.small else ACTIVE_SECONDS * 0.6))
+    await passed(dice.uniform(0, SMALL_SECONDS / 2 if plan.small else ACTIVE_SECONDS * 0.6))
     cart = dice.choice(["c1", "c1", "c2"])
     key = "k2" if dice.random() < 0.2 else "k1"
     click = Click(
@@ -232,21 +234,21 @@ async def trouble(world: World) -> None:
     left = dice.choice([1, 1, 2]) if small else TROUBLES_MAX
     while left and world.clock.monotonic() < ACTIVE_SECONDS:
         left -= 1
-        await passed(dice.uniform(0.0, SMALL_SECONDS) if small else dice.uniform(2.0, 15.0))
+        await passed(dice.uniform(0.0, SMALL_SECONDS / 2) if small else dice.uniform(2.0, 15.0))
         await strike(world, await world.alive())
 
 
 async def strike(world: World, process: Process) -> None:
     """One trouble, of that process or of all."""
-    dice = world.dice
-    match dice.choice(["freeze", "die", "die", "outage", "desk", "clock", "store clock"]):
+    dice, small = world.dice, world.plan.small
+    match dice.choice(SMALL_TROUBLES if small else TROUBLES):
         case "freeze" if world.plan.stalls:
             seconds = dice.uniform(5.0, 60.0)
             world.log(process.name, "freezes for", seconds)
             world.happens("freeze")
             process.freeze(seconds)
         case "die":
-            process.party.dies_at_turn = process.party.turns + dice.randint(1, 40)
+            process.party.dies_at_turn = process.party.turns + dice.randint(1, 25 if small else 40)
         case "outage":
             world.happens("outage")
             world.bad_until = world.clock.monotonic() + dice.uniform(5.0, 40.0)

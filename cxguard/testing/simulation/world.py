@@ -37,6 +37,7 @@ MOODS = {
     Does.REFUSE: 2,
     Does.RAISE: 4,
 }
+SMALL_MOODS = {**MOODS, Does.CHARGE: 30}  # a story of one purchase that just goes well shows little
 BAD_MOODS = (Does.NOT_CHARGED, Does.NOT_CHARGED, Does.UNKNOWN, Does.CHARGE_THEN_UNKNOWN, Does.THROTTLE)
 ASKING: ContextVar[int] = ContextVar("cxguard_simulated_asking", default=0)  # which submit a call to the gateway belongs to
 
@@ -206,7 +207,8 @@ class World:
         if self.calm:
             return Does.CHARGE
         bad = self.clock.monotonic() < self.bad_until
-        does = self.dice.choice(BAD_MOODS) if bad else self.dice.choices(list(MOODS), list(MOODS.values()))[0]
+        moods = SMALL_MOODS if self.plan.small else MOODS
+        does = self.dice.choice(BAD_MOODS) if bad else self.dice.choices(list(moods), list(moods.values()))[0]
         self.happens(f"gateway {does}")
         return does
 
