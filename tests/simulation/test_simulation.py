@@ -15,7 +15,7 @@ import pytest
 from cxguard.testing.simulation.run import COMMON, play, play_many, quick
 
 CHUNK = 100  # seeds in one test
-SEEDS = int(os.environ.get("CXGUARD_SEEDS", "300"))
+SEEDS = int(os.environ.get("CXGUARD_SEEDS", "500"))
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_nobody_is_charged_twice_told_wrong_or_left_waiting(first: int) -> None:
     """Late charges, lost answers, frozen and dead processes, outages, cancels, webhooks in any order: the promises hold."""
