@@ -4,11 +4,11 @@
     python benchmarks/faults.py --results faults.jsonl       resumable: what is in the file is not run again
     python benchmarks/faults.py --only 13 --only 17          two faults; also by a part of the name
     python benchmarks/faults.py --store postgresql           what is played on that store, and tests that are about it or about none
-    python benchmarks/faults.py --only 4 --unguarded         the same stages, and no guard: ends with 1 if the judge sees nothing
-    python benchmarks/faults.py --mutants --store sqlite     stages with a deliberate bug each: ends with 1 if the judge misses one
+    python benchmarks/faults.py --only 4 --unguarded         the same scenes, and no guard: ends with 1 if the judge sees nothing
+    python benchmarks/faults.py --mutants --store sqlite     scenes with a deliberate bug each: ends with 1 if the judge misses one
     python benchmarks/faults.py --list
 
-A stage is two or more processes of a shop, a worker, a gateway and a store, and shoppers who press more than once; the gateway's
+A scene is two or more processes of a shop, a worker, a gateway and a store, and shoppers who press more than once; the gateway's
 own ledger, the shop's books and what each shopper heard are the judge. Where a test tries a fault at its level already, that
 test is run. A fault that never came about was not tried, and fails. Ends with 1 unless no promise was broken.
 """
@@ -106,8 +106,8 @@ def show_list(wanted: Mapping[int, Sequence[Trial]], console: Console) -> None:
 @click.option("--only", multiple=True, help="A fault's number, or a part of its name; may be given several times.")
 @click.option("--store", type=click.Choice(STORES), default=None, help="Play on this store only.")
 @click.option("--results", type=click.Path(path_type=Path, dir_okay=False), help="A file that keeps each result, and is gone on from.")
-@click.option("--unguarded", is_flag=True, help="Play the stages with a shop that has no guard: each must be seen to break a promise.")
-@click.option("--mutants", is_flag=True, help="Play the stages that have one with a deliberate bug: it must be seen.")
+@click.option("--unguarded", is_flag=True, help="Play the scenes with a shop that has no guard: each must be seen to break a promise.")
+@click.option("--mutants", is_flag=True, help="Play the scenes that have one with a deliberate bug: it must be seen.")
 @click.option("--list", "as_list", is_flag=True, help="Print what would be run, and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(
@@ -144,7 +144,7 @@ def _blind(wanted: Mapping[int, Sequence[Trial]], found: Mapping[str, Result]) -
     blind = sorted(name for name in trials if not any(found[name].wrong.get(promise) for promise in ("P1", "P2", "P3")))
     for name in blind:
         print(f"nothing was seen: {name}", file=sys.stderr)
-    _say(f"{len(trials) - len(blind)} of {len(trials)} stages broke a promise, as they should")
+    _say(f"{len(trials) - len(blind)} of {len(trials)} scenes broke a promise, as they should")
     return int(bool(blind))
 
 

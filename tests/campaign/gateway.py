@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from urllib.parse import urlsplit
 
-from campaign.playing import Stage, pause
+from campaign.playing import Scene, pause
 from fleet_world import Fleet
 from tcp_proxy import Mode, TcpProxy, proxied
 
@@ -40,9 +40,9 @@ class Line:
         return self.proxy.cuts + stuck
 
 
-def lossy(mode: Mode) -> Stage:
+def lossy(mode: Mode) -> Scene:
     line = Line()
-    return Stage(partial(line.loses, mode), reach=line.reach)
+    return Scene(partial(line.loses, mode), reach=line.reach)
 
 
 class Echo:
@@ -115,23 +115,23 @@ async def _carried(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.transport.abort()
 
 
-def _twice() -> Stage:
+def _twice() -> Scene:
     echo = Echo()
-    return Stage(echo.count, reach=echo.reach)
+    return Scene(echo.count, reach=echo.reach)
 
 
-def stages() -> Mapping[str, Stage]:
+def scenes() -> Mapping[str, Scene]:
     """Made anew for each play: a line has a memory."""
     return {
         "requests lost on the way": lossy(Mode.CUT_BEFORE_REQUEST),
         "answers lost on the way": lossy(Mode.CUT_BEFORE_ANSWER),
         "nothing passes for 4 s": lossy(Mode.BLACK_HOLE),
         "every request arrives twice": _twice(),
-        "answers after the time-out": Stage(script="healthy 1s, slow 3s, healthy", control={"slow_seconds": 3.0}),
-        "charges land after the time-out": Stage(script="healthy 1s, late 2s, healthy", control={"late_seconds": 4.0}),
-        "500, a page, half an answer, rubbish": Stage(script="healthy 1s, 500 1s, error_after 1s, html 1s, half 1s, garbage 1s, healthy"),
-        "429 with Retry-After": Stage(script="healthy 1s, throttle 3s, healthy"),
-        "cards are declined": Stage(script="healthy 1s, decline 2s, healthy"),
-        "a storm of retries": Stage(script="500 5s, healthy", sends_max=SENDS_MAX),
-        "flapping": Stage(script="flap 6s, healthy"),
+        "answers after the time-out": Scene(script="healthy 1s, slow 3s, healthy", control={"slow_seconds": 3.0}),
+        "charges land after the time-out": Scene(script="healthy 1s, late 2s, healthy", control={"late_seconds": 4.0}),
+        "500, a page, half an answer, rubbish": Scene(script="healthy 1s, 500 1s, error_after 1s, html 1s, half 1s, garbage 1s, healthy"),
+        "429 with Retry-After": Scene(script="healthy 1s, throttle 3s, healthy"),
+        "cards are declined": Scene(script="healthy 1s, decline 2s, healthy"),
+        "a storm of retries": Scene(script="500 5s, healthy", sends_max=SENDS_MAX),
+        "flapping": Scene(script="flap 6s, healthy"),
     }

@@ -61,7 +61,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Scene:
     """Where a fault is played: all that differs from fault to fault.
 
     Attributes:
@@ -89,41 +89,41 @@ class Stage:
     waits: int = 0
     sends_max: int | None = None
 
-    def changed(self, settings: Mapping[str, str]) -> Stage:
+    def changed(self, settings: Mapping[str, str]) -> Scene:
         """The same with more settings of the shop. One without a guard has no worker, and nothing is on its way when all have left."""
         changed = replace(self, settings={**self.settings, **settings})
         return replace(changed, workers=0, quiet_seconds=UNGUARDED_QUIET_SECONDS) if "FLEET_UNGUARDED" in settings else changed
 
 
-async def played(stage: Stage, folder: Path, store: str, *, say: Say = lambda line: None) -> Shown:
+async def played(scene: Scene, folder: Path, store: str, *, say: Say = lambda line: None) -> Shown:
     """One fault on one store, from an empty store to the verdict."""
     happened = 0
     with STORES[store](folder) as url:
-        options = {"lease_seconds": LEASE_SECONDS, "settings": stage.settings, "reach": stage.reach, "say": say}
-        async with fleet_running(folder, store_url=url, apps=stage.apps, workers=stage.workers, **options) as fleet:
-            if stage.control:
-                await control(fleet, "PUT", "/control", **stage.control)
+        options = {"lease_seconds": LEASE_SECONDS, "settings": scene.settings, "reach": scene.reach, "say": say}
+        async with fleet_running(folder, store_url=url, apps=scene.apps, workers=scene.workers, **options) as fleet:
+            if scene.control:
+                await control(fleet, "PUT", "/control", **scene.control)
 
             async def during() -> None:
                 nonlocal happened
-                happened += await stage.trouble(fleet) if stage.trouble is not None else 0
+                happened += await scene.trouble(fleet) if scene.trouble is not None else 0
 
-            wanted = stage.wanted() if stage.wanted is not None else wishes(stage.orders, rate=stage.rate, seed=SEED)
+            wanted = scene.wanted() if scene.wanted is not None else wishes(scene.orders, rate=scene.rate, seed=SEED)
             told = await fleet.through(
                 wanted,
-                script=stage.script,
+                script=scene.script,
                 during=during,
                 seconds_max=RUN_SECONDS_MAX,
-                quiet_seconds=stage.quiet_seconds,
-                shopper=stage.shopper,
+                quiet_seconds=scene.quiet_seconds,
+                shopper=scene.shopper,
             )
             assert fleet.street is not None, "they have shopped there"
             sends = (await control(fleet, "GET", "/ledger"))["sends"]
-    if stage.counted is not None:
-        happened = stage.counted(fleet.street)
-    elif stage.trouble is None:
+    if scene.counted is not None:
+        happened = scene.counted(fleet.street)
+    elif scene.trouble is None:
         happened = sum(send["mode"] != "healthy" for send in sends)
-    return _judged(stage, told, sends, happened=happened)
+    return _judged(scene, told, sends, happened=happened)
 
 
 def shown(told: Told, *, happened: int, dies: bool = False) -> Shown:
@@ -135,14 +135,14 @@ def shown(told: Told, *, happened: int, dies: bool = False) -> Shown:
     return Shown(happened, told.verdict.wanted, by_promise, told.all_seconds, tuple(told.stories))
 
 
-def _judged(stage: Stage, told: Told, sends: Sequence[Mapping[str, Any]], *, happened: int) -> Shown:
-    found = shown(told, happened=happened, dies=stage.dies)
+def _judged(scene: Scene, told: Told, sends: Sequence[Mapping[str, Any]], *, happened: int) -> Shown:
+    found = shown(told, happened=happened, dies=scene.dies)
     wrong, stories = dict(found.wrong), list(found.stories)
-    if stage.waits:
+    if scene.waits:
         waiting = max(told.verdict.open, sum(told.stuck.values()))  # one order, seen by its shopper and in the store
-        wrong["P3"] = told.verdict.lost + max(0, waiting - stage.waits)
+        wrong["P3"] = told.verdict.lost + max(0, waiting - scene.waits)
     most = _most_sends(sends)
-    if stage.sends_max is not None and most > stage.sends_max:
+    if scene.sends_max is not None and most > scene.sends_max:
         wrong["P5"] = wrong.get("P5", 0) + 1
         stories.append(f"the gateway was called {most} times for one order")
     return Shown(found.happened, found.orders, wrong, found.seconds, tuple(stories))

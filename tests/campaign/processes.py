@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-from campaign.playing import Stage, control, held_at_the_gateway, let_go, pause
+from campaign.playing import Scene, control, held_at_the_gateway, let_go, pause
 from fleet_places import Place
 from fleet_world import Fleet
 
@@ -177,17 +177,17 @@ async def _keys_turned(fleet: Fleet) -> int:
 
 
 UNKNOWNS = "healthy 1s, error_after 1s, healthy 1s, error_after 1s, healthy"
-STAGES: Mapping[str, Stage] = {
-    "killed before the gateway charged": Stage(lambda fleet: killed_while_charging(fleet, at="before_charge"), orders=LONG, dies=True),
-    "killed after the gateway charged": Stage(lambda fleet: killed_while_charging(fleet, at="after_charge"), orders=LONG, dies=True),
-    "killed again and again": Stage(killed_again_and_again, script=UNKNOWNS, dies=True),
-    "SIGTERM and no grace": Stage(ended_with_too_little_grace, apps=3, orders=LONG, settings={"FLEET_HTTP": "h11"}, dies=True),
-    "frozen past its lease": Stage(frozen_past_its_lease, dies=True),
-    "out of memory": Stage(out_of_memory, dies=True),
-    "a twentieth of a core": Stage(starved, dies=True),
-    "the loop stalls 5 s": Stage(stalled, dies=True),
-    "nobody works on the queue": Stage(nobody_works, script="refuse 4s, healthy", settings={"FLEET_DUTIES": "no"}),
-    "an order that kills its worker": Stage(
+SCENES: Mapping[str, Scene] = {
+    "killed before the gateway charged": Scene(lambda fleet: killed_while_charging(fleet, at="before_charge"), orders=LONG, dies=True),
+    "killed after the gateway charged": Scene(lambda fleet: killed_while_charging(fleet, at="after_charge"), orders=LONG, dies=True),
+    "killed again and again": Scene(killed_again_and_again, script=UNKNOWNS, dies=True),
+    "SIGTERM and no grace": Scene(ended_with_too_little_grace, apps=3, orders=LONG, settings={"FLEET_HTTP": "h11"}, dies=True),
+    "frozen past its lease": Scene(frozen_past_its_lease, dies=True),
+    "out of memory": Scene(out_of_memory, dies=True),
+    "a twentieth of a core": Scene(starved, dies=True),
+    "the loop stalls 5 s": Scene(stalled, dies=True),
+    "nobody works on the queue": Scene(nobody_works, script="refuse 4s, healthy", settings={"FLEET_DUTIES": "no"}),
+    "an order that kills its worker": Scene(
         poisoned,
         script="refuse 4s, healthy",
         settings={"FLEET_DUTIES": "no", "FLEET_POISON": "o7"},
@@ -195,6 +195,6 @@ STAGES: Mapping[str, Stage] = {
         waits=1,  # its next try is an hour away by then, and a person's after the last
         dies=True,
     ),
-    "the key ring is turned": Stage(_keys_turned, script="refuse", dies=True),
-    "those who resolve are killed": Stage(workers_killed, workers=2, script=UNKNOWNS, settings={"FLEET_DUTIES": "no"}, dies=True),
+    "the key ring is turned": Scene(_keys_turned, script="refuse", dies=True),
+    "those who resolve are killed": Scene(workers_killed, workers=2, script=UNKNOWNS, settings={"FLEET_DUTIES": "no"}, dies=True),
 }

@@ -12,7 +12,7 @@ from typing import Any
 import redis_faults
 import server_faults
 from campaign import gateway, processes, shoppers, surroundings
-from campaign.playing import Stage
+from campaign.playing import Scene
 
 TABLE = Path(__file__).with_name("faults.toml")
 STORES = ("sqlite", "postgresql", "redis", "redis-cluster")
@@ -39,11 +39,11 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One thing to run: a stage or a server's fault on one store, or a test with all its parameters. Several faults may share it.
+    """One thing to run: a scene or a server's fault on one store, or a test with all its parameters. Several faults may share it.
 
     Attributes:
-        what: the stage, the server's fault, or the id of the test.
-        bug: NO_GUARD, or a deliberate bug, that a stage is played with: it must go wrong then, and be seen to.
+        what: the scene, the server's fault, or the id of the test.
+        bug: NO_GUARD, or a deliberate bug, that a scene is played with: it must go wrong then, and be seen to.
     """
 
     way: Way
@@ -72,7 +72,7 @@ class Row:
 
     Attributes:
         kind: what it befalls.
-        mutant: a deliberate bug with which its first stage must be seen to break a promise; empty: none was chosen.
+        mutant: a deliberate bug with which its first scene must be seen to break a promise; empty: none was chosen.
     """
 
     number: int
@@ -89,14 +89,14 @@ class Row:
         """Everything that tries it: first what takes no server."""
         yield from (Trial(Way.TESTS, store_of(each), each) for each in self.tests)
         yield from (Trial(Way.SERVER, name.partition(":")[0], name) for name in self.servers)
-        yield from (Trial(Way.PLAY, store, stage) for stage, stores in self.plays for store in stores)
+        yield from (Trial(Way.PLAY, store, scene) for scene, stores in self.plays for store in stores)
 
     def unguarded(self) -> Iterator[Trial]:
-        """Its stages, in a shop that has no guard."""
+        """Its scenes, in a shop that has no guard."""
         yield from (replace(trial, bug=NO_GUARD) for trial in self.trials() if trial.way is Way.PLAY)
 
     def with_mutant(self) -> Iterator[Trial]:
-        """Its first stage on each store, with the bug that was chosen for it."""
+        """Its first scene on each store, with the bug that was chosen for it."""
         plays = [trial for trial in self.trials() if trial.way is Way.PLAY]
         yield from (replace(trial, bug=self.mutant) for trial in plays if self.mutant and trial.what == plays[0].what)
 
@@ -113,7 +113,7 @@ def _row(table: Mapping[str, Any]) -> Row:
         kind=table["kind"],
         levels=tuple(Level(each) for each in table["levels"]),
         promises=tuple(table["promises"]),
-        plays=tuple((play["stage"], tuple(play.get("stores", STORES))) for play in table.get("plays", ())),
+        plays=tuple((play["scene"], tuple(play.get("stores", STORES))) for play in table.get("plays", ())),
         servers=tuple(table.get("servers", ())),
         tests=tuple(table.get("tests", ())),
         mutant=table.get("mutant", ""),
@@ -129,6 +129,6 @@ def store_of(test: str) -> str:
     return ANY_STORE
 
 
-def stages() -> Mapping[str, Stage]:
+def scenes() -> Mapping[str, Scene]:
     """All of them by name, made anew: a line to the gateway has a memory."""
-    return {**processes.STAGES, **gateway.stages(), **shoppers.STAGES, **surroundings.STAGES}
+    return {**processes.SCENES, **gateway.scenes(), **shoppers.SCENES, **surroundings.SCENES}

@@ -16,7 +16,7 @@ from typing import Any
 
 from campaign.playing import PROMISES, played, shown
 from campaign.processes import may_limit_memory
-from campaign.row import SERVER_FAULTS, Row, Trial, Way, stages
+from campaign.row import SERVER_FAULTS, Row, Trial, Way, scenes
 from fleet_world import Say
 from server_faults import judged
 from servers import ROOT
@@ -65,8 +65,8 @@ def run(trial: Trial, *, say: Say = lambda line: None) -> Result:
 def _played(trial: Trial, folder: Path, say: Say) -> Result:
     if trial.what == "out of memory" and (why := may_limit_memory()):
         return Result(not_tried=why)
-    stage = stages()[trial.what].changed(trial.settings)
-    found = asyncio.run(played(stage, folder, trial.store, say=say))
+    scene = scenes()[trial.what].changed(trial.settings)
+    found = asyncio.run(played(scene, folder, trial.store, say=say))
     return Result(found.wrong, found.happened, found.orders, found.seconds, failures=tuple(found.failures()))
 
 

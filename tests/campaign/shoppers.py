@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from campaign.playing import Stage
+from campaign.playing import Scene
 from fleet_shoppers import Habit, Shopper, Street, Wish
 from plain_http import NoAnswer, request_bytes
 
@@ -64,9 +64,9 @@ def _gone(street: Street) -> int:
     return street.left
 
 
-STAGES: Mapping[str, Stage] = {
-    "a hundred presses at once": Stage(counted=_pressed, apps=4, wanted=lambda: _wishes(6, rate=0.5), shopper=Hundred),
-    "clients leave at every byte": Stage(
+SCENES: Mapping[str, Scene] = {
+    "a hundred presses at once": Scene(counted=_pressed, apps=4, wanted=lambda: _wishes(6, rate=0.5), shopper=Hundred),
+    "clients leave at every byte": Scene(
         counted=_gone,
         wanted=lambda: _wishes((REQUEST_BYTES + ANSWER_BYTES) // STEP, rate=LEAVING_RATE),
         shopper=Leaver,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from campaign.playing import Stage, pause
+from campaign.playing import Scene, pause
 from fleet_world import Fleet
 
 BEGIN_SECONDS = 1.0
@@ -33,9 +33,9 @@ async def _clocks_set(fleet: Fleet, *hours: float) -> int:
     return len(hours)
 
 
-def clocks(*hours: float) -> Stage:
+def clocks(*hours: float) -> Scene:
     """Set ahead by so much, one after the other."""
-    return Stage(lambda fleet: _clocks_set(fleet, *hours), script="healthy 1s, error_after 1s, healthy", settings={"FLEET_CLOCK": "set"})
+    return Scene(lambda fleet: _clocks_set(fleet, *hours), script="healthy 1s, error_after 1s, healthy", settings={"FLEET_CLOCK": "set"})
 
 
 async def keys_forgotten(fleet: Fleet) -> int:
@@ -91,16 +91,16 @@ async def _read(reader: int) -> None:
             os.read(reader, 1 << 16)
 
 
-STAGES: Mapping[str, Stage] = {
+SCENES: Mapping[str, Scene] = {
     "clocks an hour ahead": clocks(1.0),
     "clocks an hour back": clocks(-1.0),
     "clocks there and back": clocks(1.0, 0.0),
-    "the gateway forgets keys": Stage(
+    "the gateway forgets keys": Scene(
         keys_forgotten,
         script="healthy 1s, error_after 2s, time_out_before 2s, healthy",
         settings={"FLEET_KEY_SECONDS": f"{REMEMBERED_SECONDS:g}"},
         waits=80,  # what nobody can say any more is a person's
     ),
-    "the file is held for 6 s": Stage(file_held),
-    "nobody reads the log": Stage(log_unread, dies=True),
+    "the file is held for 6 s": Scene(file_held),
+    "nobody reads the log": Scene(log_unread, dies=True),
 }

@@ -1,4 +1,4 @@
-"""A few stages of the fault campaign, and a soak of some seconds. `benchmarks/faults.py` and `benchmarks/soak.py` are the long runs."""
+"""A few scenes of the fault campaign, and a soak of some seconds. `benchmarks/faults.py` and `benchmarks/soak.py` are the long runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from campaign.playing import Stage, played
-from campaign.row import stages
+from campaign.playing import Scene, played
+from campaign.row import scenes
 from campaign.soaking import JUDGED_SECONDS, Sample, growth, soaked
 
 pytestmark = [pytest.mark.long, pytest.mark.server]
@@ -16,8 +16,8 @@ SOME = [("frozen past its lease", "postgresql"), ("answers lost on the way", "re
 SAMPLES = 36
 
 
-def short(name: str) -> Stage:
-    return replace(stages()[name], orders=ORDERS)
+def short(name: str) -> Scene:
+    return replace(scenes()[name], orders=ORDERS)
 
 
 @pytest.mark.asyncio
@@ -33,8 +33,8 @@ async def test_promises_hold_through_a_fault(name: str, store: str, tmp_path: Pa
 @pytest.mark.timeout(150)
 async def test_judge_sees_a_shop_without_a_guard(tmp_path: Path) -> None:
     """The same fault behind no guard: charged twice, and told "declined" over a charge."""
-    stage = short("answers lost on the way").changed({"FLEET_UNGUARDED": "yes"})
-    shown = await played(stage, tmp_path, "sqlite")
+    scene = short("answers lost on the way").changed({"FLEET_UNGUARDED": "yes"})
+    shown = await played(scene, tmp_path, "sqlite")
     assert min(shown.wrong["P1"], shown.wrong["P2"]) > 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from campaign.playing import PROMISES
-from campaign.row import Level, Row, Way, rows, stages
+from campaign.row import Level, Row, Way, rows, scenes
 from redis_faults import FAULTS as REDIS_FAULTS
 from server_faults import FAULTS as SERVER_FAULTS
 from servers import ROOT
@@ -35,32 +35,32 @@ def test_each_row_says_level_promises_and_how(row: Row) -> None:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: str(row.number))
 def test_each_thing_that_a_row_names_is_there(row: Row) -> None:
-    """Tests, stages, and what servers go through."""
+    """Tests, scenes, and what servers go through."""
     assert not [test for test in row.tests if not _has_test(*test.rsplit("::", maxsplit=1))]
-    assert not [stage for stage, _ in row.plays if stage not in stages()]
+    assert not [scene for scene, _ in row.plays if scene not in scenes()]
     assert not [name for name in row.servers if name not in {**SERVER_FAULTS, **REDIS_FAULTS}.keys() | ELSEWHERE]
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: str(row.number))
 def test_each_row_is_tried_at_its_levels(row: Row) -> None:
-    """With real processes by a stage, or by a test that starts some; on a store by a fault of its server, or by a test of it."""
+    """With real processes by a scene, or by a test that starts some; on a store by a fault of its server, or by a test of it."""
     trials = [*row.trials()]
     real = [trial for trial in trials if trial.way is not Way.TESTS or REAL.search(_text(trial.what.partition("::")[0]))]
     assert real or not {Level.STORE, Level.PROCESSES} & set(row.levels)
     assert any(trial.way is Way.TESTS for trial in trials) or Level.SIMULATED not in row.levels
 
 
-def test_enough_stages_have_a_bug_that_the_judge_must_see() -> None:
-    """Each of these bugs is there, and its fault has a stage to play."""
+def test_enough_scenes_have_a_bug_that_the_judge_must_see() -> None:
+    """Each of these bugs is there, and its fault has a scene to play."""
     chosen = [row for row in rows() if row.mutant]
     assert len(chosen) >= MUTANTS_MIN
     assert {row.mutant for row in chosen} <= {mutant.name for mutant in MUTANTS}
     assert all(row.plays for row in chosen)
 
 
-def test_each_stage_is_played() -> None:
-    """No stage lies idle."""
-    assert set(stages()) == {stage for row in rows() for stage, _ in row.plays}
+def test_each_scene_is_played() -> None:
+    """No scene lies idle."""
+    assert set(scenes()) == {scene for row in rows() for scene, _ in row.plays}
 
 
 def _has_test(path: str, name: str) -> bool:
