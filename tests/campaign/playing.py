@@ -24,7 +24,7 @@ PROMISES: Mapping[str, str] = {
     "P5": "looks at other pages that failed",
 }
 ORDERS, RATE, SEED = 80, 16.0, 11
-RUN_SECONDS_MAX = 110.0
+RUN_SECONDS_MAX = 240.0  # on a machine that does much else; alone, most are over in half a minute
 LEASE_SECONDS = 5.0
 STORIES_MAX = 10
 UNGUARDED_QUIET_SECONDS = 3.0

@@ -21,7 +21,7 @@ def short(name: str) -> Scene:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "store"), SOME, ids=[f"{name}, {store}" for name, store in SOME])
 async def test_promises_hold_through_a_fault(name: str, store: str, tmp_path: Path) -> None:
     """It came about, and nobody was charged twice, told wrong or lost."""
@@ -30,7 +30,7 @@ async def test_promises_hold_through_a_fault(name: str, store: str, tmp_path: Pa
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_judge_sees_a_shop_without_a_guard(tmp_path: Path) -> None:
     """The same fault behind no guard: charged twice, and told "declined" over a charge."""
     scene = short("answers lost on the way").changed({"FLEET_UNGUARDED": "yes"})
@@ -39,7 +39,7 @@ async def test_judge_sees_a_shop_without_a_guard(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_soak_of_some_seconds_goes_wrong_nowhere(tmp_path: Path) -> None:
     """A fault every few seconds, the store's death among them; the judge counts nothing, and the survivors are looked at throughout."""
     found = await soaked(tmp_path, "postgresql", seconds=16.0, every_seconds=3.0)
