@@ -191,7 +191,6 @@ SCENES: Mapping[str, Scene] = {
         poisoned,
         script="refuse 4s, healthy",
         settings={"FLEET_DUTIES": "no", "FLEET_POISON": "o7"},
-        quiet_seconds=25.0,
         waits=1,  # its next try is an hour away by then, and a person's after the last
         dies=True,
     ),

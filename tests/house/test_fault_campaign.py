@@ -58,6 +58,19 @@ def test_enough_scenes_have_a_bug_that_the_judge_must_see() -> None:
     assert all(row.plays for row in chosen)
 
 
+def test_readme_counts_them() -> None:
+    """Its table has as many faults, tests and plays of each kind as the list."""
+    counts = []
+    for kind in dict.fromkeys(row.kind for row in rows()):
+        of_kind = [row for row in rows() if row.kind == kind]
+        trials = {trial.name: trial for row in of_kind for trial in row.trials()}.values()
+        tests = sum(trial.way is Way.TESTS for trial in trials)
+        counts.append((str(len(of_kind)), str(tests), str(len(trials) - tests)))
+    told = re.search(r"(?s)\| what it befalls \|.*?\n\n", _text("README.md"))
+    assert told is not None
+    assert [tuple(re.findall(r"\| (\d+) (?=\|)", line)) for line in told[0].splitlines()[2:] if line] == counts
+
+
 def test_each_scene_is_played() -> None:
     """No scene lies idle."""
     assert set(scenes()) == {scene for row in rows() for scene, _ in row.plays}
