@@ -371,6 +371,13 @@ class BodyTooLarge(BadRequest):
     problem = "body-too-large"
 
 
+class HeadersTooLarge(BadRequest):
+    """The headers together are over the limit: most likely cookies that nobody takes away any more."""
+
+    status = 431
+    problem = "headers-too-large"
+
+
 class UnsupportedMedia(BadRequest):
     """The rule needs to read the body, and cannot read this content type."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from cxguard.asgi.types import Message, Receive, Scope
-from cxguard.errors import BodyTooLarge, BodyTooSlow
+from cxguard.errors import BodyTooLarge, BodyTooSlow, HeadersTooLarge
 
+HEADERS_BYTES_MAX = 65_536  # twice what proxies let through; some servers have no bound of their own
 MESSAGES_MAX = 10_000  # pieces of one body: a client that sends single bytes is not a shopper
 
 
@@ -31,6 +32,19 @@ async def read_body(scope: Scope, receive: Receive, *, body_bytes_max: int, body
     if len(body) > body_bytes_max:
         raise _too_large(body_bytes_max)
     return body
+
+
+def check_headers(scope: Scope) -> None:
+    """Refuse headers that are too large to be kept with a request.
+
+    Raises:
+        HeadersTooLarge: names and values together have more than `HEADERS_BYTES_MAX` bytes.
+    """
+    size = 0
+    for name, value in scope["headers"]:
+        size += len(name) + len(value)
+    if size > HEADERS_BYTES_MAX:
+        raise HeadersTooLarge(f"the headers have {size} bytes, {HEADERS_BYTES_MAX} at most: clear this site's cookies and send it again")
 
 
 def declared_length(scope: Scope) -> int:

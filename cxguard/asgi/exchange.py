@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from cxguard.asgi.bodies import ClientGone, Replayed, read_body
+from cxguard.asgi.bodies import ClientGone, Replayed, check_headers, read_body
 from cxguard.asgi.capture import Capture, Phase, send_answer
 from cxguard.asgi.finding import followed
 from cxguard.asgi.identify import Identity, identify, resumed_by, submission_of, telling_of
@@ -78,6 +78,7 @@ class Exchange:
 
     async def _body(self) -> bytes:
         rule = self._rule
+        check_headers(self._scope)
         return await read_body(self._scope, self._receive, body_bytes_max=rule.body_bytes_max, body_seconds_max=rule.body_seconds_max)
 
     async def _outliving(self, run: Coroutine[Any, Any, None]) -> None:

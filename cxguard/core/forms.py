@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FIELDS_MAX = 1000  # a checkout form has dozens; more is an attack on the parser
+REMEMBERED_CHARS_MAX = 256  # of a header, between requests: whoever sends longer ones must not fill the memory with them
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 # What browsers send. Python knows more, of which some read the same bytes as other text, and some take quadratic time.
@@ -63,9 +64,17 @@ class Form:
         return values[0] if values else None
 
 
-@lru_cache(maxsize=256)
 def content_type_of(header: str) -> ContentType:
     """Parse a content type header; kept, because a shop sees the same few all day."""
+    return _known_type(header) if len(header) <= REMEMBERED_CHARS_MAX else _content_type(header)
+
+
+@lru_cache(maxsize=256)
+def _known_type(header: str) -> ContentType:
+    return _content_type(header)
+
+
+def _content_type(header: str) -> ContentType:
     media_type, options = parse_options_header(header)
     charset = options.get(b"charset", b"utf-8").decode("latin-1").strip().lower()
     return ContentType(media_type.decode("latin-1").strip().lower(), charset or "utf-8", options.get(b"boundary", b""))

@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
-from cxguard.core.forms import FORM_TYPES, ContentType, Form, content_type_of, read_form
+from cxguard.core.forms import FORM_TYPES, REMEMBERED_CHARS_MAX, ContentType, Form, content_type_of, read_form
 from cxguard.errors import BadBody, BadHeader, UnsupportedMedia
 
 Parsed = TypeVar("Parsed")
@@ -181,8 +181,12 @@ class Snapshot:
         return cls(method, path, query, pairs, kept[_HEAD.size + length :], scheme, root_path)
 
 
-@lru_cache(maxsize=1024)  # clients send the same few dozen names all day
 def _header_name(raw: bytes) -> str:
+    return _known_name(raw) if len(raw) <= REMEMBERED_CHARS_MAX else raw.decode("latin-1").lower()
+
+
+@lru_cache(maxsize=1024)  # clients send the same few dozen names all day
+def _known_name(raw: bytes) -> str:
     return raw.decode("latin-1").lower()
 
 
@@ -264,10 +268,16 @@ _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/*"})
 
 
 def _negotiate(snapshot: Snapshot) -> Wants:
-    return _liked_best(",".join(snapshot.header_all("accept"))) or _by_the_request_itself(snapshot)
+    accept = ",".join(snapshot.header_all("accept"))
+    liked = _liked_as_ever(accept) if len(accept) <= REMEMBERED_CHARS_MAX else _liked_best(accept)
+    return liked or _by_the_request_itself(snapshot)
 
 
 @lru_cache(maxsize=256)  # browsers and programs send the same few all day
+def _liked_as_ever(accept: str) -> Wants | None:
+    return _liked_best(accept)
+
+
 def _liked_best(accept: str) -> Wants | None:
     """Page or JSON by the `Accept` header; None where it leaves that open."""
     html = json_ = 0.0
