@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 
 import click
 
 from cxguard.cli.main import EXIT_CODES
 from cxguard.cli.printing import print_table
+from cxguard.testing.simulation.found import keep
 from cxguard.testing.simulation.many import play_in_processes
 from cxguard.testing.simulation.mutants import MUTANTS, seeds_to_catch
 from cxguard.testing.simulation.run import Verdict, never, play, quick
+from cxguard.testing.simulation.strategies import Strategy
 
 HUNTS = 3
+BY_DICE = frozenset({Strategy.DICE, Strategy.PRIORITIES})
 HUNTS_APART = 100_000  # seeds: no two hunts play the same stories
 
 
@@ -22,19 +26,31 @@ HUNTS_APART = 100_000  # seeds: no two hunts play the same stories
 @click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="How many play at the same time.")
 @click.option("--mutants", is_flag=True, help="Put one deliberate bug in after the other, and see how many seeds it takes to catch it.")
+@click.option(
+    "--strategy",
+    type=click.Choice([str(each) for each in Strategy]),
+    default=str(Strategy.DICE),
+    show_default=True,
+    help="How stories are dealt: by the dice (or with priorities), or small ones struck at each turn, at each await, or twice.",
+)
+@click.option("--keep", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write each seed that failed into this folder.")
 @click.option("--told", is_flag=True, help="Print the timeline of the first seed, whatever its end, and play no other.")
-def command(seeds: int, start: int, processes: int, mutants: bool, told: bool) -> None:
+def command(seeds: int, start: int, processes: int, mutants: bool, strategy: str, folder: Path | None, told: bool) -> None:
     """Play small shops, each by the dice of its seed, in virtual time, and judge them by the gateway's own ledger.
 
     Real middleware, engine, queue and breakers on the memory store, in several simulated processes that are frozen and
-    killed; late and lost answers, requests that come twice, clients that leave, clocks that are set. A seed that breaks a
-    promise prints its timeline and ends the run with 1; the same seed is the same story again. So does a fault, or a turn
-    of an order, that never came about in a thousand stories.
+    killed; late and lost answers, requests that come twice, clients that leave, clocks that are set; a store that restarts,
+    or loses its last writes, and a spool. A seed that breaks a promise prints its timeline and ends the run with 1; the
+    same seed is the same story again. So does a fault, or a turn of an order, that never came about in a thousand stories.
+
+    With --strategy crashes each seed is one small story, told once for each turn of a process, which dies there; with
+    cancels, once for each await of a request, which the server cancels there; with pairs, struck twice.
 
     \b
     Examples:
       cxguard simulate --seeds 5000
       cxguard simulate --start 339 --told
+      cxguard simulate --strategy crashes --seeds 20
       cxguard simulate --mutants --seeds 300
     """
     if mutants:
@@ -46,13 +62,17 @@ def command(seeds: int, start: int, processes: int, mutants: bool, told: bool) -
         click.echo(str(verdict))
         raise SystemExit(bool(verdict.wrong))
     began_at, happened, failed, played = time.perf_counter(), Counter[str](), list[Verdict](), 0
-    for verdict in play_in_processes(range(start, start + seeds), processes=processes):
+    dealt = Strategy(strategy)
+    for verdict in play_in_processes(range(start, start + seeds), processes=processes, strategy=dealt):
         played += 1
         happened.update(verdict.happened)
         if verdict.wrong:
             failed.append(verdict)
     _print(played, time.perf_counter() - began_at, happened, failed)
-    untried = frozenset() if failed else never(happened, played=played)
+    if folder is not None:
+        for verdict in failed:
+            click.echo(f"kept in {keep(folder, verdict)}")
+    untried = frozenset() if failed or dealt not in BY_DICE else never(happened, played=played)
     if untried:
         click.echo(f"never came about, so it was not tried: {', '.join(sorted(untried))}")
     if failed or untried:

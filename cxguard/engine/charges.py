@@ -11,7 +11,7 @@ from cxguard.core.consent import late_refusal
 from cxguard.core.currency import amount_fault
 from cxguard.core.money import Send, SendKind
 from cxguard.core.operation import money_of, remember
-from cxguard.core.outcomes import Outcome, Unknown
+from cxguard.core.outcomes import Charged, Outcome, Unknown
 from cxguard.core.standing import standing_outcome
 from cxguard.engine.charging import Work, send_charge
 from cxguard.engine.engine import Engine
@@ -61,8 +61,16 @@ class Charges:
             raise StepMismatch(f"{step!r} was sent with other figures before: give each charge a step name of its own")
         money = money_of(operation)
         others = {*money.charged_keys, *money.unknown_keys} - {send.key for send in own}
-        if others:
+        if others - self._told_of(step, asked):
             raise StepMismatch("another charge of this order stands or is unknown: one charge for one order")
+
+    def _told_of(self, step: str, asked: tuple[int, str]) -> set[str]:
+        """This life's own keys of the step, as far as what is told of them fits: after the store has lost its tail, or where a
+        webhook came first, a charge may be known although no line of it is."""
+        operation, steps = self._work.operation, (step, *(f"{step}@{name}" for name in self._gateways))
+        keys = {names.gateway_key(operation.id, step=each, generation=operation.generation) for each in steps}
+        told = {key: standing_outcome(operation, key) for key in keys}
+        return {key for key, known in told.items() if isinstance(known, Charged) and (known.amount_minor, known.currency) == asked}
 
     async def outcome_of(self, charge: Charge, step: str, *, finished: bool) -> Outcome:
         """What is known of this step, at whichever gateway; else what it comes to now.

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cxguard.core.asks import TRY_FAILED, shopper_ends
 from cxguard.core.conclude import Conclusion, Ending, Say
-from cxguard.core.money import Send
+from cxguard.core.money import MoneyState, Send
 from cxguard.core.operation import Move, Operation, WaitingFor, money_of
 from cxguard.core.resolve import looks_at
 from cxguard.core.schedule import backoff_seconds, resolve_pause_seconds
@@ -73,7 +73,10 @@ def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Co
     waits = conclusion.say in (Say.NOT_KEPT, Say.HANDLER)
     kept = not waits and (operation.kept or tenor.may_keep)
     give_up_at = operation.give_up_at or now + tenor.queue_seconds
-    due_at = give_up_at if waits else min(now + _pause_seconds(engine, operation, conclusion, untried_seconds), give_up_at)
+    pause_seconds = _pause_seconds(engine, operation, conclusion, untried_seconds)
+    paid = money_of(operation).state is MoneyState.CHARGED
+    # an unpaid one is told at its end that it has ended; a paid one is tried until it is there, and gently
+    due_at = give_up_at if waits else now + pause_seconds if paid else min(now + pause_seconds, give_up_at)
     return engine.operations.moved(
         operation,
         Move.DEFER,

@@ -15,7 +15,23 @@ from cxguard.core.asks import TRY_FAILED, shopper_ends
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
-from cxguard.core.resolve import SHOP, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, ends_uncharged, looks_at, next_duty
+from cxguard.core.resolve import (
+    LOOK_EVENT,
+    SHOP,
+    SILENCE_EVENT,
+    Cancel,
+    Duty,
+    Find,
+    Finish,
+    Hold,
+    Place,
+    Refund,
+    Resend,
+    Wait,
+    ends_uncharged,
+    looks_at,
+    next_duty,
+)
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
 from cxguard.engine.cold import open_charge
@@ -269,9 +285,10 @@ class FallbackQueue:
         return None
 
     async def _wait_for_turn(self, work: Work, seconds: float, began: tuple[Entry, ...]) -> None:
-        """Only our own breaker stood in the way. That was no look in vain: nothing is remembered of it, and the turn comes soon."""
+        """Only our own breaker stood in the way. That was no look in vain: it is not remembered as one, and the turn comes soon."""
         due_at = self._engine.clock.now() + seconds * (1.0 + self._engine.jitter())
-        work.operation = await self._engine.operations.end(changed(work.operation, history=began, due_at=due_at), work.lease)
+        lines = tuple(entry for entry in work.operation.history if entry in began or entry.event not in (LOOK_EVENT, SILENCE_EVENT))
+        work.operation = await self._engine.operations.end(changed(work.operation, history=lines, due_at=due_at), work.lease)
 
     async def _hold(self, work: Work, duty: Hold) -> None:
         ends: dict[str, Any] = {"due_at": None}
@@ -321,7 +338,8 @@ class FallbackQueue:
             work.operation = await self._engine.operations.end(changed(operation, due_at=due_at), work.lease)
             return
         give_up_at = operation.give_up_at or self._engine.clock.now() + self._rulings.tenor(operation).queue_seconds
-        await self._end(work, to, "order.queued", why=duty.why, due_at=due_at, give_up_at=give_up_at, **waiting)
+        event = "order.held" if to is Move.HOLD else "order.queued"
+        await self._end(work, to, event, why=duty.why, due_at=due_at, give_up_at=give_up_at, **waiting)
 
     async def _end(self, work: Work, to: Move, event: str, *, why: str, **changes: Any) -> None:
         """One legal move, written together with the end of the lease; then the listeners hear of it."""

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cxguard.clock import Clock
 from cxguard.config import Secrets
@@ -33,6 +34,14 @@ _log = get_logger("spool")
 FREE_BYTES_MIN = 64 * 1024 * 1024  # of the disk: the shop's own files need some, too
 LEASE_SECONDS = 30.0  # of an item that is being forwarded by a process that died
 TURNS_MAX = 4  # tries to put one submit in the place of another
+
+
+class Journal(Store, Protocol):
+    """What a spool is kept in."""
+
+    async def used_bytes(self) -> int:
+        """What it takes of the disk."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ class Spool:
     ) -> None:
         self.path = Path(path).absolute()
         self.namespace = namespace
-        self._sqlite = SQLiteStore(self.path, clock=clock, free_bytes_min=free_bytes_min)
+        self._journal: Journal = SQLiteStore(self.path, clock=clock, free_bytes_min=free_bytes_min)
         self._clock = clock
         self._holder = holder
         self._items_max = items_max
@@ -84,7 +93,11 @@ class Spool:
     @property
     def store(self) -> Store:
         """The journal itself, to look into."""
-        return self._sqlite
+        return self._journal
+
+    def use(self, journal: Journal) -> None:
+        """Keep everything in *journal* instead of the file: before the start, for a test that brings its own disk."""
+        self._journal = journal
 
     async def start(self, names: Secrets) -> Path | None:
         """Open it. A disk that is full or does not answer leaves it closed: then there is none until the next start.
@@ -100,7 +113,7 @@ class Spool:
         aside = None
         try:
             aside = await self._start_file()
-            await confirm_secrets(self._sqlite, names, namespace=self.namespace)
+            await confirm_secrets(self._journal, names, namespace=self.namespace)
         except StoreError as error:
             _log.error("spool.not_opened", why=str(error)[:200])
         else:
@@ -110,13 +123,13 @@ class Spool:
     async def _start_file(self) -> Path | None:
         ours, seen = lock_of(self.path).exists(), identity(self.path)
         try:
-            await self._sqlite.start()
+            await self._journal.start()
         except (StoreDamaged, NotADatabase) as error:
             if not ours:
                 lock_of(self.path).unlink(missing_ok=True)  # made just now: the next start must not take this file for ours
                 raise
             aside = await self._set_aside(seen, error)
-            await self._sqlite.start()
+            await self._journal.start()
             return aside
         return None
 
@@ -132,7 +145,7 @@ class Spool:
     async def stop(self) -> None:
         """Close it; what waits in it waits on the disk."""
         self.open = False
-        await self._sqlite.stop()
+        await self._journal.stop()
 
     # --- taking in
 
@@ -147,7 +160,7 @@ class Spool:
         if there is None:
             await self._check_room()
         for _ in range(TURNS_MAX):
-            opened = await self._sqlite.open(order, holder=self._holder, attempt=secrets.token_hex(8), lease_seconds=None)
+            opened = await self._journal.open(order, holder=self._holder, attempt=secrets.token_hex(8), lease_seconds=None)
             there = opened.operation
             if opened.won:
                 return Laid(Lay.NEW, there)
@@ -168,20 +181,20 @@ class Spool:
         """
         if not self.open:
             raise SpoolFull("the spool is closed: nothing was kept; `cxguard doctor` says why")
-        return await self._sqlite.note(id, note, namespace=self.namespace, stub_due_seconds=0.0)
+        return await self._journal.note(id, note, namespace=self.namespace, stub_due_seconds=0.0)
 
     async def get(self, id: str) -> Operation | None:
         """What lies here under *id*: an order, or facts alone."""
         if not self.open:
             return None
-        found = await self._sqlite.get(id)
+        found = await self._journal.get(id)
         return found if found is not None and found.namespace == self.namespace else None
 
     async def _check_room(self) -> None:
         if not self.open:
             raise SpoolFull("the spool is closed: nothing was kept; `cxguard doctor` says why")
-        items = sum((await self._sqlite.tally(self.namespace)).operations.values())
-        used = await self._sqlite.used_bytes()
+        items = sum((await self._journal.tally(self.namespace)).operations.values())
+        used = await self._journal.used_bytes()
         if items >= self._items_max or used >= self._bytes_max:
             raise SpoolFull(
                 f"the spool {self.path} is full ({items} of {self._items_max} items, {used >> 20} of {self._bytes_max >> 20} MB): "
@@ -194,7 +207,7 @@ class Spool:
         if held is None or held.lease is None:
             return None
         try:
-            return await self._sqlite.save(relaid(held, order, lay), token=held.lease.token, keep_lease=False)
+            return await self._journal.save(relaid(held, order, lay), token=held.lease.token, keep_lease=False)
         except LeaseLost:
             return None
 
@@ -203,13 +216,13 @@ class Spool:
     async def due(self, *, limit: int) -> tuple[Operation, ...]:
         """What is to be forwarded now, the oldest first."""
         now = self._clock.now()
-        page = await self._sqlite.search(Query(namespace=self.namespace, due=True, limit=limit))
+        page = await self._journal.search(Query(namespace=self.namespace, due=True, limit=limit))
         return tuple(one for one in page.operations if _is_due(one, now) and not leased(one, now=now))
 
     async def seize(self, item: Operation, *, claims: tuple[str, ...] = ()) -> Operation | None:
         """Take one in hand, as it was seen; None: another process has it, or it has changed."""
         try:
-            opened = await self._sqlite.seize(
+            opened = await self._journal.seize(
                 Seen(item.id, item.revision), holder=self._holder, attempt=secrets.token_hex(8), lease_seconds=LEASE_SECONDS, claims=claims
             )
         except KeyError:
@@ -227,20 +240,20 @@ class Spool:
     async def _end(self, item: Operation, *, gone: bool) -> None:
         token = item.lease.token if item.lease is not None else 0
         try:
-            await self._sqlite.save(changed(item, notes_seen=len(item.notes)), token=token, keep_lease=False, gone=gone)
+            await self._journal.save(changed(item, notes_seen=len(item.notes)), token=token, keep_lease=False, gone=gone)
         except LeaseLost:  # another process has it, and comes to the same end
             return
 
     async def figures(self) -> SpoolFigures:
         """What waits here, as far as the oldest page shows."""
-        page = await self._sqlite.search(Query(namespace=self.namespace, due=True, limit=PAGE_MAX))
-        tally = await self._sqlite.tally(self.namespace)
+        page = await self._journal.search(Query(namespace=self.namespace, due=True, limit=PAGE_MAX))
+        tally = await self._journal.tally(self.namespace)
         orders = sum(count for (state, _), count in tally.operations.items() if state == State.QUEUED)
         return SpoolFigures(
             orders=orders,
             facts=sum(tally.operations.values()) - orders,
             oldest_at=min((one.created_at for one in page.operations), default=None),
-            used_bytes=await self._sqlite.used_bytes(),
+            used_bytes=await self._journal.used_bytes(),
         )
 
 

@@ -134,3 +134,25 @@ async def test_an_uncharged_operation_that_fails_after_its_answer_is_not_run_aga
     assert runs == [1]
     (operation,) = (await shop.store.search(Query(namespace="shop"))).operations
     assert (operation.state, operation.why) == (State.HELD, "failed_after_answer")
+
+
+async def test_paid_order_past_its_own_end_is_tried_with_pauses(world: Worlds) -> None:
+    """It is tried until it is there, but not again and again in one moment: each try runs the shop's own code."""
+    tries = []
+
+    async def fails(op: Any) -> dict[str, str]:
+        tries.append(op.reference)
+        raise RuntimeError("the order cannot be written")
+
+    async def charges_and_fails(request: Request) -> Response:
+        await charging_handler(request)
+        raise RuntimeError("the order cannot be written")
+
+    shop = await world(charges_and_fails, rule(later=fails, terms="2026-01", give_up_seconds=900.0))
+    await shop.pay(prefer="respond-async")
+    shop.clock.advance(1000.0)
+    await shop.rest()
+    assert len(tries) == 1
+    shop.clock.advance(3600.0)
+    await shop.rest()
+    assert len(tries) == 2

@@ -11,7 +11,7 @@ from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cxguard.core.breaker import Label
+from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Charged
 from cxguard.core.resolve import LOOK_EVENT
@@ -135,6 +135,18 @@ async def test_an_unknown_that_waits_for_the_breaker_uses_up_no_looks(world: Wor
     await shop.rest()
     assert (await only(shop)).state is State.FINISHED
     assert len(shop.gateway.standing) == 1
+
+
+async def test_a_turn_that_the_breaker_ended_forgets_no_call_to_the_gateway(world: Worlds) -> None:
+    """The same was sent again, in vain, and then our own breaker opened: the timeline has that call, if not the look before it."""
+    shop = await world(charging_handler, keeping(), breakers=BreakerPolicy(consecutive_failures=2))
+    shop.gateway.will(Does.UNKNOWN, *[Does.NOT_CHARGED] * 3)
+    assert (await shop.pay(**ASYNC)).json()["situation"] == "unknown"
+    shop.clock.advance(60.0)
+    await shop.rest()
+    waiting = await only(shop)
+    calls = [entry for entry in waiting.history if entry.event == "payment.sent"]
+    assert (len(waiting.sends), len(calls)) == (2, 2)
 
 
 async def test_a_decline_is_told_once_the_issuer_said_it_and_another_card_may_follow(world: Worlds) -> None:

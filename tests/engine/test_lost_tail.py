@@ -9,6 +9,7 @@ import pytest
 from lostworld import World, world
 
 from cxguard.core.lost import LOST_BACK_SECONDS
+from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
 from cxguard.core.operation import Move, Operation, changed, move
 from cxguard.core.outcomes import Charged, Unknown
@@ -114,6 +115,20 @@ async def test_life_that_met_with_silence_is_asked_about_before_the_same_is_sent
             await shop.rest()
         assert ((await shop.record()).money, (await shop.record()).generation) == ("charged", 2)
         assert [payment.id for payment in shop.gateway.standing] == [paid.payment_id]
+
+
+async def test_charge_that_is_known_from_a_fact_alone_is_the_orders_own() -> None:
+    """The order was kept elsewhere meanwhile, and the late answer of its lost life came first: it is completed, not refused."""
+    async with world(keyed=True) as shop:
+        copy = await shop.keep()
+        key = gateway_key(copy.id, step="charge", generation=1)
+        paid = await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=key, timeout_seconds=1.0)
+        await shop.fail_over(changed(copy, sends=()))
+        fact = Note("late", NoteKind.OUTCOME, shop.clock.now(), source="late answer", gateway_key=key, outcome=paid, through=1)
+        await shop.guard.engine.operations.note(copy.id, fact)
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("finished", "charged")
+        assert len(shop.gateway.standing) == 2, "the first order and this one"
 
 
 async def test_without_keys_a_fresh_not_found_is_not_believed() -> None:

@@ -36,8 +36,7 @@ class Line:
     async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome:
         """Send it: what lands, and when, is the dice's."""
         world = self.world
-        if not world.happened["store clock set"]:
-            await self._judge_lease(key)
+        await self._judge_lease(key)
         await self.process.hop()
         world.charges += 1
         if world.charges > CHARGES_MAX:
@@ -62,7 +61,7 @@ class Line:
                 _, until = world.leases.get(operation.id, (0, 0.0))
                 if operation.id in world.taken_back:
                     continue  # its lease was lost with the store's tail
-                if until < world.store_clock.now():
+                if until < world.clock.monotonic():
                     world.broken.append(f"the gateway was called for {operation.reference} without a lease")
 
     async def _land(self, charge: Charge, key: str, does: Does, *, sent_at: float, asking: int) -> Outcome:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from cxguard.core.money import MoneyState, NoteKind
 from cxguard.core.operation import Operation, State, money_of
+from cxguard.testing.simulation.timelines import unseen_errors, untrue_timelines, wrong_sums
 from cxguard.testing.simulation.world import Landing, Said, World
 
+FAILURES = frozenset({"attend_failed", "duties_circle"})  # of ours: a person would have to find out what the bug is
 ANSWER_SECONDS_MAX = 30.0  # the rule's deadline, the wait for the first click, and slow stores
 
 
@@ -21,6 +23,9 @@ async def judge(world: World) -> list[str]:
         *_stranded(world, operations),
         *_kept_though_cancelled(world, operations),
         *_books_differ(world, operations),
+        *untrue_timelines(world, operations),
+        *wrong_sums(world, operations),
+        *await unseen_errors(world),
         *(f"{world.zombies} acts of the dead" for _ in range(world.zombies > 0)),
         *world.broken,
         *(f"a task failed: {failure}" for failure in world.loop.failures),
@@ -52,7 +57,8 @@ def _charged_twice(world: World, operations: list[Operation]) -> Iterator[str]:
 def _excused(world: World, landings: list[Landing], operations: list[Operation]) -> bool:
     """What the design cannot promise: no keys at the gateway, and a process that froze between its check and the socket, or a
     store whose clock was set, so that it gave a lease away that lived."""
-    if not world.plan.keyed and (world.plan.stalls or world.happened["store clock set"]):
+    overlapping = any(world.keys.get(landing.key) in world.overlapping for landing in landings)
+    if not world.plan.keyed and (world.plan.stalls or overlapping):
         return True
     if any(_is_beyond_asking(world, landing) for landing in landings):
         return True
@@ -126,15 +132,20 @@ def _stood(landing: Landing, said: Said) -> bool:
 
 
 def _stranded(world: World, operations: list[Operation]) -> Iterator[str]:
-    by_reference = {each.reference: each for each in operations}
+    at_last = {each.reference for each in operations}
     for said in world.said:
+        there = world.at_rest if said.at < world.rested_at else at_last  # what was gone then is made anew by the next press
         reference = said.body.get("reference")
         saved = said.body.get("order_saved") and said.body.get("situation") not in ("in_flight",)
-        if saved and reference not in by_reference and reference not in world.lost:
+        if saved and reference not in there and reference not in world.lost:
             yield f"a saved order is nowhere: {_short(said)}"
         if said.at - said.began_at > ANSWER_SECONDS_MAX and not world.plan.stalls:
             yield f"waited {said.at - said.began_at:.0f} s: {_short(said)}"
+    if world.spooled():
+        yield f"{world.spooled()} orders or facts wait in the spool for ever"
     for each in operations:
+        if each.why in FAILURES:
+            yield f"{each.reference} is held, since it {each.why}"
         if each.state not in (State.FINISHED, State.CANCELLED, State.HELD):
             yield f"{each.reference} is {each.state} ({each.why}) for ever"
 
@@ -163,7 +174,7 @@ def _books_differ(world: World, operations: list[Operation]) -> Iterator[str]:
         state = money_of(each).state
         if state is MoneyState.UNKNOWN and each.state is not State.HELD:
             yield f"{each.reference} is {each.state} and unknown at rest"
-        if stands and state not in (MoneyState.CHARGED, MoneyState.UNKNOWN):
+        if stands and each.rule and state not in (MoneyState.CHARGED, MoneyState.UNKNOWN):  # facts alone may be old ones
             yield f"{each.reference} is {state} over a standing charge"
         if not stands and state is MoneyState.CHARGED and not _refund_in_doubt(each):
             yield f"{each.reference} is charged, and nothing stands"

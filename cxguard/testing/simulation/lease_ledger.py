@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Operation, State
 from cxguard.testing.simulation.world import World
+
+ROUNDING_SECONDS = 0.001  # of times that are sums of others
+_RUNNING, _QUEUED, _HELD, _FINISHED, _CANCELLED = State.RUNNING, State.QUEUED, State.HELD, State.FINISHED, State.CANCELLED
+TURNS = frozenset(
+    {
+        *((None, each) for each in State),  # seen for the first time, or again after the store has gone back
+        *((_RUNNING, each) for each in State),
+        *((_QUEUED, each) for each in State),
+        *((_HELD, each) for each in State),
+        *((ended, each) for ended in (_FINISHED, _CANCELLED) for each in (_RUNNING, _QUEUED, _HELD)),
+    }
+)  # what is over never becomes the other end without having been begun anew, or held, in between
 
 
 class LeaseLedger:
@@ -47,7 +59,7 @@ class LeaseLedger:
     async def renew(self, tokens: Any, *, lease_seconds: float) -> frozenset[str]:
         lost = await self._world.memory.renew(tokens, lease_seconds=lease_seconds)
         for id in set(tokens) - lost:
-            self._world.leases[id] = (tokens[id], self._world.store_clock.now() + lease_seconds)
+            self._world.leases[id] = (tokens[id], self._world.clock.monotonic() + lease_seconds)
         return lost
 
     async def save(self, operation: Operation, *, token: int, keep_lease: bool, gone: bool = False) -> Operation:
@@ -66,14 +78,19 @@ class LeaseLedger:
         self._world.keys.update({send.key: operation.id for send in operation.sends})
         before = self._world.states.get(operation.id)
         if before is not operation.state:
+            if (before, operation.state) not in TURNS:
+                self._world.broken.append(f"{operation.reference} went from {before} to {operation.state}")
             self._world.states[operation.id] = operation.state
             self._world.happens(f"order {before or 'new'} > {operation.state}")
 
     def _grant(self, operation: Operation) -> None:
         if operation.lease is None:
             return
-        token, until = self._world.leases.get(operation.id, (operation.lease.token, 0.0))
-        if token != operation.lease.token and until > self._world.store_clock.now():
-            self._world.broken.append(f"lease {operation.lease.token} of {operation.reference} was given while {token} lived")
-        self._world.leases[operation.id] = (operation.lease.token, operation.lease.until)
+        world, now = self._world, self._world.clock.monotonic()
+        token, until = world.leases.get(operation.id, (operation.lease.token, 0.0))
+        if token != operation.lease.token and until - ROUNDING_SECONDS > now:
+            world.overlapping.add(operation.id)
+            if not world.happened["store clock set"]:  # else it took one for over that was not
+                world.broken.append(f"lease {operation.lease.token} of {operation.reference} was given while {token} lived")
+        world.leases[operation.id] = (operation.lease.token, now + operation.lease.until - world.store_clock.now())
         self._world.stir()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cxguard.asgi import visits
 from cxguard.core import operation, resolve
 from cxguard.core.answer import MoneyTold, Situation
 from cxguard.core.conclude import Conclusion, Ending, Run, Say
@@ -19,8 +20,7 @@ from cxguard.core.money import MoneyState
 from cxguard.core.operation import State, changed, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Unknown
 from cxguard.core.reading import Reading
-from cxguard.engine import charges as engine_charges
-from cxguard.engine import charging, ending, epochs, leases, looking, losing, operations, queue
+from cxguard.engine import charges, charging, ending, epochs, forwarding, leases, looking, losing, operations, queue, spool
 from cxguard.errors import LeaseLost
 from cxguard.render import status
 from cxguard.stores import verbs
@@ -178,6 +178,22 @@ def _loses(plan: Plan) -> Plan:
     return replace(plan, loses_tail=True, stalls=False, store_jumps=False, charged_by="guard")
 
 
+def _spools(plan: Plan) -> Plan:
+    return replace(plan, spool=True, stalls=False, store_jumps=False)
+
+
+def _erased_first(right: Any) -> Any:
+    async def forward(self: Any, item: Any, ahead_seconds: float) -> Any:
+        await self._spool.erase(item)
+        return await right(self, item, ahead_seconds)
+
+    return forward
+
+
+def _history_dropped(right: Any) -> Any:
+    return lambda record, **changes: right(record, **({**changes, "history": ()} if "history" in changes else changes))
+
+
 _UNSURE = NotCharged("timeout", retryable=True)
 _CHARGING, _KEEPING, _END = (charging, "_call"), (looking, "expected"), (ending, "conclude")
 _DUTY = (queue, "next_duty")
@@ -207,7 +223,7 @@ MUTANTS = (
     Mutant("found nothing: not charged", "not found is taken for proof", _KEEPING, _turned(_is(Unknown, NotCharged("not_found")))),
     Mutant("found nothing: declined", "not found is told as the issuer's no", _KEEPING, _turned(_is(Unknown, Declined()))),
     Mutant("look-up forgets charges", "a charge that was found is taken for none", _KEEPING, _turned(_is(Charged, NotCharged("found")))),
-    Mutant("new key for each try", "the gateway key changes with each call", (engine_charges.Charges, "_key_for"), _fresh_key),
+    Mutant("new key for each try", "the gateway key changes with each call", (charges.Charges, "_key_for"), _fresh_key),
     Mutant("save loses notes", "a save forgets the facts that came meanwhile", (verbs, "save_operation"), _lost_notes),
     Mutant("live leases are taken", "a lease that lives is seized", (verbs, "leasable"), _always(True), deep=True),
     Mutant("freed on error", "the record goes when the handler fails", (ending, "_end_run"), _freed_on_error),
@@ -288,6 +304,45 @@ MUTANTS = (
         lambda right: lambda found, verdict: found[-1],
         deep=True,
         plan=_loses,
+    ),
+    Mutant(
+        "erased before it is forwarded",
+        "what lies in the spool is erased, and then brought to the store",
+        (forwarding.Forwarding, "_forward"),
+        _erased_first,
+        deep=True,
+        plan=_spools,
+    ),
+    Mutant(
+        "facts are not spooled",
+        "what is known of the money while the store is away is forgotten with the process",
+        (spool.Spool, "note"),
+        _does_nothing,
+        deep=True,
+        plan=lambda plan: replace(_spools(plan), keyed=False),
+    ),
+    Mutant(
+        "a fact alone is another charge",
+        "a charge that is known from a webhook or a late answer only is not taken for the order's own",
+        (charges.Charges, "_told_of"),
+        _always(frozenset()),
+        deep=True,
+        plan=lambda plan: replace(_spools(plan), loses_tail=True, charged_by="guard", later="replay"),
+    ),
+    Mutant(
+        "a shown error is not written down",
+        "what a shopper was told by the guard is in no visit",
+        (visits._Passed, "_expose"),
+        _does_nothing,
+        plan=lambda plan: replace(plan, visits=True, loses_tail=False),
+    ),
+    Mutant(
+        "lines of calls are dropped",
+        "the timeline of an order forgets its calls to the gateway when a turn of the queue was in vain",
+        (queue, "changed"),
+        _history_dropped,
+        deep=True,
+        plan=lambda plan: replace(plan, loses_tail=False, charged_by="guard"),
     ),
     Mutant(
         "cancelled over an unknown",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 from collections.abc import Awaitable, Callable
@@ -13,10 +14,12 @@ from cxguard.asgi import GuardMiddleware
 from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
 from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined, PaymentDeferred, StoreError, StoreUnavailable
+from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
-from cxguard.rules import Rule, Shop, header, json_field, replay
+from cxguard.rules import Funnel, Rule, Shop, header, json_field, replay
 from cxguard.testing.faulty_store import FaultyStore
+from cxguard.testing.simulation.disk import Disk
 from cxguard.testing.simulation.gateway import Line
 from cxguard.testing.simulation.lease_ledger import LeaseLedger
 from cxguard.testing.simulation.loop import Party, WorldClock, as_party, passed
@@ -27,7 +30,10 @@ T = TypeVar("T")
 SHOP = Shop(name="Fern & Co", phone="+44 20 7946 0000", hours="9-18", email="help@fern.example")
 SECRET = bytes(range(32))
 KEYS = [bytes(range(1, 33))]
+SPOOL_FILE = "spool.db"  # its name only: what is in it is on the world's disk
+COUNTED = frozenset({"order.spooled", "spool.forwarded"})
 HOPS = (0.0, 0.0, 0.0, 0.002, 0.02, 0.02, 0.4)  # seconds on the way to the store or the gateway, or back
+STALLS = 0.02  # of the saves of a process that stalls
 START_TRIES_MAX = 50  # with a store that fails one call in twenty
 
 
@@ -56,6 +62,8 @@ class ProcessStore:
             await self._process.hop()
             life = world.store_life
             answer = await there(*args, **named)
+            if verb == "save" and world.plan.stalls:
+                self._process.stall()
             await self._process.hop()
             if life != world.store_life:
                 raise StoreUnavailable("the store's server went away before its answer was here")
@@ -87,7 +95,13 @@ class Process:
             keys=KEYS,
             duties=False,
             clock=self.clock,
+            listeners=[self._count],
+            funnel=Funnel(pay="POST /pay") if world.plan.visits else None,
+            visitor=header("x-user") if world.plan.visits else None,
+            spool=SPOOL_FILE if world.plan.spool else None,
         )
+        if self.guard.spool is not None:
+            self.guard.spool.use(Disk(world, self))
         self.app = GuardMiddleware(self._handler, guard=self.guard)
 
     async def start(self) -> None:
@@ -101,6 +115,8 @@ class Process:
         await self.guard.recorder.stop()  # it wakes twice a second, and only counts visits
         if self.works:
             self.begin(self._work())
+        if self.guard.spool is not None:
+            self.begin(self._forward())
 
     def begin(self, work: Any) -> asyncio.Task[Any]:
         """Let *work* go on in this process."""
@@ -136,6 +152,19 @@ class Process:
         self.party.frozen = True
         self.world.loop.call_later(seconds, self.thaw)
 
+    def stall(self) -> None:
+        """Now and then it freezes where that hurts: its line is written, and its call not made."""
+        world = self.world
+        if not world.calm and world.dice.random() < STALLS:
+            world.happens("freeze")
+            world.log(self.name, "freezes after a save")
+            self.party.frozen = True
+            world.spawn(self._thaw_later(world.dice.uniform(5.0, 60.0)))
+
+    async def _thaw_later(self, seconds: float) -> None:
+        await passed(seconds)
+        self.thaw()
+
     def thaw(self) -> None:
         self.party.frozen = False
 
@@ -166,6 +195,19 @@ class Process:
                 await queue.run_once()
             except StoreError:
                 continue
+
+    async def _forward(self) -> None:
+        forwarding = self.guard.forwarding()
+        while True:
+            while not self.world.spooled():
+                await self.world.stirred(float("inf"))
+            await passed(1.0 if self.world.calm else self.world.dice.uniform(0.2, 3.0))
+            with contextlib.suppress(StoreError):
+                await forwarding.run_once()
+
+    def _count(self, event: Event) -> None:
+        if event.name in COUNTED:
+            self.world.happens(f"{event.name} {event.detail.get('became', '')}".strip())
 
     async def _until_due(self) -> None:
         """A worker looks every few seconds. Looks that would find nothing are left out: so days are short."""

@@ -32,6 +32,8 @@ COMMON = frozenset(
 RARE = frozenset(
     {
         *("store restarted", "store failed over", "store lost its tail"),
+        *("error on record", "power cut"),
+        *("disk fault", "order.spooled", "spool.forwarded queued", "spool.forwarded merged", "spool.forwarded noted"),
         *("server cancels", "requeued by an agent", "request duplicated", "refund", "store clock set", "cancel asked"),
         *("confirmed at the bank", "gateway throttle", "gateway refuse", "gateway raise"),
         *("order running > cancelled", "order queued > cancelled", "order held > cancelled", "order held > finished"),
@@ -51,6 +53,7 @@ class Verdict:
         wrong: what went wrong, in words; empty: all promises held.
         happened: how often each fault and turn came about.
         timeline: the story, told only where something went wrong.
+        turns, awaits: those of the first processes, and of the requests, at which a plan can strike.
     """
 
     seed: int
@@ -59,6 +62,8 @@ class Verdict:
     wrong: tuple[str, ...]
     happened: Counter[str]
     timeline: tuple[str, ...] = ()
+    turns: tuple[int, ...] = ()
+    awaits: int = 0
 
     def __str__(self) -> str:
         return "\n".join([f"seed {self.seed}: {self.plan}", *self.timeline, *(f"WRONG: {each}" for each in self.wrong)])
@@ -81,7 +86,7 @@ def play(seed: int, plan: Plan | None = None, *, told: bool = False, change: Cal
     except Exception as error:  # noqa: BLE001 - a story that breaks is a finding, whatever broke it
         wrong = [f"the story broke: {error!r}"]
     timeline = tuple(world.timeline) if wrong or told else ()
-    return Verdict(seed, world.plan, world.digest, tuple(wrong), world.happened, timeline)
+    return Verdict(seed, world.plan, world.digest, tuple(wrong), world.happened, timeline, world.turns, world.awaits)
 
 
 async def _judged(world: World) -> list[str]:
@@ -122,16 +127,23 @@ def never(happened: Counter[str], *, played: int) -> frozenset[str]:
     return expected - frozenset(happened)
 
 
-def play_many(seeds: range, *, stop_after: int = 1, plan: Callable[[Plan], Plan] | None = None) -> Iterator[Verdict]:
+def play_many(
+    seeds: range,
+    *,
+    stop_after: int = 1,
+    plan: Callable[[Plan], Plan] | None = None,
+    stories: Callable[[int], Iterator[Verdict]] | None = None,
+) -> Iterator[Verdict]:
     """One after the other, until *stop_after* have failed.
 
     Args:
         plan: changes what the dice have dealt.
+        stories: what a seed stands for; None: one story.
     """
     failed = 0
+    each_of = stories or (lambda seed: iter([play(seed, change=plan)]))
     with quick():
-        for number, seed in enumerate(seeds, start=1):
-            verdict = play(seed, change=plan)
+        for number, verdict in enumerate((verdict for seed in seeds for verdict in each_of(seed)), start=1):
             yield verdict
             failed += bool(verdict.wrong)
             if failed >= stop_after:

@@ -9,21 +9,35 @@ from cxguard.testing.simulation.world import ACTIVE_SECONDS, SMALL_SECONDS, Worl
 LAGS = (0.0, 0.005, 0.05, 0.5, 3.0)  # seconds that a replica is behind, and dies with
 QUIET_SECONDS = 5.0  # in which there may be nothing to lose
 AWAY = (0.1, 0.5, 3.0, 8.0)  # seconds until a server is back, or another one in its place
+POWER_CUTS = 0.4  # of the times that the store goes away
+AWAY_FOR_LONG = (3.0, 12.0, 40.0)  # where a spool takes orders in meanwhile
 
 
 async def store_trouble(world: World) -> None:
-    """Restarts and failovers, as the plan has them: soon in a small story."""
+    """Restarts, failovers and power cuts, as the plan has them: soon in a small story."""
     dice, plan = world.dice, world.plan
     until = SMALL_SECONDS if plan.small else ACTIVE_SECONDS
+    away = AWAY_FOR_LONG if plan.spool else AWAY
     while world.clock.monotonic() < until:
         await passed(dice.uniform(0.0, 2 * SMALL_SECONDS) if plan.small else dice.uniform(3.0, 25.0))
+        if plan.spool and dice.random() < POWER_CUTS:
+            world.spawn(power_cut(world))
         if plan.loses_tail and (not plan.store_restarts or dice.random() < 0.5):
             copy = world.memory.copied()
             await world.stirred(QUIET_SECONDS)
             await passed(dice.choice(LAGS))
-            await restart(world, copy, seconds=dice.choice(AWAY))
+            await restart(world, copy, seconds=dice.choice(away))
         else:
-            await restart(world, None, seconds=dice.choice(AWAY))
+            await restart(world, None, seconds=dice.choice(away))
+
+
+async def power_cut(world: World) -> None:
+    """All that runs on the shop's machine dies at once, a moment from now; its disk stays."""
+    await passed(world.dice.uniform(0.0, 15.0))
+    world.happens("power cut")
+    world.log("power cut")
+    for process in world.processes:
+        process.party.dies_at_turn = process.party.turns + 1
 
 
 async def restart(world: World, copy: MemoryCopy | None, *, seconds: float) -> None:
@@ -46,7 +60,8 @@ def lose_tail(world: World, copy: MemoryCopy) -> None:
     world.lost |= {each.reference for id, each in gone.items() if id not in kept}
     world.taken_back |= set(gone)
     world.memory.go_back(copy)
-    world.leases = {id: (each.lease.token, each.lease.until) for id, each in kept.items() if each.lease is not None}
+    ahead = world.store_clock.now() - world.clock.monotonic()
+    world.leases = {id: (each.lease.token, each.lease.until - ahead) for id, each in kept.items() if each.lease is not None}
     world.states = {id: each.state for id, each in kept.items()}
     world.log("store", "lost", *sorted(each.reference for each in gone.values()))
     if gone:

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from cxguard.core.operation import State
@@ -19,6 +20,7 @@ from cxguard.errors import StoreError
 from cxguard.testing.simulation.loop import Livelock, passed
 from cxguard.testing.simulation.process import Process
 from cxguard.testing.simulation.store_life import store_trouble
+from cxguard.testing.simulation.striking import doom, request
 from cxguard.testing.simulation.world import ACTIVE_SECONDS, ASKING, SMALL_SECONDS, Said, World
 
 KIM = Actor("kim", "try again")
@@ -27,6 +29,8 @@ HABITS = (*HONEST_HABITS, "liar")
 TROUBLES = ("freeze", "die", "die", "outage", "desk", "clock", "store clock")
 SMALL_TROUBLES = ("freeze", "die", "die", "die", "outage", "clock", "store clock")
 TROUBLES_MAX = 20  # of a big one; they come every two seconds at most
+VISIT_TRIES_MAX = 30  # longer than any store is away, and any process frozen
+LANDING_SECONDS = 70.0  # until what was on its way has landed
 REST_ROUNDS_MAX = 400  # looks of the queue after the last fault; a day of them is some hundred
 
 
@@ -52,7 +56,8 @@ async def call(process: Process, method: str, path: str, headers: dict[str, str]
     """
     world = process.world
     client = _Client(body)
-    run = process.begin(process.app(scope_of(method, path, headers), client.receive, client.send))
+    work = partial(process.app, scope_of(method, path, headers), client.receive, client.send)
+    run = process.begin(work() if world.plan.strikes is None else request(world, work))
     waits: set[asyncio.Future[Any]] = {run, process.died, client.heard}
     await asyncio.wait(waits, timeout=client.patience_seconds(world), return_when=asyncio.FIRST_COMPLETED)
     if not (run.done() or client.heard.done()):
@@ -62,7 +67,9 @@ async def call(process: Process, method: str, path: str, headers: dict[str, str]
             world.happens("server cancels")
             run.cancel()
         raise ConnectionResetError
-    if run.done():
+    if run.cancelled() and not client.heard.done():
+        raise ConnectionResetError
+    if run.done() and not run.cancelled():
         run.result()
     return client.answer()
 
@@ -135,7 +142,24 @@ async def submit(world: World, click: Click, process: Process | None = None) -> 
     except ConnectionResetError:
         world.log("submit", asking, "broken")
         return None
-    return await heard(world, click.order, asking, began_at, status, got, content)
+    said = await heard(world, click.order, asking, began_at, status, got, content)
+    if world.plan.visits and status >= 400:
+        world.errors.append((process, said))
+        world.spawn(written_down(world, process))
+    return said
+
+
+async def written_down(world: World, process: Process) -> None:
+    """The visits of a process reach the store a moment later, or when it is back."""
+    await passed(0.5)
+    for _ in range(VISIT_TRIES_MAX):
+        try:
+            flushed = await process.within(lambda guard: guard.recorder.flush_once())
+        except ConnectionResetError:
+            return
+        if not flushed.waiting:
+            return
+        await passed(5.0)
 
 
 async def heard(world: World, order: str, asking: int, began_at: float, status: int, got: dict[str, str], content: bytes) -> Said:
@@ -274,20 +298,30 @@ async def reviver(world: World) -> None:
                 again = Process(world, f"{process.name}'", works=process.works)
                 await again.start()
                 world.processes[number] = again
+                doom(world, again, number=number, life=process.name.count("'") + 1)
 
 
 async def story(world: World) -> None:
     """All of it, until everything has come to rest."""
     await open_the_shop(world)
+    first = list(world.processes)
+    started = [process.party.turns for process in first]
+    for number, process in enumerate(first):
+        doom(world, process, number=number, life=0)
     reviving = world.spawn(reviver(world))
     people = [world.spawn(person) for person in people_of(world)]
     await asyncio.wait(people)
     for person in people:
         person.result()
+    await passed(LANDING_SECONDS)
+    world.turns = tuple(process.party.turns - before for process, before in zip(first, started, strict=True))
     await rest(world)
+    world.at_rest, world.rested_at = frozenset(each.reference for each in await world.operations()), world.clock.monotonic()
     for click in list(dict.fromkeys(world.clicks)):  # whoever presses once more finds what became of it, and pays once at most
         await submit(world, click)
     await rest(world)
+    for process in world.processes if world.plan.visits else ():
+        await written_down(world, process)  # also what was still being worked on when its answer went out
     assert not reviving.done(), reviving.result()
 
 
@@ -312,7 +346,7 @@ def people_of(world: World) -> list[Coroutine[Any, Any, None]]:
         people.append(onlooker(world))
     if plan.trouble and (not plan.small or dice.random() < 0.7):
         people.append(trouble(world))
-    if plan.store_restarts or plan.loses_tail:
+    if plan.store_restarts or plan.loses_tail or plan.spool:
         people.append(store_trouble(world))
     return people
 
@@ -324,7 +358,7 @@ async def rest(world: World) -> None:
     else:
         await calm_down(world)
     for _ in range(REST_ROUNDS_MAX):
-        seconds = await world.due_in_seconds()
+        seconds = 0.0 if world.spooled() else await world.due_in_seconds()
         if seconds == float("inf"):
             return
         await passed(max(seconds, 0.0) + 5.0)
@@ -332,8 +366,7 @@ async def rest(world: World) -> None:
 
 
 async def calm_down(world: World) -> None:
-    """After the last fault."""
-    await passed(70.0)  # what was on its way lands
+    """After the last fault, when what was on its way has landed."""
     world.calm = True
     world.store_clock.ahead_seconds = 0.0
     world.stir()

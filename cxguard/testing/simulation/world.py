@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxguard.core.operation import Operation, State
@@ -42,6 +43,23 @@ BAD_MOODS = (Does.NOT_CHARGED, Does.NOT_CHARGED, Does.UNKNOWN, Does.CHARGE_THEN_
 ASKING: ContextVar[int] = ContextVar("cxguard_simulated_asking", default=0)  # which submit a call to the gateway belongs to
 
 
+class Striking(StrEnum):
+    """What strikes at a chosen point."""
+
+    CRASH = "crash"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True)
+class Strike:
+    """At the turn *at* of a process's *life* (0: its first one), or at the await *at* of all requests, counted from 1."""
+
+    striking: Striking
+    at: int
+    process: int = 0
+    life: int = 0
+
+
 @dataclass(frozen=True)
 class Plan:
     """What kind of shop a seed has, and what befalls it.
@@ -51,6 +69,9 @@ class Plan:
         store_jumps: the clock of the store is set, forward and back.
         store_restarts: the store's server is away now and then, and comes back as it was.
         loses_tail: an older copy of the store takes over now and then: its last acknowledged writes are lost.
+        spool: the shop's machine has a spool, and the store is away for longer; now and then the power is cut.
+        visits: what shoppers meet is written to their visits, and looked for there.
+        strikes: what strikes where; None: nothing does, and no awaits are counted.
         trouble: freezes, deaths, outages, clients that leave, clocks that are set. Off, only charges and stores fail.
         small: a purchase or two in one process or two, and a fault or two. Otherwise a busy shop on a bad day.
     """
@@ -67,9 +88,12 @@ class Plan:
     store_jumps: bool = False
     store_restarts: bool = False
     loses_tail: bool = False
+    spool: bool = False
+    visits: bool = False
     shoppers_max: int = 3
     trouble: bool = True
     small: bool = False
+    strikes: tuple[Strike, ...] | None = None
 
     @classmethod
     def dealt(cls, dice: random.Random) -> Plan:
@@ -89,6 +113,8 @@ class Plan:
             store_restarts=dice.random() < 0.15,
             loses_tail=dice.random() < 0.15,
             small=small,
+            spool=dice.random() < 0.15,
+            visits=dice.random() < 0.15,
         )
 
 
@@ -125,7 +151,8 @@ class World:
         happened: how often each fault and each turn of an order really came about.
         opening, calm: before the first shopper, in a small story, and after the last fault: nothing goes wrong.
         zombies: how often a process that was dead still reached for the store or the gateway.
-        leases, broken: the newest lease of each record and its end, and what was wrong with leases.
+        leases, broken: the newest lease of each record and its end in true time, and what was wrong with leases.
+        overlapping: the records of which two leases lived at once, because the store's clock was set.
         away, store_life: whether the store's server is away, and how often it has begun anew.
         lost, taken_back: the references of the records that it has lost, and the ids of all that are an older copy, or gone.
         keys: which record each gateway key belongs to.
@@ -140,6 +167,7 @@ class World:
         self.clock = WorldClock()
         self.store_clock = WorldClock()
         self.memory = MemoryStore(clock=self.store_clock)
+        self.spool = MemoryStore(clock=self.clock) if self.plan.spool else None
         self.fake = FakeGateway(keyed=self.plan.keyed)
         self.landings: list[Landing] = []
         self.said: list[Said] = []
@@ -155,12 +183,18 @@ class World:
         self.leases: dict[str, tuple[int, float]] = {}
         self.states: dict[str, State] = {}  # of each record, as it was last written
         self.broken: list[str] = []
+        self.overlapping: set[str] = set()
+        self.errors: list[tuple[Process, Said]] = []  # that a shopper was shown, and by which process
         self.away = False
         self.store_life = 0
         self.lost: set[str] = set()
         self.taken_back: set[str] = set()
         self.keys: dict[str, str] = {}
         self.charges = 0  # calls to the gateway
+        self.awaits = 0  # of all requests, before the last fault
+        self.at_rest: frozenset[str] = frozenset()  # references, before everybody pressed once more
+        self.rested_at = 0.0
+        self.turns: tuple[int, ...] = ()  # of the first processes, until then
         self._asked = 0
         self._waiting: list[asyncio.Future[bool]] = []
         self._told: list[tuple[float, tuple[Any, ...]]] = []
@@ -202,6 +236,17 @@ class World:
         fault = self.dice.choice(list(Fault))
         self.happens(f"store {fault}")
         return fault
+
+    def disk_fault(self, verb: str) -> Fault | None:
+        """What goes wrong with the next call to the spool's disk."""
+        if self.calm or self.opening or verb in ("start", "stop") or self.dice.random() >= self.plan.store_faults / 2:
+            return None
+        self.happens("disk fault")
+        return self.dice.choice(list(Fault))
+
+    def spooled(self) -> int:
+        """How many orders and facts wait in the spool."""
+        return len(self.spool.copied().rows) if self.spool is not None else 0
 
     def mood(self) -> Does:
         """What the gateway does with the next charge."""
