@@ -55,6 +55,36 @@ def test_operation_id_is_stable() -> None:
     assert operation_id(SECRET, **NAMED) == "118606ba7b2c4b1603aa8e4a3712ce324331600ffc4fbfb19c30f058319d3c1f"
 
 
+def test_no_name_ever_changes() -> None:
+    """A store that an earlier release has filled is read by these: each is what it was, to the letter."""
+    assert [name(SECRET) for name in NAMES] == [
+        "327839711cdf0198e67b49bf84802c61",  # pragma: allowlist secret
+        "p-6c41196adc7e4fb45fea575bbc72ed1488e81865",  # pragma: allowlist secret
+        "c-13a0e9bcaf8c20a9db478113fe053962a7dd1cfe",  # pragma: allowlist secret
+        "f50aef3eea51a012de2ea7396b2b612c573a1a43",  # pragma: allowlist secret
+        "fc710c2d6e514c85202b78804ab7e862",  # pragma: allowlist secret
+        "cc14b5931d9fac51c29212ca4e43a07b",  # pragma: allowlist secret
+    ]
+
+
+@pytest.mark.parametrize(
+    ("step", "generation", "key"),
+    [
+        ("charge", 1, "cxg-a53f9b59d624b26955057145aede3dc0606807a39d1b609f"),  # pragma: allowlist secret
+        ("charge", 2, "cxg-04dd42aaca961d81784438ec6cb93aa44d9077a4106e7a23"),  # pragma: allowlist secret
+        ("x" * 500, 2, "cxg-22ccc13062847a7735d7123de99780fc4f514ed1e9c1997e"),  # pragma: allowlist secret
+    ],
+)
+def test_no_gateway_key_ever_changes(step: str, generation: int, key: str) -> None:
+    """What was sent by an earlier release and is sent again by this one goes under the same key: else it is a second charge."""
+    assert gateway_key(operation_id(SECRET, **NAMED), step=step, generation=generation) == key
+
+
+def test_no_reference_ever_changes() -> None:
+    """What a shopper was told on the phone is found by the next release, too."""
+    assert reference_of(operation_id(SECRET, **NAMED)) == "2630-DEKV-5H5H"
+
+
 def test_id_led_by_its_home_is_stable_and_begins_alike() -> None:
     """Where a store gathers by owner, all ids of one owner begin with the same digits; the rest is as everywhere."""
     ids = [operation_id(SECRET, **{**NAMED, "key": key}, home="visitor-1") for key in ("k-1", "k-2")]
@@ -177,6 +207,7 @@ def test_contacts_of_two_shops_are_strangers() -> None:
         ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
         ('"8e03978e-40d5-43dd-bc93-6894a57f9324"', "8e03978e-40d5-43dd-bc93-6894a57f9324"),
         (" k \t", "k"),
+        ('"k"', "k"),
         ("a" * 255, "a" * 255),
         ('"' + "a" * 255 + '"', "a" * 255),
         (r'"a \"quoted\" \\ key"', 'a "quoted" \\ key'),
@@ -195,6 +226,7 @@ def test_accepted_keys(header: str, key: str) -> None:
     [
         ("", "is empty"),
         ("   ", "is empty"),
+        ("k\r", "control characters"),
         ('""', "is empty"),
         ("a" * 256, "has 256 characters"),
         ('"' + "a" * 256 + '"', "has 258 characters"),
