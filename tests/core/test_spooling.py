@@ -10,7 +10,7 @@ from cxguard.core.answer import MoneyTold, Situation
 from cxguard.core.consent import Consent
 from cxguard.core.decide import NOT_KEPT, RELEASED, Policy, Submit
 from cxguard.core.money import MoneyState, Note, NoteKind, Send
-from cxguard.core.operation import Entry, Lease, Operation, State, WaitingFor, changed, money_of, refolded
+from cxguard.core.operation import Entry, Lease, Operation, State, Step, WaitingFor, changed, money_of, refolded
 from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
 from cxguard.core.spooling import (
     CHANGES,
@@ -19,6 +19,7 @@ from cxguard.core.spooling import (
     Merge,
     age_of,
     arriving,
+    asked_at,
     lay_over,
     mark_of,
     merge,
@@ -175,6 +176,94 @@ def test_a_merge_leaves_its_mark_and_is_never_done_twice(found: Merge) -> None:
     assert merged_before(later, fresh)
 
 
+OWN_WORD = Consent("2026-01", at=CAME, until=CAME + 600.0, ceiling_minor=4999, currency="EUR")
+THEIR_WORD = Consent("2025-12", at=SOONER, until=SOONER + 600.0, ceiling_minor=4999, currency="EUR")
+STEPS = (Step("mail", 1, "a", SOONER, SOONER + 1.0), Step("invoice", 1, "a", SOONER))
+
+
+def put_together(plan: Merge, record: Operation, *, same: bool = True) -> Operation:
+    fresh = order(consent=OWN_WORD, quote_until=CAME + 30.0)
+    return merged(plan, record, fresh, same=same, request=b"new", entry=ENTRY)
+
+
+@pytest.mark.parametrize(
+    ("plan", "record", "why", "ends"),
+    [
+        (Merge.KEEP, there(State.RUNNING), "store_away", (CAME, CAME + 3600.0)),
+        (Merge.KEEP, there(State.RUNNING, give_up_at=LATER), "store_away", (CAME, LATER)),
+        (Merge.REPLACE, there(State.QUEUED, kept=True, due_at=LATER, give_up_at=LATER), "replaced", (LATER, LATER)),
+        (Merge.REOPEN, there(State.CANCELLED, why=RELEASED, attempts=3), "store_away", (CAME, CAME + 3600.0)),
+        (Merge.FILL, changed(there(State.HELD), owner="", rule=""), "store_away", (CAME, CAME + 3600.0)),
+    ],
+)
+def test_what_a_merge_waits_for(plan: Merge, record: Operation, why: str, ends: tuple[float, float]) -> None:
+    """It is due at once, unless it was to wait longer anyway; it is given up when it would have been, or when its own time is over."""
+    found = put_together(plan, record)
+    assert (found.why, found.due_at, found.give_up_at, found.attempts, found.answer) == (why, *ends, 0, None)
+    assert found.history[-2:-1] == (ENTRY,) or found.history[-1:] == (ENTRY,)
+    assert found.extra["spool"] == "m1"
+
+
+def test_marks_are_apart_from_each_other() -> None:
+    """Two spooled orders, two marks."""
+    once = put_together(Merge.KEEP, there(State.RUNNING))
+    again = merged(Merge.REPLACE, once, changed(order(), extra={"spool": "m2"}), same=False, request=b"r", entry=ENTRY)
+    assert again.extra["spool"] == "m1 m2"
+
+
+@pytest.mark.parametrize(("same", "names"), [(True, ["mail", "invoice"]), (False, ["invoice"])])
+def test_finished_steps_belong_to_their_request(same: bool, names: list[str]) -> None:
+    """The same request goes on after its mail; another one has its own. What may still be under way is asked about in both."""
+    found = put_together(Merge.KEEP, there(State.RUNNING, steps=STEPS), same=same)
+    assert [step.name for step in found.steps] == names
+
+
+@pytest.mark.parametrize(("theirs", "expected"), [(None, (OWN_WORD, CAME + 30.0)), (THEIR_WORD, (THEIR_WORD, SOONER + 9.0))])
+def test_the_shoppers_first_word_stands(theirs: Consent | None, expected: tuple[Consent, float]) -> None:
+    """What was agreed to with the store's own record, else what came with the spooled one; of the same request."""
+    record = there(State.RUNNING, consent=theirs, quote_until=SOONER + 9.0 if theirs else None)
+    found = put_together(Merge.KEEP, record)
+    assert (found.consent, found.quote_until) == expected
+
+
+@pytest.mark.parametrize(("same", "request_"), [(True, b"new"), (False, None)])
+def test_an_unknown_charge_gets_no_other_request(same: bool, request_: bytes | None) -> None:
+    """A record without its request takes that of the very same submit, and no other."""
+    assert put_together(Merge.KEEP, there(State.RUNNING, MoneyState.UNKNOWN), same=same).request == request_
+
+
+def test_a_basket_that_was_replaced_is_as_old_as_that() -> None:
+    """Only an order that was put in its place counts: neither another wait, nor another event."""
+    replaced = Entry(at=LATER, event="order.queued", detail={"why": "replaced"})
+    others = tuple(Entry(at=LATER, event=event, detail={"why": why}) for event, why in (("order.queued", "outage"), ("order.held", "replaced")))
+    kept = there(State.QUEUED, kept=True)
+    assert asked_at(changed(kept, history=(replaced,))) == LATER
+    assert asked_at(changed(kept, history=others)) == SOONER
+    assert plan(changed(kept, history=(replaced,)), same=False, client_key=False) is Merge.REMARK
+
+
+@pytest.mark.parametrize(
+    ("policy", "basket", "at", "expected"),
+    [
+        (Policy(10.0, 900.0, can_resolve=True, current_seconds=1.0), "b", LATER, Merge.DROP),  # this very one, paid since
+        (Policy(10.0, 900.0, can_resolve=True, current_seconds=1.0), "c", LATER, Merge.OVER),  # another basket
+        (Policy(10.0, 900.0, can_resolve=True, current_seconds=1.0), "b", CAME - 300.0, Merge.OVER),  # paid before it was pressed
+    ],
+)
+def test_the_current_purchase_of_an_owner_is_told_apart_by_basket_and_time(policy: Policy, basket: str, at: float, expected: Merge) -> None:
+    """`per_purchase` gives way to the next purchase, and not to the same one again."""
+    paid = there(State.FINISHED, MoneyState.CHARGED, at=at, basket="b", notes=(Note("s", NoteKind.SERVED, CAME - 400.0),))
+    asked = submit(same=basket == "b", basket=basket)
+    assert merge(paid, CAME, asked, policy, leased=False, claim=True, cancelled=False) is expected
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_another_request_for_what_was_cancelled_is_told_to_a_person(same: bool) -> None:
+    """The same one is over with it."""
+    expected = Merge.DROP if same else Merge.REMARK
+    assert plan(there(State.CANCELLED, why=RELEASED), cancelled=True, same=same) is expected
+
+
 def test_what_may_have_been_charged_keeps_its_own_request() -> None:
     """The amount of an unknown charge is not changed under it."""
     record = merged(Merge.KEEP, there(State.RUNNING, MoneyState.UNKNOWN, request=b"old"), order(), same=False, request=b"new", entry=ENTRY)
@@ -258,6 +347,7 @@ def test_a_second_name_ends_and_says_who_speaks_for_it() -> None:
     record = second_name(order("b"), there(State.QUEUED), keep_seconds=60.0)
     assert (record.state, record.kept, record.request, record.claims) == (State.CANCELLED, False, None, ())
     assert record.extra["same_as"] == sample("a").id
+    assert record.keep_until == CAME + 60.0
 
 
 @pytest.mark.parametrize(
@@ -277,7 +367,8 @@ def test_another_submit_meets_the_spooled_order(record: Operation, compared: dic
 
 def test_what_is_being_forwarded_is_not_changed_under_way() -> None:
     """The client asks again in a moment."""
-    assert lay_over(order(), submit(same=False, client_key=False), DERIVED, leased=True, claim=False, now=CAME) is Lay.WAIT
+    for record in (order(), changed(order(), owner="", state=State.HELD)):
+        assert lay_over(record, submit(same=False, client_key=False), DERIVED, leased=True, claim=False, now=CAME) is Lay.WAIT
 
 
 def test_the_same_purchase_under_another_key_is_shown() -> None:
