@@ -271,6 +271,26 @@ def test_failures_are_counted_on(since: tuple[Told, ...] | None, failures: int) 
     assert adopted(OWN, BASE, replace(BASE, failures=4), NOW, since=since).failures == failures
 
 
+def test_every_time_of_a_state_moves_with_the_clock() -> None:
+    """One that stayed behind would be an hour off in another process."""
+    state = BreakerState(
+        now_counts=Counts(10.0),
+        last_counts=Counts(20.0),
+        opened_until=30.0,
+        closed_at=40.0,
+        turn_at=50.0,
+        probed_at=60.0,
+        throttled_until=70.0,
+        probes=(Probe("p", 80.0),),
+        forced=Forced(Label.OPEN, "r", 90.0),
+    )
+    moved = shifted(state, 5.0)
+    assert (moved.now_counts.since, moved.last_counts.since, moved.opened_until, moved.closed_at) == (15.0, 25.0, 35.0, 45.0)
+    assert (moved.turn_at, moved.probed_at, moved.throttled_until, moved.probes) == (55.0, 65.0, 75.0, (Probe("p", 85.0),))
+    assert moved.forced == Forced(Label.OPEN, "r", 95.0)
+    assert shifted(BreakerState(), 5.0) == BreakerState()
+
+
 def test_a_state_on_another_clock_comes_back_as_it_was() -> None:
     """Shifted there and back; what never was stays zero, and what lies ahead lies as far ahead."""
     state = replace(OPEN, probes=(Probe("p", NOW + 30.0),), forced=Forced(Label.OPEN, "why", NOW + 60.0, "ada"), probed_at=NOW)

@@ -235,7 +235,7 @@ def test_an_unknown_charge_gets_no_other_request(same: bool, request_: bytes | N
 def test_a_basket_that_was_replaced_is_as_old_as_that() -> None:
     """Only an order that was put in its place counts: neither another wait, nor another event."""
     replaced = Entry(at=LATER, event="order.queued", detail={"why": "replaced"})
-    others = tuple(Entry(at=LATER, event=event, detail={"why": why}) for event, why in (("order.queued", "outage"), ("order.held", "replaced")))
+    others = tuple(Entry(LATER, event, detail={"why": why}) for event, why in (("order.queued", "outage"), ("order.held", "replaced")))
     kept = there(State.QUEUED, kept=True)
     assert asked_at(changed(kept, history=(replaced,))) == LATER
     assert asked_at(changed(kept, history=others)) == SOONER
