@@ -6,9 +6,9 @@
 
 Each behind a shop of its own that runs as a process, with a gateway of its own. Shoppers come for eight seconds; six in ten
 send their order more than once: at once, again when the answer is there, again when it takes long, or from a second tab. The
-gateway charges and never answers for three seconds, and is down for two; in the middle of the silence the shop is killed and
-started again. Whoever hears nothing definite presses the same button again. The gateway's ledger, the shop's books and what
-each shopper was told are judged; then `cxguard conform` is run against it, started anew, with the gateway well.
+gateway charges and never answers for four seconds, and is down for two; in the silence the shop is killed and started again.
+Whoever hears nothing definite presses the same button again. The gateway's ledger, the shop's books and what each shopper
+was told are judged; then `cxguard conform` is run against it, started anew, with the gateway well.
 
 The shop's handler is as careless as many: no answer from the gateway is told as a declined card. It is the same for all, but
 for the one line that each way of cxguard asks for; peers have none. Nothing here fails: the table is read by people.
@@ -50,8 +50,8 @@ from cxguard.testing.shop_process import ShopProcess, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 7
-SCRIPT = "healthy 2s, time_out_after 3s, healthy 1s, refuse 2s, healthy"
-KILLED_AFTER_SECONDS = 4.0
+SCRIPT = "healthy 2s, time_out_after 4s, healthy 1s, refuse 2s, healthy"
+KILLED_AFTER_SECONDS = 5.0  # in the silence, when the first of those who met it have been told something
 FOLLOWED_SECONDS_MAX = 30.0  # several leases: who has heard nothing definite by then is left without an answer
 LOOKING_AT_ONCE = 32
 LEASE_SECONDS = 5.0  # of those that have leases; the default of both is 30

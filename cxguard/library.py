@@ -13,7 +13,7 @@ from cxguard.core.outcomes import Outcome
 from cxguard.engine.bridge import Bridge
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import current_operation
-from cxguard.engine.library import OperationScope, Purpose
+from cxguard.engine.library import Name, OperationScope, Purpose, as_name
 from cxguard.engine.noting import note_outcome
 from cxguard.engine.once import OWNER, once
 from cxguard.engine.resuming import ResumedScope
@@ -48,8 +48,8 @@ class Library(ABC):
         self,
         *,
         purpose: str,
-        key: str,
-        owner: str,
+        key: Name,
+        owner: Name,
         amount_minor: int | None = None,
         currency: str | None = None,
         deadline_seconds: float = 30.0,
@@ -61,7 +61,7 @@ class Library(ABC):
 
         Args:
             purpose: what it does; part of its name, so that "pay order" and "refund order" never meet.
-            key: names the thing that must happen once, an order number for instance.
+            key: names the thing that must happen once, an order number for instance. Text, a number or a UUID, as *owner*.
             owner: whose it is.
             amount_minor, currency: what `op.charge` may take, and nothing else; both or neither.
 
@@ -69,8 +69,9 @@ class Library(ABC):
             OperationInFlight, OperationHeld, StoreUnavailable.
 
         Raises:
-            ConfigurationError: no amount, or no currency.
+            ConfigurationError: no key, no owner, no amount, or no currency.
         """
+        key, owner = as_name(key, "key"), as_name(owner, "owner")
         fault = amount_fault(amount_minor, currency, least=0) if amount_minor is not None or currency is not None else ""
         if fault:
             raise ConfigurationError(f"{fault}; nothing was opened")
@@ -131,7 +132,7 @@ class Library(ABC):
         """
         return ResumedScope(self, reference=reference, deadline_seconds=deadline_seconds, lease_seconds=lease_seconds)
 
-    async def run(self, call: Callable[..., Awaitable[T]], *args: Any, purpose: str, key: str, owner: str, **options: Any) -> T:
+    async def run(self, call: Callable[..., Awaitable[T]], *args: Any, purpose: str, key: Name, owner: Name, **options: Any) -> T:
         """Run `call(op, *args)` once in the operation's life, and give its kept result ever after.
 
         Raises:

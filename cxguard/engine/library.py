@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from uuid import UUID
 
 from cxguard.clock import Clock
 from cxguard.core import names
@@ -22,13 +23,24 @@ from cxguard.engine.joining import begin_or_wait
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.operations import Terms
 from cxguard.engine.tenor import Tenor
-from cxguard.errors import KeyMismatch, LeaseLost, OperationHeld, OperationInFlight, PaymentDeclined, StoreError, TransactionRolledBack
+from cxguard.errors import (
+    ConfigurationError,
+    KeyMismatch,
+    LeaseLost,
+    OperationHeld,
+    OperationInFlight,
+    PaymentDeclined,
+    StoreError,
+    TransactionRolledBack,
+)
 from cxguard.stores.joining import InThread
 
 if TYPE_CHECKING:
     from contextvars import Token
 
 _DAY = 86_400.0
+Name: TypeAlias = str | int | UUID
+_EXAMPLES = {"key": "key=order.id for instance", "owner": "owner=customer.id for instance"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +205,18 @@ class OperationScope:
             amount_minor=amount_minor,
             currency=currency,
         )
+
+
+def as_name(value: Name, what: str) -> str:
+    """A key or an owner as text: databases number their orders, or give them UUIDs.
+
+    Raises:
+        ConfigurationError: it is none; with an empty one all orders would be one, and the second shopper would get the first one's.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | UUID) or not str(value).strip():
+        given = "empty" if isinstance(value, str) else f"a {type(value).__name__}"
+        raise ConfigurationError(f"{what} is {given}: give the text, number or UUID that names it, {_EXAMPLES[what]}; nothing was opened")
+    return str(value)
 
 
 def owner_pseudonym(engine: Engine, owner: str) -> str:

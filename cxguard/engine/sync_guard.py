@@ -15,7 +15,7 @@ from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Outcome
 from cxguard.engine.bridge import Bridge, refuse_in_a_child, refuse_in_a_loop, result_of, submitted
 from cxguard.engine.handle import CURRENT
-from cxguard.engine.library import LibraryOperation
+from cxguard.engine.library import LibraryOperation, Name
 from cxguard.engine.sync_handle import SyncOperation
 from cxguard.errors import LoopEnded
 from cxguard.gateways.base import Fact
@@ -148,7 +148,7 @@ class SyncGuard:
         self._guard = guard
         self._bridge = bridge
 
-    def operation(self, *, purpose: str, key: str, owner: str, **options: Any) -> SyncScope:
+    def operation(self, *, purpose: str, key: Name, owner: Name, **options: Any) -> SyncScope:
         """As `Guard.operation`: `with guard.sync.operation(...) as op:`."""
         return self._scope(lambda: self._guard.operation(purpose=purpose, key=key, owner=owner, **options))
 
