@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import httpx
@@ -43,6 +44,13 @@ def gateway_url() -> str:
     return os.environ.get("CONFORM_GATEWAY", "http://127.0.0.1:9")
 
 
+@cache
+def gateway() -> httpx.AsyncClient:
+    """One for the process: to make one takes longer than to ask. Its connections are not kept, so that none outlives an outage."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx.AsyncClient(base_url=gateway_url(), timeout=GATEWAY_SECONDS_MAX, limits=limits)
+
+
 async def charge_without_key(order: dict[str, Any]) -> str:
     """As a shop does that has a middleware for its keys: the gateway gets none."""
     return await asked_to_charge(order, key=None)
@@ -56,8 +64,7 @@ async def charge_with_guards_key(order: dict[str, Any]) -> str:
 async def asked_to_charge(order: dict[str, Any], *, key: str | None) -> str:
     asked = {"amount_minor": order["amount"], "currency": "EUR", "source": order["source"], "reference": order["order"]}
     with suppress(httpx.HTTPError, KeyError, ValueError):
-        async with httpx.AsyncClient(base_url=gateway_url(), timeout=GATEWAY_SECONDS_MAX) as gateway:
-            answer = await gateway.post("/payments", json=asked, headers={"Idempotency-Key": key} if key else {})
+        answer = await gateway().post("/payments", json=asked, headers={"Idempotency-Key": key} if key else {})
         if answer.is_success and answer.json()["status"] == "succeeded":
             return str(answer.json()["id"])
     raise NotPaid
@@ -88,8 +95,7 @@ def make_shop(charge: Charging = charge_without_key) -> Starlette:
 async def ask_gateway(op: Any) -> Any:
     """For `resolve=`: what became of the payment under the guard's key."""
     with suppress(httpx.HTTPError):
-        async with httpx.AsyncClient(base_url=gateway_url(), timeout=GATEWAY_SECONDS_MAX) as gateway:
-            found = await gateway.get("/payments", params={"key": op.gateway_key("charge")})
+        found = await gateway().get("/payments", params={"key": op.gateway_key("charge")})
         payment = found.json() if found.is_success else {}
         if payment.get("status") == "succeeded":
             return Charged(payment["amount_minor"], payment["currency"], payment_id=payment["id"])
