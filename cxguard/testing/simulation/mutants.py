@@ -303,7 +303,7 @@ MUTANTS = (
         (losing, "_doubtful"),
         lambda right: lambda found, verdict: found[-1],
         deep=True,
-        plan=_loses,
+        plan=lambda plan: replace(_loses(plan), small=False),  # it takes an order of several lives
     ),
     Mutant(
         "erased before it is forwarded",
