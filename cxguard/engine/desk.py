@@ -30,7 +30,6 @@ from cxguard.stores.base import Query, Seen
 
 HANDS_SECONDS = 900.0  # how long an order stays in a person's hands: a phone call; taking it again begins anew
 ACT_SECONDS = 30.0  # the lease of one action: two writes to the store
-KEEP_SECONDS = 30 * 86_400.0  # of a record whose rule is gone
 
 
 class Desk:
@@ -181,9 +180,7 @@ class Desk:
 
     def _closed(self, operation: Operation, to: Move, why: str) -> Operation:
         """What a re-run or a resend would have needed goes when the operation ends."""
-        known = operation.rule in self._rulings.names
-        keep_seconds = self._rulings.tenor(operation).keep_seconds if known else KEEP_SECONDS
-        keep_until = self._engine.clock.now() + keep_seconds
+        keep_until = self._engine.clock.now() + self._rulings.tenor(operation).keep_seconds
         return move(operation, to, why=why, keep_until=keep_until, request=None, sends=without_parcels(operation.sends))
 
     async def _resolved(self, operation: Operation, lease: HeldLease, actor: Actor, note: Note) -> Became:

@@ -16,6 +16,9 @@ from cxguard.engine.tenor import Ask, Tenor
 from cxguard.gateways.base import Gateway
 from cxguard.rules import Rule
 
+# Of a record whose rule is gone, or that is only facts about an order that a store has lost: what rules say by default.
+UNRULED = Tenor(may_keep=False, has_later=False, ask=None, queue_seconds=86_400.0, keep_seconds=2_592_000.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Rulings:
@@ -87,7 +90,9 @@ class Rulings:
             ask, later = self.ask_of(operation), rule.later is not None
             seconds, ask_at = (rule.give_up_seconds, rule.keep_seconds), bool(rule.resume_at)
             return Tenor(True, later, ask, queue_seconds=seconds[0], keep_seconds=seconds[1], may_ask=ask_at)
-        purpose = self.purposes[operation.rule]
+        purpose = self.purposes.get(operation.rule)
+        if purpose is None:
+            return UNRULED
         return Tenor(True, purpose.later is not None, None, queue_seconds=purpose.queue_seconds, keep_seconds=purpose.keep_seconds)
 
     def later(self, operation: Operation) -> Any:
