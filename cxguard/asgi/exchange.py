@@ -297,6 +297,8 @@ class _Running:
             self._exchange._scope[FINISHED_IN_SCOPE] = told.operation
         if self._capture.live:
             await self._capture.finish_live()
+        elif self._answered:
+            return  # what was told at the deadline is what was told: another answer, though never sent, would be on record
         elif told.conclusion.say is Say.HANDLER and good is not None:
             await self._give_once(good)
         else:
@@ -314,7 +316,7 @@ class _Running:
         self._guard.emit("operation.flagged", self._handle.work.operation, why="transaction_open", status=self._capture.status)
         if self._capture.live:
             await self._capture.finish_live()
-        else:
+        elif not self._answered:
             teller, identity = self._exchange._teller, self._identity
             await self._give_once(teller.uncertain(self._handle.work.operation, identity.telling, identity.snapshot))
 
@@ -329,6 +331,8 @@ class _Running:
         laid = await self._spooled(error) if there is None and not self._capture.live else None
         if self._capture.live:
             await self._capture.finish_live()
+        elif self._answered:
+            return
         elif laid is not None:
             await self._give_once(tell_spooled(self._exchange._teller, laid, self._identity))
         elif there is None and answer is not None and reading is Reading.SUCCEEDED and self._is_surely_sold():
