@@ -33,6 +33,7 @@ _log = get_logger("spool")
 
 FREE_BYTES_MIN = 64 * 1024 * 1024  # of the disk: the shop's own files need some, too
 LEASE_SECONDS = 30.0  # of an item that is being forwarded by a process that died
+PAUSE_SECONDS_MAX = 120.0  # the longest that one waits until it is looked at again: facts without their order
 TURNS_MAX = 4  # tries to put one submit in the place of another
 
 
@@ -258,5 +259,6 @@ class Spool:
 
 
 def _is_due(item: Operation, now: float) -> bool:
-    """Also when the clock was set back since it came."""
-    return item.created_at > now or item.due_at is None or item.due_at <= now
+    """Also when the clock was set back since it came, or since it was given back: nothing waits so long by our own wish."""
+    set_back = item.created_at > now or (item.due_at is not None and item.due_at > now + PAUSE_SECONDS_MAX)
+    return set_back or item.due_at is None or item.due_at <= now

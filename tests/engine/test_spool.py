@@ -118,6 +118,22 @@ async def test_the_oldest_go_first(world: Worlds, tmp_path: Path) -> None:
     assert [one.id for one in await shop.waiting()] == [due[2].id]
 
 
+@pytest.mark.parametrize(("set_back_seconds", "due"), [(0.0, 0), (3_600.0, 1)])
+async def test_a_clock_that_was_set_back_keeps_no_order_waiting(tmp_path: Path, set_back_seconds: float, due: int) -> None:
+    """Given back while the clock was an hour ahead: it does not wait until that hour has come."""
+    clock = ManualClock()
+    spool = bounded(tmp_path, clock)
+    await spool.start(NAMES)
+    await lay(spool, "a")
+    clock.jump(3_600.0)
+    held = await spool.seize((await spool.due(limit=1))[0])
+    assert held is not None
+    await spool.give_back(held, seconds=60.0)
+    clock.jump(-set_back_seconds)
+    assert len(await spool.due(limit=1)) == due
+    await spool.stop()
+
+
 async def test_nothing_is_lost_while_the_store_stays_away(world: Worlds, tmp_path: Path) -> None:
     """A round without the store changes nothing."""
     shop = await spool_world(world, tmp_path)
