@@ -124,6 +124,7 @@ class Exchange:
                 return
             submission = submission_of(self._guard, identity, resumed=resumed)
             begun = await begin_or_wait(self._guard.engine, submission, wait_seconds=identity.rule.wait_seconds)
+            await self._guard.engine.epochs.look()
         except StoreError as error:
             await self._without_store(identity, submission, error)
             return

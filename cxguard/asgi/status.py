@@ -11,11 +11,12 @@ from cxguard.asgi.capture import send_answer
 from cxguard.asgi.finding import Found, find_order, look_up, note_where_it_lies
 from cxguard.asgi.telling import accept_language, as_answer, bank_url, next_update_at
 from cxguard.asgi.types import Receive, Scope, Send
-from cxguard.core.answer import CANCELLABLE, Medium, Situation, Telling, answer_for, situation_of_operation
+from cxguard.core.answer import CANCELLABLE, Medium, Situation, Telling, answer_for
 from cxguard.core.cards import redact
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.reading import HandlerAnswer
+from cxguard.core.situation import situation_of_operation
 from cxguard.core.snapshot import Snapshot, Wants, full_path
 from cxguard.core.spooling import spooled_situation
 from cxguard.engine.cold import open_answer
@@ -95,6 +96,7 @@ class StatusPages:
         found = await find_order(self._guard, token)
         if found is None:
             return None
+        await self._guard.engine.epochs.look()
         here = f"{scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
         match scope["method"], action:
             case "GET" | "HEAD", "":
@@ -115,6 +117,7 @@ class StatusPages:
         extras = Extras(
             at_work=await self._at_work(found),
             spooled=found.spooled,
+            doubted=self._doubted(found),
             next_update_at=next_update_at(operation),
             resume_url=at_bank or resume_url(self._guard.engine, self._guard.matcher.by_name(operation.rule), operation),
             at_bank=at_bank is not None,
@@ -127,7 +130,8 @@ class StatusPages:
 
     async def _fresh(self, snapshot: Snapshot, seen: Found, here: str) -> Rendered:
         found = await look_up(self._guard, seen.operation.id, promised=seen.spooled) or seen
-        return self._render(snapshot, found.operation, here, Extras(at_work=await self._at_work(found), spooled=found.spooled))
+        extras = Extras(at_work=await self._at_work(found), spooled=found.spooled, doubted=self._doubted(found))
+        return self._render(snapshot, found.operation, here, extras)
 
     def _render(self, snapshot: Snapshot, operation: Operation, here: str, extras: Extras) -> Rendered:
         return self._renderer.status(
@@ -143,6 +147,9 @@ class StatusPages:
     async def _at_work(self, found: Found) -> bool:
         lease = found.operation.lease
         return not found.spooled and lease is not None and lease.until > await self._guard.store.clock()
+
+    def _doubted(self, found: Found) -> bool:
+        return not found.spooled and self._guard.engine.epochs.doubts(found.operation)
 
     async def _order_url(self, scope: Scope, snapshot: Snapshot, operation: Operation, here: str) -> str | None:
         """Where the owner finds the shop's own answer: the page that it redirected to, or what it said."""
@@ -181,7 +188,7 @@ class StatusPages:
         Only what the page offers: an order that is paid and placed is on its way, whatever an old tab still shows.
         """
         operation = found.operation
-        situation = situation_of_operation(operation, at_work=await self._at_work(found))
+        situation = situation_of_operation(operation, at_work=await self._at_work(found), doubted=self._doubted(found))
         if (spooled_situation(operation) if found.spooled else situation) not in CANCELLABLE:
             return
         note = Note(

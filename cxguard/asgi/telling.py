@@ -9,11 +9,10 @@ from cxguard.asgi.types import Scope
 from cxguard.core.answer import (
     About,
     Answer,
+    MoneyTold,
     Situation,
     Telling,
     answer_for,
-    money_told,
-    situation_of_operation,
 )
 from cxguard.core.asks import asked_words
 from cxguard.core.cards import carries_card
@@ -25,6 +24,7 @@ from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Declined, NeedsShopper
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.refusal import answer_for_refusal
+from cxguard.core.situation import money_told_of, situation_of_operation
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.spooling import spooled_money, spooled_situation
 from cxguard.engine.cold import open_answer
@@ -64,7 +64,7 @@ class Teller:
         about = self.about(operation) if operation is not None else About()
         if situation is Situation.NOT_KEPT:
             about = About()  # the order is not kept: nothing has a reference or a page
-        recorded = money_told(operation.state, money_of(operation).state) if operation is not None else None
+        recorded = self._recorded(operation) if operation is not None else None
         answer = answer_for(situation, about, recorded=recorded, specs=self._guard.specs)
         return self._say(answer, telling, snapshot)
 
@@ -103,9 +103,10 @@ class Teller:
         self, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_work: bool = False, at_bank: str | None = None
     ) -> HandlerAnswer:
         """What the record says of itself."""
-        situation = situation_of_operation(operation, at_work=at_work)
+        doubted = self._guard.engine.epochs.doubts(operation)
+        situation = situation_of_operation(operation, at_work=at_work, doubted=doubted)
         about = replace(self.about(operation), resume_url=at_bank or self._resume_url(operation))
-        recorded = money_told(operation.state, money_of(operation).state)
+        recorded = money_told_of(operation, doubted=doubted)
         return self._say(answer_for(situation, about, recorded=recorded, specs=self._guard.specs), telling, snapshot)
 
     def uncertain(self, operation: Operation, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
@@ -130,7 +131,7 @@ class Teller:
         ended = operation.state is State.FINISHED and money_of(operation).state is MoneyState.CHARGED
         minutes = max(1, round((self._guard.clock.now() - operation.created_at) / 60))
         about = replace(self.about(operation), minutes=minutes)
-        recorded = money_told(operation.state, money_of(operation).state)
+        recorded = self._recorded(operation)
         situation = Situation.DUPLICATE if ended else Situation.DUPLICATE_RUNNING
         return self._say(answer_for(situation, about, recorded=recorded, specs=self._guard.specs), telling, snapshot)
 
@@ -144,6 +145,9 @@ class Teller:
             return self.record(operation, telling, snapshot)
         self._scope[FINISHED_IN_SCOPE] = operation
         return replace(stored, headers=(*stored.headers, REPLAYED))
+
+    def _recorded(self, operation: Operation) -> MoneyTold:
+        return money_told_of(operation, doubted=self._guard.engine.epochs.doubts(operation))
 
     def about(self, operation: Operation, *, link: str = STATUS_PURPOSE) -> About:
         """What an answer can say about an order."""

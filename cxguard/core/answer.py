@@ -1,12 +1,12 @@
 """What a shopper is told: one situation, one row of `SPECS`, whatever the form (JSON, page, GraphQL) it is told in.
 
-    situation_of   (state, money, whom it waits for, ...) -> situation: a pure table over every cell
     SPECS          situation -> status, where the money is, whether the order is saved, whether paying anew is safe
     answer_for     situation + what is known about the order -> the frozen `Answer` that `render` puts into words
     can_be_told    whether this client can be told "kept, not paid yet": only then may an order be kept
     status_for     the status that this client understands rightly: to one that never heard of us any 2xx means "paid"
 
-What a shop may change in it, and the lies that are refused at start, are in `honesty.py`.
+Which situation a record is in is said by `situation.py`; what a shop may change in the table, and the lies that are refused
+at start, are in `honesty.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-
-from cxguard.core.asks import ASKS
-from cxguard.core.money import MoneyState
-from cxguard.core.operation import Operation, State, WaitingFor, money_of
 
 WHY_GAVE_UP = "gave_up"  # the record's `why` when an order ended because its time was over
 WHY_REPLACED = "replaced"  # ... when a changed basket took the place of the kept request
@@ -221,104 +217,6 @@ FINAL = frozenset({_S.PLACED, _S.PLACED_RESERVED, _S.ANSWERED, _S.DECLINED, _S.C
 CANCELLABLE = frozenset({_S.KEPT, _S.REPLACED, _S.SPOOLED, _S.UNKNOWN, _S.NEEDS_SHOPPER, _S.SHOPPER_ASKED, _S.HELD, _S.IN_FLIGHT})
 """A wish to cancel still finds something to stop, or is resolved first."""
 
-_OF_RECORD: Mapping[tuple[State, MoneyState], Situation] = {
-    (State.RUNNING, MoneyState.NONE): _S.IN_FLIGHT,
-    (State.RUNNING, MoneyState.UNKNOWN): _S.UNKNOWN,
-    (State.RUNNING, MoneyState.CHARGED): _S.PAID_UNFINISHED,
-    (State.RUNNING, MoneyState.DECLINED): _S.DECLINED,
-    (State.RUNNING, MoneyState.REFUNDED): _S.REFUNDED,
-    (State.QUEUED, MoneyState.NONE): _S.KEPT,
-    (State.QUEUED, MoneyState.UNKNOWN): _S.UNKNOWN,
-    (State.QUEUED, MoneyState.CHARGED): _S.PAID_UNFINISHED,
-    (State.QUEUED, MoneyState.DECLINED): _S.DECLINED,
-    (State.QUEUED, MoneyState.REFUNDED): _S.REFUNDED,
-    (State.HELD, MoneyState.NONE): _S.HELD,
-    (State.HELD, MoneyState.UNKNOWN): _S.HELD,
-    (State.HELD, MoneyState.CHARGED): _S.PAID_UNFINISHED,
-    (State.HELD, MoneyState.DECLINED): _S.HELD,
-    (State.HELD, MoneyState.REFUNDED): _S.REFUNDED,
-    (State.FINISHED, MoneyState.NONE): _S.ANSWERED,
-    (State.FINISHED, MoneyState.UNKNOWN): _S.UNKNOWN,  # a late fact: it is looked into
-    (State.FINISHED, MoneyState.CHARGED): _S.PLACED,
-    (State.FINISHED, MoneyState.DECLINED): _S.DECLINED,
-    (State.FINISHED, MoneyState.REFUNDED): _S.REFUNDED,
-    (State.CANCELLED, MoneyState.NONE): _S.CANCELLED,
-    (State.CANCELLED, MoneyState.UNKNOWN): _S.CANCEL_ASKED,  # a late fact: it is looked into, and money goes back
-    (State.CANCELLED, MoneyState.CHARGED): _S.REFUND_DUE,
-    (State.CANCELLED, MoneyState.DECLINED): _S.CANCELLED,
-    (State.CANCELLED, MoneyState.REFUNDED): _S.REFUNDED,
-}
-
-_AT_WORK = frozenset({MoneyState.UNKNOWN, MoneyState.DECLINED})  # not the last word while somebody works on it
-_RESERVED = {_S.PLACED: _S.PLACED_RESERVED, _S.PAID_UNFINISHED: _S.RESERVED_UNFINISHED}
-_TOLD = {
-    MoneyState.NONE: _M.NOT_CHARGED,
-    MoneyState.DECLINED: _M.NOT_CHARGED,
-    MoneyState.REFUNDED: _M.NOT_CHARGED,
-    MoneyState.UNKNOWN: _M.UNKNOWN,
-    MoneyState.CHARGED: _M.CHARGED,
-}
-
-
-def situation_of(
-    state: State,
-    money: MoneyState,
-    *,
-    waiting_for: WaitingFor | None = None,
-    why: str = "",
-    cancel_asked: bool = False,
-    captured: bool = True,
-    has_answer: bool = True,
-    kept: bool = True,
-    at_work: bool = False,
-) -> Situation:
-    """What to say about a record. Total: every combination has an answer, and none says more than is known.
-
-    Args:
-        captured: false when the charge is only a reservation.
-        has_answer: the handler's answer is stored.
-        kept: the record will be placed later by itself; a queued one that is not will not.
-        at_work: somebody else holds a live lease on it.
-    """
-    if cancel_asked and (asked := _after_cancel(state, money)):
-        return asked
-    if state is State.RUNNING and at_work and money in _AT_WORK:
-        return _S.IN_FLIGHT
-    situation = _OF_RECORD[state, money]
-    match situation:
-        case Situation.HELD:
-            return _held(money, waiting_for, why=why)
-        case Situation.KEPT:
-            return _queued(why, kept=kept)
-        case Situation.CANCELLED if why == WHY_GAVE_UP:
-            return _S.GAVE_UP
-        case Situation.ANSWERED if not has_answer:
-            return _S.NOT_KEPT
-    return situation if captured else _RESERVED.get(situation, situation)
-
-
-def situation_of_operation(operation: Operation, *, at_work: bool = False) -> Situation:
-    """`situation_of` with everything read from the record, its money folded anew."""
-    money = money_of(operation)
-    return situation_of(
-        operation.state,
-        money.state,
-        waiting_for=operation.waiting_for,
-        why=operation.why,
-        cancel_asked=operation.cancel_asked,
-        captured=money.captured_minor > 0,
-        has_answer=operation.answer is not None,
-        kept=operation.kept,
-        at_work=at_work,
-    )
-
-
-def money_told(state: State, money: MoneyState) -> MoneyTold:
-    """The word for a record's money. While it runs a charge may leave at any moment: then nothing is surely not charged."""
-    told = _TOLD[money]
-    return _M.UNKNOWN if state is State.RUNNING and told is _M.NOT_CHARGED else told
-
-
 def answer_for(
     situation: Situation, about: About | None = None, *, recorded: MoneyTold | None = None, specs: Mapping[Situation, AnswerSpec] = SPECS
 ) -> Answer:
@@ -368,28 +266,3 @@ def goes_to_status_page(answer: Answer) -> bool:
     if answer.about.status_url is None or answer.situation is _S.DUPLICATE:
         return False
     return answer.status in (200, 202) or answer.situation is _S.IN_FLIGHT
-
-
-def _after_cancel(state: State, money: MoneyState) -> Situation | None:
-    """What a wish to cancel changes; None: nothing, because the order has its end."""
-    if state is State.FINISHED:
-        return _S.CANCEL_ASKED if money in (MoneyState.CHARGED, MoneyState.UNKNOWN) else None
-    if state is State.CANCELLED:
-        return None
-    return {MoneyState.CHARGED: _S.REFUND_DUE, MoneyState.REFUNDED: _S.REFUNDED}.get(money, _S.CANCEL_ASKED)
-
-
-def _held(money: MoneyState, waiting_for: WaitingFor | None, *, why: str) -> Situation:
-    if waiting_for is WaitingFor.SHOPPER:
-        if why in ASKS and money is not MoneyState.UNKNOWN:
-            return _S.SHOPPER_ASKED
-        return _S.DECLINED if money is MoneyState.DECLINED else _S.NEEDS_SHOPPER
-    if waiting_for is WaitingFor.GATEWAY and money is MoneyState.UNKNOWN:
-        return _S.UNKNOWN
-    return _S.HELD
-
-
-def _queued(why: str, *, kept: bool) -> Situation:
-    if not kept:
-        return _S.NOT_KEPT
-    return _S.REPLACED if why == WHY_REPLACED else _S.KEPT

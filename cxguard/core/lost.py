@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from cxguard.core.operation import Operation
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
 LOST_BACK_SECONDS = 2 * 86_400.0  # a shopper, or a script, whose order is gone may come back so late; what is older waits on record
@@ -25,6 +26,7 @@ SILENT_MAX = 2  # in a row: one life may have ended before anything was sent
 NOT_FOUND = "not_found"
 LOST_EVENT = "payment.looked_for_lost"
 NOTHING_STANDS = "nothing stands"
+_UNCHARGED = frozenset({MoneyState.NONE, MoneyState.DECLINED, MoneyState.REFUNDED})
 
 
 class Lost(StrEnum):
@@ -71,6 +73,15 @@ def may_come_back(operation: Operation, since: float | None, now: float) -> bool
     if since is None or _was_looked_for(operation, since):
         return False
     return now - since < LOST_BACK_SECONDS or operation.created_at < since  # an older record is a copy, however long it waited
+
+
+def is_doubted(operation: Operation, since: float | None, now: float) -> bool:
+    """Whether *operation* says that nothing is charged, and may be an older copy of a record that knew of a charge.
+
+    What has its end was looked for before it ended.
+    """
+    ended = operation.state in (State.FINISHED, State.CANCELLED)
+    return not ended and money_of(operation).state in _UNCHARGED and may_come_back(operation, since, now)
 
 
 def _was_looked_for(operation: Operation, since: float) -> bool:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 
 from cxguard.clock import Clock
-from cxguard.core.lost import LOST_BACK_SECONDS
+from cxguard.core.lost import LOST_BACK_SECONDS, is_doubted
+from cxguard.core.operation import Operation
 from cxguard.errors import StoreError
 from cxguard.stores.base import Store
 
@@ -36,8 +37,18 @@ class Epochs:
 
         A store that does not answer is asked again when it matters.
         """
+        await self.look()
+
+    async def look(self) -> None:
+        """Know the present epoch before something is told about a record that was read in it, if the store can be asked."""
         with contextlib.suppress(StoreError):
             await self.changed_at()
+
+    def doubts(self, operation: Operation) -> bool:
+        """Whether *operation*, as it was read, may have lost a charge. A life of the store that nobody looked at is in doubt."""
+        unseen = bool(self._store.epoch) and self._store.epoch != self._seen
+        since = self._clock.now() if unseen else self._changed_at
+        return is_doubted(operation, since, self._clock.now())
 
     async def lost_since(self) -> float | None:
         """When the store last began another life, while an order of the former one could still come back; else None.

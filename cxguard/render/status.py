@@ -19,12 +19,11 @@ from cxguard.core.answer import (
     MoneyTold,
     Situation,
     answer_for,
-    money_told,
-    situation_of_operation,
 )
 from cxguard.core.asks import asked_words
 from cxguard.core.money import Money, MoneyState
 from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.situation import money_told_of, situation_of_operation
 from cxguard.core.spooling import spooled_money, spooled_situation
 from cxguard.render.figures import format_amount
 from cxguard.render.fill import fill
@@ -61,6 +60,7 @@ class Extras:
     Attributes:
         at_work: somebody holds a live lease on it.
         spooled: it is not in the store yet, so that nobody knows what an earlier submit did.
+        doubted: the record may be an older copy of one that knew of a charge.
         next_update_at: until when the shopper hears from us.
         resume_url: where the shopper goes on: at the bank, or at the shop's own checkout.
         at_bank: it leads to the bank.
@@ -72,6 +72,7 @@ class Extras:
 
     at_work: bool = False
     spooled: bool = False
+    doubted: bool = False
     next_update_at: float | None = None
     resume_url: str | None = None
     at_bank: bool = True
@@ -146,7 +147,8 @@ def tone_of(situation: Situation) -> Tone:
 
 def _answer(operation: Operation, extras: Extras, *, status_url: str, now: float, specs: Mapping[Situation, AnswerSpec]) -> Answer:
     money = money_of(operation)
-    situation, recorded = situation_of_operation(operation, at_work=extras.at_work), money_told(operation.state, money.state)
+    situation = situation_of_operation(operation, at_work=extras.at_work, doubted=extras.doubted)
+    recorded = money_told_of(operation, doubted=extras.doubted)
     if extras.spooled:
         situation, recorded = spooled_situation(operation) or _S.SPOOLED, spooled_money(operation)
     refunded = situation is _S.REFUNDED

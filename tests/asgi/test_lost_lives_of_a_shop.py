@@ -116,6 +116,24 @@ async def test_a_kept_order_that_was_placed_in_a_lost_write_is_not_placed_again(
     assert ((await record(made)).money, (await record(made)).why) == ("charged", "order_missing")
 
 
+async def test_a_kept_order_that_may_have_been_placed_in_a_lost_write_is_told_as_unknown(world: Worlds) -> None:
+    """By its page, to who presses again, and to who wishes to cancel: until the shop has been asked."""
+    shop = Shop()
+    made = await started(world, shop, later=shop.later, terms="1")
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+    first = await made.pay(**ASYNC)
+    assert (first.json()["situation"], first.json()["money"]) == ("kept", "not_charged")
+    page, waiting = first.json()["status_url"], await record(made)
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", None)
+    made.clock.advance(120.0)
+    await made.rest()
+    await fail_over(made, waiting)
+    looks = [await made.client.get(page, headers={"accept": "application/json"}), await made.pay(**ASYNC)]
+    looks.append(await made.client.post(f"{page}/cancel", headers={"accept": "application/json"}))
+    assert [look.json()["money"] for look in looks] == ["unknown", "unknown", "charged"], "the wish had the shop asked"
+    assert shop.till.charges == ["basket"]
+
+
 async def test_a_kept_order_of_which_the_shop_knows_nothing_is_placed(world: Worlds) -> None:
     """The shop says that nothing was charged: after a failover, too, an order that waited is placed, once."""
     shop = Shop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -23,14 +24,13 @@ from cxguard.core.answer import (
     answer_for,
     can_be_told,
     goes_to_status_page,
-    money_told,
-    situation_of,
-    situation_of_operation,
     status_for,
 )
+from cxguard.core.asks import PRICE_UP
 from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Operation, State, WaitingFor
-from cxguard.core.outcomes import Charged, Outcome, Unknown
+from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
+from cxguard.core.situation import money_told, money_told_of, situation_of, situation_of_operation
 
 S = Situation
 R, Q, H, F, C = State.RUNNING, State.QUEUED, State.HELD, State.FINISHED, State.CANCELLED
@@ -193,6 +193,30 @@ def _operation(outcome: Outcome | None, *, state: State = R, notes: tuple[Note, 
 def test_a_record_is_read_with_its_money_folded_anew(operation: Operation, situation: Situation) -> None:
     """Sends and notes that came after the last save count."""
     assert situation_of_operation(operation) is situation
+
+
+@pytest.mark.parametrize(
+    ("state", "waiting_for", "why", "wished", "situation"),
+    [
+        (Q, None, "", False, S.UNKNOWN),
+        (Q, None, WHY_REPLACED, False, S.UNKNOWN),
+        (Q, None, "", True, S.CANCEL_ASKED),
+        (H, WaitingFor.GATEWAY, "", False, S.UNKNOWN),
+        (H, WaitingFor.SHOPPER, "", False, S.UNKNOWN),
+        (H, WaitingFor.SHOPPER, PRICE_UP, False, S.UNKNOWN),
+        (H, WaitingFor.AGENT, "", False, S.HELD),
+        (R, None, "", False, S.UNKNOWN),
+    ],
+)
+@pytest.mark.parametrize("outcome", [None, Declined()])
+def test_a_copy_that_may_have_lost_a_charge_says_that_nothing_is_known(
+    state: State, waiting_for: WaitingFor | None, why: str, wished: bool, situation: Situation, outcome: Outcome | None
+) -> None:
+    """Neither "not charged", nor that it is safe to pay anew, nor a question that may have been answered."""
+    notes = (Note("n1", NoteKind.CANCEL, 1.0),) if wished else ()
+    copy = replace(_operation(outcome, state=state, notes=notes), waiting_for=waiting_for, why=why)
+    told = answer_for(situation_of_operation(copy, doubted=True), recorded=money_told_of(copy, doubted=True))
+    assert (told.situation, told.money, told.safe_to_retry) == (situation, MoneyTold.UNKNOWN, False)
 
 
 def test_every_situation_has_its_row() -> None:

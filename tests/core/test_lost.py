@@ -6,8 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from cxguard.core.lost import LIVES_MAX, LOST_BACK_SECONDS, LOST_EVENT, NOTHING_STANDS, Lost, judge_lost, life_after, may_come_back
-from cxguard.core.operation import Entry, Operation, State
+from cxguard.core.lost import (
+    LIVES_MAX,
+    LOST_BACK_SECONDS,
+    LOST_EVENT,
+    NOTHING_STANDS,
+    Lost,
+    is_doubted,
+    judge_lost,
+    life_after,
+    may_come_back,
+)
+from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.operation import Entry, Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
 CHARGED, DECLINED, REFUNDED = Charged(4999, "EUR", "pay_1"), Declined(), Refunded(4999, "EUR")
@@ -80,10 +91,31 @@ def looked(outcome: str, generation: int, *, since: float = BEGAN) -> Entry:
         (BEGAN, BEGAN - 5.0, 10.0, (looked("in doubt", 3),), False),
     ],
 )
-def test_who_is_looked_for(
-    since: float | None, created_at: float, after_seconds: float, looks: tuple[Entry, ...], comes: bool
-) -> None:
+def test_who_is_looked_for(since: float | None, created_at: float, after_seconds: float, looks: tuple[Entry, ...], comes: bool) -> None:
     """Once for each life of the store: what is new for two days, a copy for as long as it waits; a doubt speaks for its own life."""
     named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", State.RUNNING, created_at, created_at)
     there = replace(named, generation=2, history=looks)
     assert may_come_back(there, since, BEGAN + after_seconds) is comes
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize(
+    ("outcome", "money"),
+    [
+        (None, MoneyState.NONE),
+        (NOT_CHARGED, MoneyState.NONE),
+        (DECLINED, MoneyState.DECLINED),
+        (SILENT, MoneyState.UNKNOWN),
+        (CHARGED, MoneyState.CHARGED),
+    ],
+)
+def test_what_a_copy_says_is_doubted(state: State, outcome: Outcome | None, money: MoneyState) -> None:
+    """A "not charged", while the order has no end: what is known of a charge is known, and what ended was looked for before."""
+    send = Send(1, "http:eu:test", "k1", "charge", 1, SendKind.CHARGE, 4999, "EUR", 0.0, outcome=outcome)
+    named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", state, BEGAN - 5.0, BEGAN - 5.0)
+    copy = replace(named, sends=(send,) if outcome else ())
+    assert money_of(copy).state is money
+    doubted = state in (State.RUNNING, State.QUEUED, State.HELD) and money in (MoneyState.NONE, MoneyState.DECLINED)
+    assert is_doubted(copy, BEGAN, BEGAN + 10.0) is doubted
+    assert not is_doubted(copy, None, BEGAN + 10.0)
+    assert not is_doubted(replace(copy, history=(looked(NOTHING_STANDS, 1),)), BEGAN, BEGAN + 10.0)

@@ -161,7 +161,7 @@ def _duty_if_unknown(instead: Any) -> Wrap:
 
 
 def _not_taken(right: Any) -> Any:
-    return lambda state, money: MoneyTold.NOT_CHARGED
+    return lambda record, **named: MoneyTold.NOT_CHARGED
 
 
 def _told_not_kept(right: Any) -> Any:
@@ -363,7 +363,7 @@ MUTANTS = (
         "over a kept order it says that it was given up",
         (status, "situation_of_operation"),
         _told_not_kept,
-        masked_by=(((status, "money_told"), _not_taken),),
+        masked_by=(((status, "money_told_of"), _not_taken),),
     ),
 )
 
