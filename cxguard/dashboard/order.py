@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from cxguard.core.desk import Action, Hands, Said, keys_for, sayable
-from cxguard.core.money import Money
+from cxguard.core.money import Money, MoneyState
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.reading import HandlerAnswer
 from cxguard.dashboard.reading import name_of
-from cxguard.dashboard.words import Moment, SendLine, amount_words, money_sentence, send_lines, timeline
+from cxguard.dashboard.words import MAY_BE_OLDER, Moment, SendLine, amount_words, money_sentence, send_lines, timeline
 from cxguard.engine.casefile import CaseFile
 from cxguard.engine.cold import KeptResult, open_answer, open_member
 from cxguard.engine.engine import Engine
@@ -82,6 +82,11 @@ class OrderPage:
     now: float
     mine: bool = field(default=False)
 
+    @property
+    def money_told(self) -> MoneyState:
+        """Where the money is, as far as anybody may be told."""
+        return MoneyState.UNKNOWN if self.file.doubted else self.money.state
+
 
 def order_page(file: CaseFile, *, engine: Engine, renderer: Renderer) -> OrderPage:
     """The page of one order, as one person sees it."""
@@ -93,7 +98,7 @@ def order_page(file: CaseFile, *, engine: Engine, renderer: Renderer) -> OrderPa
         name=name_of(operation),
         operation=operation,
         money=money,
-        money_line=money_sentence(operation, money),
+        money_line=MAY_BE_OLDER if file.doubted else money_sentence(operation, money),
         figures=_figures(operation, money),
         told=_told(file, renderer),
         moments=timeline(operation),
@@ -128,7 +133,7 @@ def _figures(operation: Operation, money: Money) -> tuple[tuple[str, str], ...]:
 def _told(file: CaseFile, renderer: Renderer) -> Told:
     operation = file.operation
     locale = renderer.locale(operation.locale)
-    extras = Extras(at_work=file.case.hands is not Hands.NOBODY)
+    extras = Extras(at_work=file.case.hands is not Hands.NOBODY, doubted=file.doubted)
     view = status_view(operation, voice=renderer.voice, locale=locale, now=file.now, status_url="", extras=extras, specs=renderer.specs)
     words = view.words
     return Told(view.answer.situation.value.replace("_", " "), words.label, words.title, words.paragraphs, words.locale)

@@ -31,11 +31,12 @@ _KNOWN = tuple(money for money in MoneyState if money is not MoneyState.UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One order of a list. `name` is what its page is found by; `holder` has a live lease on it."""
+    """One order of a list. `name` is what its page is found by; `holder` has a live lease on it; `money` as it may be told."""
 
     operation: Operation
     name: str
     holder: str
+    money: MoneyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +171,10 @@ async def read_orders(guard: Guard, filters: Filters) -> OrderList:
     at = await guard.store.clock()
     try:
         found = await guard.store.search(_query(guard, filters, after=filters.after or None))
-        return OrderList(at, rows_of(found.operations, at), found.cursor)
+        return OrderList(at, rows_of(guard, found.operations, at), found.cursor)
     except ValueError:
         found = await guard.store.search(_query(guard, filters, after=None))
-        return OrderList(at, rows_of(found.operations, at), found.cursor, stale=True)
+        return OrderList(at, rows_of(guard, found.operations, at), found.cursor, stale=True)
 
 
 def filters_of(given: Mapping[str, str], *, rules: Sequence[str]) -> Filters:
@@ -225,9 +226,12 @@ def name_of(operation: Operation) -> str:
     return operation.reference or operation.id
 
 
-def rows_of(operations: Sequence[Operation], at: float) -> tuple[Row, ...]:
+def rows_of(guard: Guard, operations: Sequence[Operation], at: float) -> tuple[Row, ...]:
     """Records as rows of a list, at *at* on the store's clock."""
-    return tuple(Row(operation, name_of(operation), _holder(operation, at)) for operation in operations)
+    doubts = guard.engine.epochs.doubts
+    return tuple(
+        Row(each, name_of(each), _holder(each, at), MoneyState.UNKNOWN if doubts(each) else each.money) for each in operations
+    )
 
 
 def _people_first(operations: Sequence[Operation]) -> list[Operation]:
@@ -237,7 +241,7 @@ def _people_first(operations: Sequence[Operation]) -> list[Operation]:
 
 async def _rows(guard: Guard, at: float, states: tuple[State, ...], money: tuple[MoneyState, ...]) -> tuple[Row, ...]:
     query = Query(namespace=guard.namespace, states=states, money=tuple(money), limit=LIST_MAX)
-    return rows_of(_people_first((await guard.store.search(query)).operations), at)
+    return rows_of(guard, _people_first((await guard.store.search(query)).operations), at)
 
 
 def _query(guard: Guard, filters: Filters, *, after: str | None) -> Query:

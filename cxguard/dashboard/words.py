@@ -27,6 +27,7 @@ MONEY_WORDS: Mapping[MoneyState, str] = {
     MoneyState.DECLINED: "Declined",
     MoneyState.REFUNDED: "Refunded",
 }
+MAY_BE_OLDER = "Nobody knows whether it was charged: the store has lost its last writes, and this may be an older copy. Ask the gateway."
 _WAITING: Mapping[WaitingFor, str] = {
     WaitingFor.AGENT: "a person",
     WaitingFor.SHOPPER: "the shopper",

@@ -62,12 +62,18 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """An order as one person sees it. `now` is the store's clock."""
+    """An order as one person sees it.
+
+    Attributes:
+        now: the store's clock.
+        doubted: the record may be an older copy of one that knew of a charge.
+    """
 
     operation: Operation
     case: Case
     offers: Mapping[Action, Offer]
     now: float
+    doubted: bool = False
 
     @property
     def lease(self) -> Lease | None:

@@ -61,6 +61,7 @@ class Desk:
         operation = await self.find(reference)
         if operation is None:
             raise NoSuchOrder(reference)
+        await self._engine.epochs.look()
         return self._file(operation, name=name, now=await self._engine.operations.store.clock())
 
     async def take_over(self, reference: str, actor: Actor) -> Became:
@@ -264,7 +265,7 @@ class Desk:
             can_place=ways.later,
             now=self._engine.clock.now(),
         )
-        return CaseFile(operation, case, offers(case), now)
+        return CaseFile(operation, case, offers(case), now, doubted=self._engine.epochs.doubts(operation))
 
     def _entry(self, event: str, actor: Actor, **detail: Any) -> Entry:
         known = {name: value for name, value in detail.items() if value}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import httpx
 import pytest
-from deskclient import DeskClient
-from deskworld import ANNA, BORIS, RULE, SHOP_RULE, desk_world
+from deskclient import DeskClient, who
+from deskworld import ANNA, BORIS, KEY, RULE, SECRET, SHOP_RULE, desk_world
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -21,6 +22,8 @@ from cxguard.core.outcomes import Charged, Declined, Unknown
 from cxguard.core.session import By, Cause, Exposed, Stage
 from cxguard.dashboard import dashboard
 from cxguard.dashboard.reading import PAGE_ROWS
+from cxguard.dashboard.words import MAY_BE_OLDER
+from cxguard.guard import Guard
 from cxguard.stores.base import Seen
 
 pytestmark = pytest.mark.asyncio
@@ -303,3 +306,19 @@ async def test_nothing_that_others_wrote_becomes_markup(desk: DeskClient, payloa
         assert markup.tags <= TAGS, path
         assert not [name for name in markup.attributes if name.startswith("on") or name == "style"]
         assert payload.strip() in markup.texts, "shown as it was written"
+
+
+async def test_older_copy_of_an_order_is_not_said_to_be_uncharged(desk: DeskClient) -> None:
+    """The store has begun another life since: whoever has the shopper on the telephone reads that it is not known."""
+    old, store = desk.world.guard, desk.world.guard.store
+    order = await desk.world.put("k1", State.QUEUED)
+    assert "Surely not charged" in (await desk.get(f"/orders/{order.reference}")).text
+    kept = await store.load(f"epoch:{old.namespace}")
+    began = json.dumps({"epoch": store.epoch, "changed_at": desk.world.clock.now()}).encode()
+    assert await store.swap(f"epoch:{old.namespace}", revision=kept.revision, value=began)
+    async with Guard(store, shop=old.shop, secret=SECRET, keys=[KEY], clock=desk.world.clock) as newcomer:
+        transport = httpx.ASGITransport(dashboard(newcomer, auth=who))
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.example", headers={"x-staff": "anna"}) as client:
+            page = (await client.get(f"/orders/{order.reference}")).text
+    assert MAY_BE_OLDER in html.unescape(page)
+    assert "not charged" not in page.casefold().replace("surely not charged: no payment is there, and none can come", "")

@@ -194,6 +194,7 @@ async def test_person_who_cancels_a_copy_asks_for_it() -> None:
         copy = await kept_and_paid(shop)
         await shop.fail_over(copy)
         desk = Desk(shop.guard.engine, rules={}, purposes=shop.guard.purposes)
+        assert (await desk.look(copy.reference, name="anna")).doubted, "nobody is told on the telephone that it is not charged"
         became = await desk.cancel(copy.reference, Actor("anna", "the shopper called"))
         assert (became.done, became.operation.state) == (True, "queued")
         await shop.rest()
@@ -220,6 +221,7 @@ async def test_unpaid_copy_is_cancelled_once_the_gateway_knows_of_nothing() -> N
         shop.gateway.calls.clear()
         await shop.rest()
         assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "none")
+        assert not (await Desk(shop.guard.engine, rules={}, purposes=shop.guard.purposes).look(copy.reference, name="anna")).doubted
         assert [call.verb for call in shop.gateway.calls] == ["find", "find"]
 
 
