@@ -2,13 +2,15 @@
 
 Members that this version does not know come back in `extra` and are written out again beside the others. Inside of sends,
 steps and the timeline they are not kept: whoever adds one there raises `RECORD_VERSION`, and older ones leave the record alone. A body that
-cannot be read becomes a record of a newer version: it is shown, and never leased.
+cannot be read becomes a record of a newer version: it is shown, and never leased. So does one whose sum (`SUM`) is another: a
+letter that changed in a member's name would leave a record that never charged anything, and one in a digit another amount.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from enum import StrEnum
@@ -25,6 +27,7 @@ HEAD = frozenset({
     "keep_until", "lease", "amount_minor", "currency", "notes", "notes_seen", "revision", "version", "claims", "request",
     "answer", "contact",
 })  # fmt: skip
+SUM = "sum"  # the last member of a body: of all letters before it
 UNREADABLE = "unreadable"  # the reason of a record whose body cannot be read
 
 E = TypeVar("E", bound=StrEnum)
@@ -40,13 +43,14 @@ def encode_body(operation: Operation) -> str:
         if value != default:
             encode = _ENCODERS.get(name)
             body[name] = encode(value) if encode is not None else value
-    return _dumps(body)
+    text = _dumps(body)[:-1]
+    return text + _sum_of(text)
 
 
 def decode_body(text: str) -> dict[str, Any]:
     """Members for `Operation(**...)`, those of an unreadable body included."""
     try:
-        return _members(_DECODER.decode(text))
+        return _members(_DECODER.decode(_summed(text)))
     except _DAMAGED:
         return {"owner": "", "fingerprint": "", "why": UNREADABLE, "version": RECORD_VERSION + 1}
 
@@ -71,10 +75,29 @@ def member(kind: type[E], value: str, *, otherwise: E) -> E:
         return otherwise
 
 
+def _sum_of(text: str) -> str:
+    """What ends a body that begins with *text*; always `_SUM_CHARS` letters."""
+    return f',"{SUM}":"{zlib.crc32(text.encode()):08x}"}}'
+
+
+def _summed(text: str) -> str:
+    """The body, whose sum is its own. One without a sum was written by a cxguard that made none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    end = text[-_SUM_CHARS:]
+    if end.startswith(f',"{SUM}":') and end != _sum_of(text[:-_SUM_CHARS]):
+        raise ValueError(SUM)
+    return text
+
+
 def _members(body: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"owner": body["owner"], "fingerprint": body["fingerprint"]}
     extra, kinds = {}, kinds_of(Operation)
     for name, value in body.items():
+        if name == SUM:
+            continue
         if name not in _BODY:
             extra[name] = value
             continue
@@ -127,8 +150,8 @@ def _note_to_json(note: Note) -> dict[str, Any]:
 
 
 def _note_from_json(value: Mapping[str, Any]) -> Note:
-    known = {name: value[name] for name in _NOTE if name in value}
-    outcome = value.get("outcome")
+    known = {name: value[name] for name in _NOTE}  # all are always written: one that is missing has another name now
+    outcome = value["outcome"]
     kind = member(NoteKind, value["kind"], otherwise=NoteKind.REMARK)
     return checked(Note(**{**known, "kind": kind, "outcome": outcome_from_json(outcome) if outcome is not None else None}))
 
@@ -183,7 +206,8 @@ def _waiting_for(value: str | None) -> WaitingFor | None:
 _CONSENT, _NOTICE = Consent.__slots__, NoticeLine.__slots__
 _SEND, _NOTE, _STEP, _ENTRY = (frozenset(kind.__slots__) for kind in (Send, Note, Step, Entry))
 _BODY = _defaults()
-_KNOWN = frozenset(_BODY) | HEAD
+_KNOWN = frozenset(_BODY) | HEAD | {SUM}
+_SUM_CHARS = len(_sum_of(""))
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "consent": _consent_to_json,
     "notices": _each(_notice_to_json, list),

@@ -14,7 +14,7 @@ from shopworld import KEYS
 from cxguard.cli.order_views import order_json
 from cxguard.core.consent import Consent
 from cxguard.core.money import Note, NoteKind
-from cxguard.core.operation import RECORD_VERSION, Entry, NoticeLine, Operation, Step, WaitingFor, money_of
+from cxguard.core.operation import RECORD_VERSION, Entry, NoticeLine, Operation, Step, WaitingFor, changed, money_of
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import open_answer, seal_answer
@@ -79,6 +79,15 @@ def assert_readable(body: str, notes: tuple[str, ...] = ()) -> None:
 def test_a_spoilt_body_is_a_record_all_the_same(first: tuple[int, int, str], second: tuple[int, int, str]) -> None:
     """Letters changed, lost or put in: never an error, and what cannot be read is left alone."""
     assert_readable(spoilt(spoilt(BODY, first), second), (spoilt(NOTES[0], first), NOTES[1]))
+
+
+@thrown(300)
+@given(spans)
+def test_a_spoilt_body_is_never_another_record(span: tuple[int, int, str]) -> None:
+    """Letters changed, lost or put in, in one place: damage, or as it was."""
+    text = spoilt(BODY, span)
+    read = Operation(**{**HEAD, **decode_body(text)})
+    assert read.why == "unreadable" or changed(read, extra={}) == Operation(**{**HEAD, **decode_body(BODY)})
 
 
 @thrown(300)
