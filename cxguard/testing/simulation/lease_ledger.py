@@ -40,7 +40,7 @@ class LeaseLedger:
     async def open(self, operation: Operation, **named: Any) -> Any:
         opened = await self._world.memory.open(operation, **named)
         if opened.won:
-            self._turn(opened.operation)
+            self._turn(opened.operation, token=0)
             self._grant(opened.operation)
         return opened
 
@@ -67,16 +67,17 @@ class LeaseLedger:
         newest, _ = self._world.leases.get(operation.id, (token, 0.0))
         if newest != token:
             self._world.broken.append(f"a save with lease {token} of {operation.reference} was taken after lease {newest}")
-        self._turn(saved)
+        self._turn(saved, token)
         self._world.stir()
         if not keep_lease:
             self._world.leases.pop(operation.id, None)
         return saved
 
-    def _turn(self, operation: Operation) -> None:
+    def _turn(self, operation: Operation, token: int) -> None:
         """Count each turn that an order really took, and remember whose its gateway keys are."""
         self._world.keys.update({send.key: operation.id for send in operation.sends})
-        before = self._world.states.get(operation.id)
+        holder, state = self._world.in_hand.pop(operation.id, (0, None))
+        before = state if token and token == holder else self._world.states.get(operation.id)
         if before is not operation.state:
             if (before, operation.state) not in TURNS:
                 self._world.broken.append(f"{operation.reference} went from {before} to {operation.state}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cxguard.core.operation import Operation
 from cxguard.stores.memory import MemoryCopy
 from cxguard.testing.simulation.loop import passed
 from cxguard.testing.simulation.world import ACTIVE_SECONDS, SMALL_SECONDS, World
@@ -63,6 +64,11 @@ def lose_tail(world: World, copy: MemoryCopy) -> None:
     ahead = world.store_clock.now() - world.clock.monotonic()
     world.leases = {id: (each.lease.token, each.lease.until - ahead) for id, each in kept.items() if each.lease is not None}
     world.states = {id: each.state for id, each in kept.items()}
+    world.in_hand = {id: (token, there[id].state) for id, (token, _) in world.leases.items() if id in there and _holds(there[id], token)}
     world.log("store", "lost", *sorted(each.reference for each in gone.values()))
     if gone:
         world.happens("store lost its tail")
+
+
+def _holds(operation: Operation, token: int) -> bool:
+    return operation.lease is not None and operation.lease.token == token

@@ -182,6 +182,7 @@ class World:
         self.zombies = 0
         self.leases: dict[str, tuple[int, float]] = {}
         self.states: dict[str, State] = {}  # of each record, as it was last written
+        self.in_hand: dict[str, tuple[int, State]] = {}  # token and state of what its holder goes on with, after a tail was lost
         self.broken: list[str] = []
         self.overlapping: set[str] = set()
         self.errors: list[tuple[Process, Said]] = []  # that a shopper was shown, and by which process
