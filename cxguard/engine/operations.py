@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -235,12 +235,21 @@ class Operations:
         lease.refuse_child()
         record = self.ready(operation, ends=not keep_lease)
         try:
-            return await self.store.save(record, token=lease.token, keep_lease=keep_lease)
+            saved = await self.store.save(record, token=lease.token, keep_lease=keep_lease)
         except StoreUnavailable:
-            return await self._save_again(record, lease, keep_lease=keep_lease)
+            saved = await self._save_again(record, lease, keep_lease=keep_lease)
         except LeaseLost:
             self.emit("lease.lost", operation)
             raise
+        return await self._noted_again(saved, record.notes)
+
+    async def _noted_again(self, saved: Operation, folded: Sequence[Note]) -> Operation:
+        """The record with the facts that were folded into it: a store that lost its tail and kept the lease has it without them."""
+        there = {note.event_id for note in saved.notes}
+        for note in folded:
+            if note.event_id not in there:
+                saved = await self.note(saved.id, note)
+        return saved
 
     def ready(self, operation: Operation, *, ends: bool) -> Operation:
         """The record as it is saved: folded, and due in time for a notice if its lease *ends* with this save."""

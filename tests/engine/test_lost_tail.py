@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from lostworld import World, world
@@ -11,12 +11,13 @@ from lostworld import World, world
 from cxguard.core.lost import LOST_BACK_SECONDS
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
-from cxguard.core.operation import Move, Operation, changed, move
+from cxguard.core.operation import Move, Operation, changed, money_of, move
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.casefile import Actor
 from cxguard.engine.desk import Desk
 from cxguard.errors import PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge
+from cxguard.stores.memory import MemoryStore
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
@@ -115,6 +116,24 @@ async def test_life_that_met_with_silence_is_asked_about_before_the_same_is_sent
             await shop.rest()
         assert ((await shop.record()).money, (await shop.record()).generation) == ("charged", 2)
         assert [payment.id for payment in shop.gateway.standing] == [paid.payment_id]
+
+
+async def test_facts_that_were_lost_come_back_with_the_save_that_folded_them() -> None:
+    """The older copy knows the lease: its holder ends the order as paid, on the word of a look-up that the copy has not heard."""
+    async with world(keyed=True) as shop:
+        memory = cast(MemoryStore, shop.store.store)
+
+        async def place(op: Any) -> dict[str, str]:
+            copy = memory.copied()
+            shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+            payment = await op.charge(Charge(4999, "EUR", source="tok_ok"))
+            memory.go_back(copy)
+            return {"payment": payment.payment_id}
+
+        paid = await shop.guard.run(place, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+        await shop.rest()
+        assert money_of(await shop.record()).state == "charged"
+        assert await shop.press() == paid
 
 
 async def test_charge_that_is_known_from_a_fact_alone_is_the_orders_own() -> None:
