@@ -25,7 +25,6 @@ from cxguard.engine.secrets import confirm_secrets
 from cxguard.errors import LeaseLost, NotADatabase, SpoolFull, StoreDamaged, StoreError, StoreUnavailable
 from cxguard.logs import get_logger
 from cxguard.stores.base import PAGE_MAX, Match, Query, Seen, Store
-from cxguard.stores.record import leased
 from cxguard.stores.sqlite import SQLiteStore
 from cxguard.stores.sqlite.aside import Identity, identity, lock_of, set_aside
 
@@ -218,7 +217,7 @@ class Spool:
         """What is to be forwarded now, the oldest first."""
         now = self._clock.now()
         page = await self._journal.search(Query(namespace=self.namespace, due=True, limit=limit))
-        return tuple(one for one in page.operations if _is_due(one, now) and not leased(one, now=now))
+        return tuple(one for one in page.operations if _is_due(one, now) and not _in_hand(one, now))
 
     async def seize(self, item: Operation, *, claims: tuple[str, ...] = ()) -> Operation | None:
         """Take one in hand, as it was seen; None: another process has it, or it has changed."""
@@ -262,3 +261,9 @@ def _is_due(item: Operation, now: float) -> bool:
     """Also when the clock was set back since it came, or since it was given back: nothing waits so long by our own wish."""
     set_back = item.created_at > now or (item.due_at is not None and item.due_at > now + PAUSE_SECONDS_MAX)
     return set_back or item.due_at is None or item.due_at <= now
+
+
+def _in_hand(item: Operation, now: float) -> bool:
+    """Whether a process is forwarding it. No lease is so long that this may be read here of a clock that was set back: that
+    one is the store's to judge, when it is asked for it."""
+    return item.lease is not None and now < item.lease.until <= now + LEASE_SECONDS

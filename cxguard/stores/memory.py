@@ -16,12 +16,21 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from cxguard.clock import Clock
 from cxguard.core.money import Note
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Operation, changed
 from cxguard.errors import StoreUnavailable
 from cxguard.stores import verbs
 from cxguard.stores.base import EVERYTHING, Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.memory_index import MemoryIndex, Row
-from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS, PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take, cursor_text
+from cxguard.stores.record import (
+    BATCH_IDS_KEPT_SECONDS,
+    PRUNE_MAX,
+    check_lease_seconds,
+    check_limit,
+    check_query,
+    check_take,
+    cursor_text,
+    set_back_seconds,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +43,7 @@ def _verb(step: Callable[Concatenate[MemoryStore, P], T]) -> Callable[Concatenat
 
     async def verb(self: MemoryStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self._lock:
-            self._table.now = self._clock.now()
+            self._table.follow(self._clock.now())
             return step(self, *args, **kwargs)
 
     verb.__name__, verb.__qualname__ = step.__name__, step.__qualname__
@@ -54,6 +63,15 @@ class MemoryTable:
         self._claims = dict(claims or {})
         self._operations_max = operations_max
         self.claim_holder = self._claims.get
+
+    def follow(self, now: float) -> None:
+        """Read the clock; leases go back with one that was set back."""
+        read_at, self.now = self.now, now
+        seconds = set_back_seconds(read_at=read_at, now=now)
+        for row in self._index.rows.values() if seconds else ():
+            lease = row.operation.lease
+            if lease is not None and lease.until > read_at:
+                self.replace(row, changed(row.operation, lease=replace(lease, until=lease.until - seconds)))
 
     def insert(self, operation: Operation, *, attempt: str) -> None:
         self._index.insert(Row(operation, number=operation.revision, attempt=attempt))

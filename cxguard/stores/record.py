@@ -12,6 +12,7 @@ from cxguard.stores.base import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, PAGE_MAX, 
 NAMES_KEPT_SECONDS = 400 * 86_400.0  # names and money outlive the rest of a record by this: longer than a dispute takes
 BATCH_IDS_KEPT_SECONDS = 2 * 3600.0  # the contract asks for an hour
 PRUNE_MAX = 1000  # records in one `prune`: it holds up no other write for long
+CLOCK_STEP_SECONDS = 1.0  # readings of one clock, written down one after the other: one that is earlier by more was set back
 ENDED = frozenset({State.FINISHED, State.CANCELLED})
 
 
@@ -27,6 +28,16 @@ def leased(operation: Operation, *, now: float) -> bool:
 def leasable(operation: Operation, *, now: float) -> bool:
     """Whether anybody may be given it: no live lease, and written by no newer cxguard."""
     return operation.version <= RECORD_VERSION and not leased(operation, now=now)
+
+
+def set_back_seconds(*, read_at: float, now: float) -> float:
+    """By how much the store's clock was set back since it was *read_at*: leases that were live then end so much earlier.
+
+    What was left of each stays left, so that nobody is given what a living holder has; but that of a dead one does not last
+    until an hour has come that was never there.
+    """
+    seconds = read_at - now
+    return seconds if seconds > CLOCK_STEP_SECONDS else 0.0
 
 
 def is_same_win(operation: Operation, attempt: str) -> bool:

@@ -24,7 +24,7 @@ from cxguard.core.operation import State, money_of
 from cxguard.core.outcomes import Charged, Declined
 from cxguard.engine.doctor import Health
 from cxguard.engine.forwarding import Forwarded
-from cxguard.engine.spool import Spool, SpoolFigures
+from cxguard.engine.spool import LEASE_SECONDS, Spool, SpoolFigures
 from cxguard.engine.spool_doctor import examine_spool, spool_missing
 from cxguard.errors import ConfigurationError, SpoolFull
 from cxguard.rules import json_field
@@ -131,6 +131,23 @@ async def test_a_clock_that_was_set_back_keeps_no_order_waiting(tmp_path: Path, 
     await spool.give_back(held, seconds=60.0)
     clock.jump(-set_back_seconds)
     assert len(await spool.due(limit=1)) == due
+    await spool.stop()
+
+
+async def test_order_in_the_hands_of_the_dead_does_not_wait_for_an_hour_that_never_came(tmp_path: Path) -> None:
+    """Taken by a process that died while the clock was an hour ahead: what was left of its lease is waited for, and no more."""
+    clock = ManualClock()
+    spool = bounded(tmp_path, clock)
+    await spool.start(NAMES)
+    await lay(spool, "a")
+    clock.jump(3_600.0)
+    assert await spool.seize((await spool.due(limit=1))[0]) is not None
+    clock.jump(-3_600.0)
+    (offered,) = await spool.due(limit=1)
+    assert await spool.seize(offered) is None
+    assert await spool.due(limit=1) == ()
+    clock.advance(LEASE_SECONDS)
+    assert await spool.seize((await spool.due(limit=1))[0]) is not None
     await spool.stop()
 
 

@@ -48,6 +48,28 @@ WHERE seq = ?
 -- name: renew
 UPDATE operations SET lease_until = ?1, ripe_at = ?1 WHERE id = ?2 AND lease_token = ?3
 
+-- name: bring_leases_back
+UPDATE operations SET lease_until = lease_until - ?1, ripe_at = lease_until - ?1
+WHERE lease_until > ?2 AND seq IN (
+    WITH RECURSIVE
+    shops (namespace) AS (
+        VALUES ('')
+        UNION ALL
+        SELECT (SELECT min(o.namespace) FROM operations AS o WHERE o.ripe_at IS NOT NULL AND o.namespace > shops.namespace)
+        FROM shops WHERE shops.namespace IS NOT NULL
+    ),
+    lines (namespace, rule) AS (
+        SELECT namespace, '' FROM shops WHERE namespace IS NOT NULL
+        UNION ALL
+        SELECT lines.namespace, (
+            SELECT min(o.rule) FROM operations AS o
+            WHERE o.ripe_at IS NOT NULL AND o.namespace = lines.namespace AND o.rule > lines.rule
+        )
+        FROM lines WHERE lines.rule IS NOT NULL
+    )
+    SELECT o.seq FROM lines CROSS JOIN operations AS o ON o.namespace = lines.namespace AND o.rule = lines.rule WHERE o.ripe_at > ?2
+)
+
 -- name: update_noted
 UPDATE operations
 SET notes = ?, due_at = ?, ripe_at = ?, prune_at = NULL, revision = ?, updated_at = ?
@@ -228,6 +250,9 @@ SELECT value FROM meta WHERE name = ?
 
 -- name: set_meta
 INSERT INTO meta (name, value) VALUES (?, ?)
+
+-- name: put_meta
+INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 
 -- name: begin
 BEGIN IMMEDIATE

@@ -119,6 +119,7 @@ class Writer:
         connection.execute(STATEMENTS["begin"])
         try:
             transaction = Transaction(connection, clock=self._clock, check_room=self._check_room)
+            transaction.follow_clock()
             answers = [_answer(item, transaction) for item in items]
             transaction.finish()
             connection.execute(STATEMENTS["commit"])
