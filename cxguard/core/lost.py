@@ -8,7 +8,11 @@ about one after the other, before the first charge, and before an order ends as 
     needs the shopper, processing,
       no answer                     doubt: nothing is charged until it is known
     declined, refunded              that life is over: the next one
-    not found, surely not charged   nothing under this key; after two of them in a row there was no further life
+    not found, surely not charged   nothing under this key; after two of them in a row, the present life and the next one
+                                    among those that were asked about, there was no further life
+
+The first one is the present life, or an earlier one of which the record has no send: of a life that was over before anything
+was sent, it may be an older copy of one that charged.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from cxguard.core.money import MoneyState
+from cxguard.core.money import MoneyState, SendKind
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
@@ -38,10 +42,18 @@ class Lost(StrEnum):
     CLEAR = "clear"  # nothing stands: charge
 
 
-def judge_lost(said: Sequence[Outcome], *, sure: bool) -> Lost:
+def first_life(operation: Operation) -> int:
+    """The first life that is asked about."""
+    told = {send.generation for send in operation.sends if send.kind is SendKind.CHARGE}
+    present = operation.generation
+    return next((life for life in range(max(1, present - LIVES_MAX), present) if life not in told), present)
+
+
+def judge_lost(said: Sequence[Outcome], *, sure: bool, passed: int = 0) -> Lost:
     """What follows from what one gateway *said* about the keys of the lives so far, the first one first.
 
     Args:
+        passed: how many of them are over, by the record: all are asked about.
         sure: "not found" can be believed: the gateway honours keys, so that a late charge would be the same one, or all
             that was under way when the store lost its tail must have shown up by now.
     """
@@ -54,8 +66,9 @@ def judge_lost(said: Sequence[Outcome], *, sure: bool) -> Lost:
         return Lost.DOUBT
     if isinstance(last, Unknown) and not sure:
         return Lost.DOUBT
-    silent = len(said) >= SILENT_MAX and all(isinstance(each, Unknown | NotCharged) for each in said[-SILENT_MAX:])
-    return Lost.CLEAR if silent or len(said) >= LIVES_MAX else Lost.LOOK
+    left = len(said) - passed  # of the present life, and those after it
+    silent = left >= SILENT_MAX and all(isinstance(each, Unknown | NotCharged) for each in said[-SILENT_MAX:])
+    return Lost.CLEAR if silent or left >= LIVES_MAX else Lost.LOOK
 
 
 def is_silent(said: Outcome) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cxguard.core import names
-from cxguard.core.lost import LOST_EVENT, NOTHING_STANDS, Lost, is_silent, judge_lost, life_after, may_come_back
+from cxguard.core.lost import LOST_EVENT, NOTHING_STANDS, Lost, first_life, is_silent, judge_lost, life_after, may_come_back
 from cxguard.core.money import NO_ANSWER, Send, SendKind
 from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import Charged, Outcome, Unknown
@@ -92,15 +92,16 @@ async def _since(engine: Engine, operation: Operation) -> float | None:
 async def _follow(
     engine: Engine, work: Work, trails: Sequence[Trail], since: float, *, ends: bool = False, doubts: bool = True
 ) -> Outcome | None:
-    first = life = work.operation.generation
+    first, present = first_life(work.operation), work.operation.generation
+    life = present
     for trail in trails:
-        found, verdict = await _said_about(engine, work, trail, first=first, since=since)
+        found, verdict = await _said_about(engine, work, trail, first=first, since=since, passed=present - first)
         if verdict is Lost.DOUBT and not doubts:
             return None
         if verdict is not Lost.CLEAR:
             return await _take_over(engine, work, trail, _doubtful(found, verdict), since=since)
         life = max(life, life_after([each.outcome for each in found], generation=first))
-    life = max(first, life - 1) if ends else life  # what ends, ends with what its last life came to
+    life = max(present, life - 1) if ends else life  # what ends, ends with what its last life came to
     await _note_clear(engine, work, generation=life, since=since)
     return None
 
@@ -140,10 +141,12 @@ def _doubtful(found: list[Found], verdict: Lost) -> Found:
     return replace(life, outcome=NO_ANSWER, asked=False)
 
 
-async def _said_about(engine: Engine, work: Work, trail: Trail, *, first: int, since: float) -> tuple[list[Found], Lost]:
+async def _said_about(
+    engine: Engine, work: Work, trail: Trail, *, first: int, since: float, passed: int = 0
+) -> tuple[list[Found], Lost]:
     sure = trail.gateway.keyed or engine.clock.now() - since >= trail.gateway.settle_seconds
     found: list[Found] = []
-    while (verdict := judge_lost([each.outcome for each in found], sure=sure)) is Lost.LOOK:
+    while (verdict := judge_lost([each.outcome for each in found], sure=sure, passed=passed)) is Lost.LOOK:
         found.append(await _of_life(engine, work, trail, first + len(found)))
     return found, verdict
 

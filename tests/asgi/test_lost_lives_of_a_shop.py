@@ -241,3 +241,17 @@ async def test_a_press_that_is_turned_away_after_a_failover_hears_the_shops_own_
     made.gateway.will_say("find", [Unknown("not_found"), Unknown("not_found"), Unknown("no answer in time")])
     for _ in range(2):
         assert (await made.pay(key=None)).json() == {"error": "no such postcode"}
+
+
+async def test_a_press_that_fails_after_a_failover_is_told_as_unknown_while_the_gateway_says_nothing(world: Worlds) -> None:
+    """It gave no reason of its own, and ours would be "not charged": nobody knows that."""
+
+    async def fails(request: Request) -> Response:
+        raise RuntimeError("the stock could not be looked up")
+
+    made = await world(fails, rule(key=json_field("cart")), faulty=True)
+    await made.guard.engine.epochs.lost_since()
+    await fail_over(made, await lost(made))
+    made.gateway.will_say("find", [Unknown("no answer in time")])
+    told = await made.pay(key=None, **ASYNC)
+    assert (told.status_code, told.json()["money"]) == (202, "unknown")

@@ -12,6 +12,7 @@ from cxguard.core.lost import (
     LOST_EVENT,
     NOTHING_STANDS,
     Lost,
+    first_life,
     is_doubted,
     judge_lost,
     life_after,
@@ -20,6 +21,7 @@ from cxguard.core.lost import (
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.testing.contract.base import charge_send, sample
 
 CHARGED, DECLINED, REFUNDED = Charged(4999, "EUR", "pay_1"), Declined(), Refunded(4999, "EUR")
 NOT_FOUND, SILENT, NOT_CHARGED, BUSY = Unknown("not_found"), Unknown("no answer in time"), NotCharged("refused"), Unknown("processing")
@@ -54,6 +56,33 @@ SHOPPER = NeedsShopper("authentication_required")
 def test_verdict(said: list[Outcome], sure: bool, follows: Lost) -> None:
     """Only an answer that surely speaks of no charge leads to the next life, and only silence about two ends the search."""
     assert judge_lost(said, sure=sure) is follows
+
+
+@pytest.mark.parametrize(
+    ("said", "passed", "follows"),
+    [
+        ([NOT_FOUND, NOT_FOUND], 1, Lost.LOOK),
+        ([NOT_FOUND, NOT_FOUND, NOT_FOUND], 1, Lost.CLEAR),
+        ([NOT_FOUND, DECLINED, NOT_FOUND], 1, Lost.LOOK),
+        ([SHOPPER], 1, Lost.DOUBT),
+        ([NOT_FOUND, CHARGED], 2, Lost.ADOPT),
+        ([DECLINED] * LIVES_MAX, 1, Lost.LOOK),
+        ([DECLINED] * (LIVES_MAX + 1), 1, Lost.CLEAR),
+    ],
+)
+def test_verdict_after_lives_that_are_over(said: list[Outcome], passed: int, follows: Lost) -> None:
+    """Silence about lives that were over before anything was sent says nothing of the present one."""
+    assert judge_lost(said, sure=True, passed=passed) is follows
+
+
+@pytest.mark.parametrize(
+    ("generation", "sent_in", "first"),
+    [(1, (), 1), (2, (1,), 2), (2, (), 1), (3, (1,), 2), (3, (2,), 1), (3, (1, 2), 3), (LIVES_MAX + 5, (), 5)],
+)
+def test_first_life_that_is_asked_about(generation: int, sent_in: tuple[int, ...], first: int) -> None:
+    """One that is over without a send on record may be an older copy of one that charged."""
+    sends = tuple(charge_send(f"key-{life}", life, generation=life) for life in sent_in)
+    assert first_life(sample(generation=generation, sends=sends)) == first
 
 
 @pytest.mark.parametrize(

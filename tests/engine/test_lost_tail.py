@@ -84,6 +84,23 @@ async def test_silent_gateway_leaves_doubt_and_no_charge() -> None:
         assert paid
 
 
+async def test_life_that_was_over_before_anything_was_sent_is_asked_about() -> None:
+    """The run before this one failed early, in an older copy of an order that had paid by then: what it says of itself is not all."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+
+        async def fail(op: Any) -> None:
+            raise RuntimeError("before it paid")
+
+        with pytest.raises(RuntimeError):
+            await shop.guard.run(fail, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+        late = gateway_key((await shop.record()).id, step="charge", generation=1)
+        paid = await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=late, timeout_seconds=1.0)
+        assert isinstance(paid, Charged)
+        assert await shop.press() == {"payment": paid.payment_id}
+        assert len(shop.gateway.standing) == 2, "the first order and this one"
+
+
 async def test_silence_about_a_later_life_does_not_move_the_key() -> None:
     """What left before the failover may still land under the first key, so the order is charged under no other one."""
     async with world(keyed=True) as shop:

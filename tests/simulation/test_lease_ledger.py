@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cxguard.core.operation import State, changed
-from cxguard.testing.contract.base import LEASE_SECONDS, open_leased, sample, seize, token_of
+from cxguard.testing.contract.base import LEASE_SECONDS, charged_note, open_leased, sample, seize, token_of
 from cxguard.testing.simulation.lease_ledger import LeaseLedger
 from cxguard.testing.simulation.store_life import lose_tail
 from cxguard.testing.simulation.world import Plan, World
@@ -30,3 +30,11 @@ async def test_turn_is_judged_by_what_its_holder_holds(by_another: bool, broken:
         began = (await seize(ledger, began, attempt="another")).operation
     await ledger.save(changed(began, state=State.FINISHED), token=token_of(began), keep_lease=False)
     assert len(world.broken) == broken, world.broken
+
+
+async def test_what_has_no_rule_is_no_workers_turn() -> None:
+    """Facts about an order that the store has lost wait for a person, also while somebody who has died had them in hand."""
+    world = World(0, Plan())
+    noted = await world.memory.note(sample().id, charged_note(), namespace="shop")
+    assert (await seize(world.memory, noted)).won
+    assert await world.due_in_seconds() == float("inf")

@@ -298,7 +298,7 @@ class World:
 
 
 def ripe_at(operation: Operation) -> float | None:
-    """When a worker may have it."""
-    if operation.lease is not None:
-        return operation.lease.until
-    return operation.due_at if operation.rule else None
+    """When a worker may have it; None: never. What has no rule is a person's, also when somebody who had it in hand has died."""
+    if not operation.rule:
+        return None
+    return operation.lease.until if operation.lease is not None else operation.due_at
