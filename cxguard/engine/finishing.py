@@ -131,7 +131,7 @@ class Finishing:
         there = await twice(lambda: self._engine.operations.store.get(self._work.operation.id))
         if there is None or not any(_is_same(line, last.line) for line in there.history):
             return False
-        self._work.operation = self.there = there
+        self._work.operation = self.there = await self._engine.operations.noted_again(there, self._work.operation.notes)
         return True
 
     async def settled(self) -> Fate:

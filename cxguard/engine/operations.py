@@ -241,10 +241,14 @@ class Operations:
         except LeaseLost:
             self.emit("lease.lost", operation)
             raise
-        return await self._noted_again(saved, record.notes)
+        return await self.noted_again(saved, record.notes)
 
-    async def _noted_again(self, saved: Operation, folded: Sequence[Note]) -> Operation:
-        """The record with the facts that were folded into it: a store that lost its tail and kept the lease has it without them."""
+    async def noted_again(self, saved: Operation, folded: Sequence[Note]) -> Operation:
+        """The record with the facts that were folded into it: a store that lost its tail and kept the lease has it without them.
+
+        Raises:
+            StoreUnavailable: it was saved, and may be without them.
+        """
         there = {note.event_id for note in saved.notes}
         for note in folded:
             if note.event_id not in there:

@@ -14,7 +14,7 @@ from postgres_server import PostgresServer
 from psycopg.rows import dict_row
 
 from cxguard.core.money import MoneyState, Note, NoteKind
-from cxguard.core.operation import State
+from cxguard.core.operation import State, money_of
 from cxguard.core.outcomes import Charged
 from cxguard.engine import finishing
 from cxguard.errors import (
@@ -75,6 +75,24 @@ async def test_rolled_back_write_leaves_the_order_unfinished_and_charged_once(wo
     assert await world.orders() == []
     assert await world.counted() == {("queued", "charged"): 1}
     assert len(world.gateway.standing) == 1
+
+
+async def test_facts_that_the_store_has_lost_come_back_with_the_commit(world: FinishWorld) -> None:
+    """Charged by the word of a look-up that an older copy has not heard: once it was promoted, the order ends as paid all the same."""
+
+    async def promoted(op: Any) -> None:
+        world.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+        payment = await charged(op)
+        async with await world.connect() as connection, connection.transaction():
+            await connection.execute(f"DELETE FROM {world.schema}.notes".encode())
+            await connection.execute(f"UPDATE {world.schema}.operations SET notes = 0".encode())
+        async with await world.connect() as connection, connection.transaction():
+            await op.finish({"payment": payment}, connection=connection)
+
+    assert await world.guard.run(promoted, **WHO) == {"payment": "pay_1"}
+    await world.rest()
+    record = await world.record()
+    assert (record.state, money_of(record).state) == (State.FINISHED, MoneyState.CHARGED)
 
 
 async def test_second_transaction_may_do_what_the_first_could_not(world: FinishWorld) -> None:
