@@ -91,7 +91,10 @@ EVENTS: Mapping[str, EventKind] = {
     "order.spooled": _kind("an order was kept on this machine, because the store is away", "why", "amount_minor", "currency"),
     "spool.forwarded": _kind("what was kept on a machine was brought to the store", "became", "age_seconds"),
     "spool.refused": _kind("the spool took an order in no more, so it was refused", "why"),
-    "spool.damaged": _kind("a damaged spool was put aside at the start, and a new one took its place", "path", "aside"),
+    "spool.damaged": _kind(
+        "a damaged spool was put aside at the start, and a new one with what could still be read took its place",
+        *("path", "aside", "taken_over"),
+    ),
     "store.began_anew": _kind("the store may have lost its last writes (a failover, a restore): new orders are looked up first", "epoch"),
     "loop.stalled": _kind("the event loop stood still, and every request with it", "seconds"),
     "duty.failed": _kind("one round of a background duty failed; the next one will come", "duty", "why"),

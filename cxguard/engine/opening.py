@@ -79,7 +79,8 @@ class Opening:
         if self.spool is not None:
             aside = await self.spool.start(self._secrets)
             if aside is not None:
-                self._bus.emit(Event("spool.damaged", self.clock.now(), detail={"path": str(self.spool.path), "aside": str(aside)}))
+                detail = {"path": str(self.spool.path), "aside": str(aside.path), "taken_over": aside.taken_over}
+                self._bus.emit(Event("spool.damaged", self.clock.now(), detail=detail))
         try:
             looked_at = not self.breaker.away  # opened without secrets, by somebody who only looks
             await self.store.start()

@@ -28,7 +28,7 @@ async def secrets_of(store: Store, file: Path | None, *, namespace: str, given: 
         StoreRelocated: they are being moved.
     """
     await refuse_relocated(store, namespace=namespace)
-    check = await store.load(_check_key(namespace))
+    check = await store.load(check_key(namespace))
     secrets = load_secrets(
         setting_secret=given[0],
         setting_keys=given[1],
@@ -55,7 +55,7 @@ async def confirm_secrets(store: Store, secrets: Secrets, *, namespace: str) -> 
     Raises:
         ConfigurationError: it was another one.
     """
-    key = _check_key(namespace)
+    key = check_key(namespace)
     check = await store.load(key)
     if check.revision == 0 and not await store.swap(key, revision=0, value=secrets.check_value):
         check = await store.load(key)
@@ -63,7 +63,8 @@ async def confirm_secrets(store: Store, secrets: Secrets, *, namespace: str) -> 
         secrets.require_same(check.value)
 
 
-def _check_key(namespace: str) -> str:
+def check_key(namespace: str) -> str:
+    """Under which small value a store keeps it."""
     return f"{SECRET_CHECK}:{namespace}"
 
 

@@ -21,18 +21,20 @@ from cxguard.core.decide import Policy, Submit
 from cxguard.core.money import Note
 from cxguard.core.operation import Operation, State, changed
 from cxguard.core.spooling import Lay, lay_over, relaid
-from cxguard.engine.secrets import confirm_secrets
-from cxguard.errors import LeaseLost, NotADatabase, SpoolFull, StoreDamaged, StoreError, StoreUnavailable
+from cxguard.engine.secrets import check_key, confirm_secrets
+from cxguard.errors import ConfigurationError, LeaseLost, NotADatabase, SpoolFull, StoreDamaged, StoreError, StoreUnavailable
 from cxguard.logs import get_logger
 from cxguard.stores.base import PAGE_MAX, Match, Query, Seen, Store
 from cxguard.stores.sqlite import SQLiteStore
 from cxguard.stores.sqlite.aside import Identity, identity, lock_of, set_aside
+from cxguard.stores.sqlite.salvage import salvage
 
 _log = get_logger("spool")
 
 FREE_BYTES_MIN = 64 * 1024 * 1024  # of the disk: the shop's own files need some, too
 LEASE_SECONDS = 30.0  # of an item that is being forwarded by a process that died
 PAUSE_SECONDS_MAX = 120.0  # the longest that one waits until it is looked at again: facts without their order
+AT_ONCE = 100  # records of a damaged file that are taken over with one commit, or a few
 TURNS_MAX = 4  # tries to put one submit in the place of another
 
 
@@ -60,6 +62,19 @@ class SpoolFigures:
     facts: int
     oldest_at: float | None
     used_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A file that was damaged and has given its place to a new one.
+
+    Attributes:
+        path: where it lies now.
+        taken_over: how many orders and facts could be read of it, and are in the new one.
+    """
+
+    path: Path
+    taken_over: int
 
 
 class Spool:
@@ -99,26 +114,26 @@ class Spool:
         """Keep everything in *journal* instead of the file: before the start, for a test that brings its own disk."""
         self._journal = journal
 
-    async def start(self, names: Secrets) -> Path | None:
+    async def start(self, names: Secrets) -> Aside | None:
         """Open it. A disk that is full or does not answer leaves it closed: then there is none until the next start.
 
         Returns:
-            Where its file lies now that was damaged and has given its place to a new one: the shop must not stand still for it,
-            nor be without a spool. None: it was not.
+            What became of a file that was damaged: the shop must not stand still for it, nor be without a spool. None: it was not.
 
         Raises:
             ConfigurationError: no such folder, no right to write there, another program's file, or its orders were named with
                 another secret.
         """
-        aside = None
+        path, taken_over = None, 0
         try:
-            aside = await self._start_file()
+            path = await self._start_file()
             await confirm_secrets(self._journal, names, namespace=self.namespace)
+            taken_over = await self._take_over(path, names) if path is not None else 0
         except StoreError as error:
             _log.error("spool.not_opened", why=str(error)[:200])
         else:
             self.open = True
-        return aside
+        return Aside(path, taken_over) if path is not None else None
 
     async def _start_file(self) -> Path | None:
         ours, seen = lock_of(self.path).exists(), identity(self.path)
@@ -141,6 +156,20 @@ class Spool:
         if aside is not None:
             _log.error("spool.damaged", why=str(error)[:200], aside=str(aside))
         return aside
+
+    async def _take_over(self, path: Path, names: Secrets) -> int:
+        """Put what can still be read of the damaged file into the new one, if it was named with our secret; how much that was."""
+        found = await asyncio.to_thread(salvage, path, key=check_key(self.namespace))
+        try:
+            names.require_same(found.value.value if found.value is not None else b"")
+        except ConfigurationError:
+            return 0  # of another shop, or nobody knows of which: it is for a person to say
+        ours = [one for one in found.operations if one.namespace == self.namespace]
+        taken_over = 0
+        for first in range(0, len(ours), AT_ONCE):
+            laid = await asyncio.gather(*(self._journal.put(one) for one in ours[first : first + AT_ONCE]))
+            taken_over += sum(one.won for one in laid)
+        return taken_over
 
     async def stop(self) -> None:
         """Close it; what waits in it waits on the disk."""

@@ -32,12 +32,13 @@ def examine_spool_file(path: Path) -> list[Examined]:
 
 
 def _put_aside(path: Path) -> Examined:
-    """Its orders were told "saved", and are in no store."""
+    """Its orders were told "saved", and those that could not be read are in no store."""
     do = (
-        f'copy out what can be read (sqlite3 {path.name} ".recover" | sqlite3 recovered.db), look whose orders those are '
-        f"(cxguard orders list spool:///recovered.db), tell them, then move {path.name} away; and look at the disk"
+        f'copy out what is left (sqlite3 {path.name} ".recover" | sqlite3 recovered.db), look whose orders those are '
+        "(cxguard orders list spool:///recovered.db), tell those whom neither the spool nor the store knows, "
+        f"then move {path.name} away; and look at the disk"
     )
-    return fail("spool", f"{path} was damaged and put aside: what it had was not brought to the store", do)
+    return fail("spool", f"{path} was damaged and put aside: what could not be read of it was not brought to the store", do)
 
 
 def unreadable_spool(error: Exception) -> Examined:

@@ -251,6 +251,18 @@ SELECT value FROM meta WHERE name = ?
 -- name: set_meta
 INSERT INTO meta (name, value) VALUES (?, ?)
 
+-- name: seqs_up
+SELECT seq FROM operations NOT INDEXED ORDER BY seq
+
+-- name: seqs_down
+SELECT seq FROM operations NOT INDEXED ORDER BY seq DESC
+
+-- name: seqs_due
+SELECT seq FROM operations INDEXED BY operations_due WHERE due_at IS NOT NULL ORDER BY namespace DESC, due_at DESC
+
+-- name: note_count
+SELECT notes FROM operations WHERE seq = ?
+
 -- name: put_meta
 INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 
