@@ -18,8 +18,8 @@ import json
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -112,8 +112,8 @@ def git(*arguments: str) -> bytes:
 
 
 def copy_of(commit: str, folder: Path) -> Path:
-    with tarfile.open(fileobj=BytesIO(git("archive", commit, PLAYED))) as archive:
-        archive.extractall(folder, filter="data")
+    with zipfile.ZipFile(BytesIO(git("archive", "--format=zip", commit, PLAYED))) as archive:
+        archive.extractall(folder)
     return folder
 
 
