@@ -236,11 +236,16 @@ def shifted(state: BreakerState, seconds: float) -> BreakerState:
     def moved(at: float) -> float:
         return at + seconds if at else at
 
+    def moved_counts(counts: Counts) -> Counts:
+        return replace(counts, since=moved(counts.since)) if counts.since else counts
+
+    if not seconds:
+        return state
     forced = state.forced
     return replace(
         state,
-        now_counts=replace(state.now_counts, since=moved(state.now_counts.since)),
-        last_counts=replace(state.last_counts, since=moved(state.last_counts.since)),
+        now_counts=moved_counts(state.now_counts),
+        last_counts=moved_counts(state.last_counts),
         opened_until=moved(state.opened_until),
         closed_at=moved(state.closed_at),
         turn_at=moved(state.turn_at),

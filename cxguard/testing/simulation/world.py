@@ -278,7 +278,7 @@ class World:
 
     async def due_in_seconds(self) -> float:
         """Until a worker may have something; infinite: there is nothing to do ever."""
-        ripe = [at for operation in await self.operations() if (at := ripe_at(operation)) is not None]
+        ripe = [at for row in self.memory.copied().rows if (at := ripe_at(row.operation)) is not None]
         return min(ripe, default=float("inf")) - self.store_clock.now()
 
     def stir(self) -> None:
