@@ -75,6 +75,15 @@ async def look_before_end(engine: Engine, work: Work, gateways: Sequence[str], *
         await _follow(engine, work, _trails(engine, work.operation, gateways), since, ends=True, doubts=doubts)
 
 
+async def may_be_copy(engine: Engine, operation: Operation) -> bool:
+    """Whether the store may have lost a later word about *operation*, that nobody has asked about since.
+
+    Raises:
+        StoreUnavailable: nobody knows now.
+    """
+    return await _since(engine, operation) is not None
+
+
 def _trails(engine: Engine, operation: Operation, named: Sequence[str]) -> list[Trail]:
     """The usual step at each gateway, and every other one that the copy knows of."""
     first, *others = named or tuple(engine.gateways)[:1] or ("",)

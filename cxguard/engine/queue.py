@@ -42,7 +42,7 @@ from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.library import Purpose
 from cxguard.engine.looking import ask_shop, look
-from cxguard.engine.losing import look_again, look_before_end
+from cxguard.engine.losing import look_again, look_before_end, may_be_copy
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund, send_again
 from cxguard.engine.revalidating import instead_of_charging
@@ -213,6 +213,8 @@ class FallbackQueue:
             duty = next_duty(work.operation, self._rulings.ways(work.operation), looked=frozenset(looked), now=self._engine.clock.now())
             if ends_uncharged(work.operation, duty) and await self._was_not_so(work):
                 continue
+            if isinstance(duty, Place | Finish) and await self._was_given_back(work, looked):
+                continue
             if await self._do(work, duty, looked, began):
                 return work.operation
         await self._end(work, Move.HOLD, "order.held", why="duties_circle", **_agent())
@@ -258,6 +260,18 @@ class FallbackQueue:
         else:
             await look_before_end(self._engine, work, self._rulings.gateway_names(work.operation))
         return money_of(work.operation).state is not known
+
+    async def _was_given_back(self, work: Work, looked: set[str]) -> bool:
+        """Whether an order that is about to be completed has been refunded, in writes that the store has lost: the word that it
+        is charged may come late, of a webhook, and be older. Without an answer it stands."""
+        known = money_of(work.operation)
+        keys = [key for key in known.charged_keys if f"given back:{key}" not in looked]
+        if not keys or work.operation.state in (State.FINISHED, State.CANCELLED) or not await may_be_copy(self._engine, work.operation):
+            return False
+        for key in keys:
+            looked.add(f"given back:{key}")
+            await self._find(work, Find(key))
+        return money_of(work.operation).state is not known.state
 
     async def _find(self, work: Work, duty: Find) -> None:
         ask = self._rulings.ask_of(work.operation)
