@@ -1,6 +1,6 @@
 """The same little shop, gateway, shoppers and faults, without a guard, behind the peers, and behind cxguard: what became of the orders.
 
-    python benchmarks/peers.py                      about seven minutes
+    python benchmarks/peers.py                      about ten minutes
     python benchmarks/peers.py --only cxguard-shop --only idemkit
     python benchmarks/peers.py --json
 
@@ -36,10 +36,13 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))  # the sh
 
 from fleet_shop import read_orders
 from fleet_shoppers import AGAIN_SECONDS, Habit, Shopper, Street, Wish, street, wishes
+from fleet_world import QUIET_SECONDS
 from redis_servers import RedisServer
 
+from cxguard.clock import SystemClock
+from cxguard.demo.crowd.closing import Closing
 from cxguard.demo.crowd.words import Word
-from cxguard.demo.judge import End, cases, count
+from cxguard.demo.judge import Case, End, cases, count
 from cxguard.demo.processes import Child
 from cxguard.demo.run import gateway_process, read_ledger, set_control
 from cxguard.testing.conform.cases import Conformance
@@ -53,6 +56,7 @@ SEED = 7
 SCRIPT = "healthy 2s, time_out_after 4s, healthy 1s, refuse 2s, healthy"
 KILLED_AFTER_SECONDS = 5.0  # in the silence, when the first of those who met it have been told something
 FOLLOWED_SECONDS_MAX = 30.0  # several leases: who has heard nothing definite by then is left without an answer
+RESTING_SECONDS_MAX = 120.0  # then orders that are still being placed count as lost, or as in hand
 LOOKING_AT_ONCE = 32
 LEASE_SECONDS = 5.0  # of those that have leases; the default of both is 30
 PATIENCE_SECONDS = 20.0  # of `cxguard conform` after a kill: two leases, a start, and a look of the queue
@@ -97,7 +101,7 @@ class Row:
         in_hand: told "do not pay again" or "saved", and not paid yet when the run ended.
         by_tabs: of those charged twice, how many had sent their order from two tabs, under two keys.
         unanswered: never told anything about their order.
-        stuck: the last press still got no word about the order: a conflict, an error, nothing.
+        stuck: waited for more, and the last press still got no word about the order: a conflict, an error, nothing.
         conform: the cases that `cxguard conform` failed.
     """
 
@@ -154,10 +158,11 @@ async def _shopped(peer: Peer, gateway: Child, shop: ShopProcess, wanted: Sequen
     try:
         await asyncio.gather(_killed(shop), *(shopper.pay(began) for shopper in shoppers))
         await _followed(shoppers)
+        found = await _rested(gateway, shoppers, orders)
     finally:
         for client in where.clients:
             client.close()
-    return _row(peer, shoppers, where, await read_ledger(gateway), orders)
+    return _row(peer, shoppers, where, found)
 
 
 async def _killed(shop: ShopProcess) -> None:
@@ -181,8 +186,23 @@ async def _followed(shoppers: Sequence[Shopper]) -> None:
     await asyncio.gather(*(follow(shopper) for shopper in shoppers))
 
 
-def _row(peer: Peer, shoppers: Sequence[Shopper], where: Street, ledger: dict[str, list[dict[str, object]]], orders: Path) -> Row:
-    found = cases(ledger, [shopper.transcript for shopper in shoppers], order_payments=read_orders(orders))
+async def _rested(gateway: Child, shoppers: Sequence[Shopper], orders: Path) -> list[Case]:
+    """What became of each, when the books rest: who was told "paid, we are finishing your order" has lost nothing yet."""
+    transcripts = [shopper.transcript for shopper in shoppers]
+    closing = Closing(SystemClock(), seconds_max=RESTING_SECONDS_MAX, quiet_seconds=QUIET_SECONDS)
+    before = None
+    while True:
+        found = cases(await read_ledger(gateway), transcripts, order_payments=read_orders(orders))
+        verdict = count(found)
+        if closing.is_over or not (verdict.lost or verdict.open):
+            return found
+        if verdict != before:
+            closing.news()
+        before = verdict
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _row(peer: Peer, shoppers: Sequence[Shopper], where: Street, found: Sequence[Case]) -> Row:
     verdict = count(found)
     tabs = {shopper.wish.number for shopper in shoppers if shopper.wish.habit is Habit.TWO_TABS}
     return Row(
@@ -196,7 +216,7 @@ def _row(peer: Peer, shoppers: Sequence[Shopper], where: Street, ledger: dict[st
         false_words=verdict.false_declines + verdict.false_paid + len(set(where.differing)),
         lost=verdict.lost,
         unanswered=sum(shopper.transcript.last_word is None for shopper in shoppers),
-        stuck=sum(shopper.transcript.told[-1].word is Word.NOTHING for shopper in shoppers),
+        stuck=sum(shopper.waits and shopper.transcript.told[-1].word is Word.NOTHING for shopper in shoppers),
         conform=(),
     )
 
