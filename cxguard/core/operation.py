@@ -99,6 +99,9 @@ MONEY_FOR: Mapping[Move, frozenset[MoneyState]] = {
 }
 
 
+LEFT_BEHIND = "left behind"
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to act on one operation.
@@ -106,7 +109,8 @@ class Lease:
     Attributes:
         token: proves the newest lease; grows with each lease of the whole store and is never reused.
         until: on the store's clock, seconds since the epoch.
-        attempt: the caller's own mark, so that repeating `open` after a lost answer is the same win.
+        attempt: the caller's own mark, so that repeating `open` after a lost answer is the same win; of `take`: LEFT_BEHIND when
+            the holder before has never given it back.
     """
 
     holder: str
@@ -218,6 +222,11 @@ class Operation:
     revision: int = 0
     version: int = RECORD_VERSION
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether whoever had it before died with it, or stood still: it may be what they died of."""
+        return self.lease is not None and self.lease.attempt == LEFT_BEHIND
 
     @property
     def cancel_asked(self) -> bool:

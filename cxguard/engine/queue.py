@@ -57,6 +57,7 @@ TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
 ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, cancelled, given up
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
 ASK_AGAIN_SECONDS = 0.5  # for a resend that the ramp turned away: each time its look-up costs the gateway something, too
+APART_SECONDS = 1.0  # between two orders that were left behind, unless the one before has ended: code that hangs holds up no other
 STOP_SECONDS = 2.0  # for what is stopped to come to its end
 DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
 
@@ -142,7 +143,7 @@ class FallbackQueue:
 
     async def _ends(self, works: Sequence[Work], wait_seconds: float | None) -> list[State | None]:
         """How each ended that did within the time."""
-        tasks = [asyncio.create_task(self._attend_safely(work, courier=self._courier)) for work in works]
+        tasks = self._begun(works)
         if not tasks:
             return []
         try:
@@ -154,6 +155,16 @@ class FallbackQueue:
         for task in slow:
             task.add_done_callback(self._slow.discard)
         return [None if task.cancelled() else task.result() for task in tasks if task in done]
+
+    def _begun(self, works: Sequence[Work]) -> list[asyncio.Task[State | None]]:
+        """All at once; but one after the other, in any order, what somebody had who died. If one of them is what they died of, it
+        takes us, too, and those that had their turn before are safe: in the end it is alone."""
+        tasks = [asyncio.create_task(self._attend_safely(work, courier=self._courier)) for work in works if not work.operation.left_behind]
+        before: Collection[asyncio.Task[State | None]] = tuple(tasks)
+        for work in sorted((work for work in works if work.operation.left_behind), key=lambda work: self._engine.jitter()):
+            tasks.append(asyncio.create_task(self._attend_safely(work, courier=self._courier, after=before)))
+            before = tasks[-1:]
+        return tasks
 
     def _room(self) -> int:
         """How many may be taken: what the gateways have room for, and always a few, since not all of them will charge."""
@@ -175,9 +186,13 @@ class FallbackQueue:
         lease = self._engine.operations.adopt(operation, lease_seconds=LEASE_SECONDS, run_seconds_max=seconds, asked_at=asked_at)
         return Work(operation, lease, deadline=asked_at + seconds, queued=True)
 
-    async def _attend_safely(self, work: Work, *, courier: Courier | None = None) -> State | None:
+    async def _attend_safely(
+        self, work: Work, *, courier: Courier | None = None, after: Collection[asyncio.Task[State | None]] = ()
+    ) -> State | None:
         """One record must not keep the others from their turn. What failed lapses, and comes again."""
         try:
+            if after:
+                await asyncio.wait(after, timeout=APART_SECONDS)
             if courier is not None:  # not where a shopper waits for what they asked for
                 await courier.tell(work)
             await self.attend(work)

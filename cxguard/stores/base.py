@@ -220,6 +220,8 @@ class Store(Protocol):
     async def take(self, *, namespace: str, rules: Sequence[str], holder: str, lease_seconds: float, limit: int) -> tuple[Operation, ...]:
         """Lease up to *limit* records, most overdue first: unleased and due, or with a lapsed lease. Others wait.
 
+        The leases of those with a lapsed one are marked LEFT_BEHIND.
+
         Only records of *namespace* and *rules*, and never one whose `version` is newer than ours.
         """
         ...

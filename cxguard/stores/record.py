@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cxguard.core.money import MoneyState, Note, NoteKind, fold
 from cxguard.core.names import reference_of
-from cxguard.core.operation import RECORD_VERSION, Lease, Operation, State, WaitingFor, changed
+from cxguard.core.operation import LEFT_BEHIND, RECORD_VERSION, Lease, Operation, State, WaitingFor, changed
 from cxguard.stores.base import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, PAGE_MAX, TAKE_MAX, Query
 
 NAMES_KEPT_SECONDS = 400 * 86_400.0  # names and money outlive the rest of a record by this: longer than a dispute takes
@@ -163,6 +163,11 @@ def cursor_place(cursor: str) -> tuple[float, int]:
         return float(time), int(number)
     except ValueError:
         raise ValueError("that is not a cursor: pass the `cursor` of the last page, unchanged") from None
+
+
+def take_mark(before: Lease | None) -> str:
+    """The mark of a lease that `take` gives out, by the one that it follows."""
+    return LEFT_BEHIND if before is not None else ""
 
 
 def new_lease(holder: str, *, token: int, now: float, lease_seconds: float, attempt: str = "") -> Lease:

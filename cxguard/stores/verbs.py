@@ -14,7 +14,7 @@ from cxguard.core.money import Note
 from cxguard.core.operation import Operation, changed
 from cxguard.errors import LeaseLost
 from cxguard.stores.base import Match, Opened, Seen
-from cxguard.stores.record import due_by, due_with_notes, is_same_win, leasable, leased, new_lease, pruned, stub
+from cxguard.stores.record import due_by, due_with_notes, is_same_win, leasable, leased, new_lease, pruned, stub, take_mark
 
 
 class Row(Protocol):
@@ -113,7 +113,7 @@ def save_operation(table: Table[R], operation: Operation, *, token: int, keep_le
 
 def take_rows(table: Table[R], rows: Iterable[R], *, holder: str, lease_seconds: float) -> tuple[Operation, ...]:
     """Lease rows that the store found to be ripe."""
-    return tuple(_lease(table, row, holder=holder, attempt="", lease_seconds=lease_seconds) for row in rows)
+    return tuple(_lease(table, row, holder=holder, attempt=take_mark(row.operation.lease), lease_seconds=lease_seconds) for row in rows)
 
 
 def seize_operation(

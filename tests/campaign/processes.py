@@ -21,7 +21,8 @@ FROZEN_SECONDS = 7.0  # longer than a lease
 STARVED_SECONDS, SLICE_SECONDS, SHARE = 6.0, 0.1, 0.05
 STALL_SECONDS = 5.0
 AWAY_SECONDS = 10.0
-POISON_DEATHS = 3
+POISON_DEATHS, POISON_DEATHS_MAX = 3, 6
+POISON_SECONDS_MAX = 40.0  # until it is due again, and somebody takes it
 MEMORY_BYTES = 16 << 20  # of what a process asks for anew, once it may have no more
 MEMORY_GROUP = Path("/sys/fs/cgroup/memory")
 
@@ -127,12 +128,15 @@ async def nobody_works(fleet: Fleet) -> int:
 
 
 async def poisoned(fleet: Fleet) -> int:
-    """Whoever places one order dies of it. As a supervisor does, start the next one."""
-    for _ in range(POISON_DEATHS):
+    """Whoever places one order dies of it. As a supervisor does, start the next one, at least until no other order dies with it."""
+    deaths = 0
+    while deaths < POISON_DEATHS or (deaths < POISON_DEATHS_MAX and sum((await fleet.not_ended()).values()) > 1):
         for worker in fleet.workers:
-            if await worker.gone(seconds_max=40.0):
-                await worker.again()
-    return sum(worker.deaths for worker in fleet.workers)
+            if not await worker.gone(seconds_max=POISON_SECONDS_MAX):
+                return deaths
+            await worker.again()
+        deaths = sum(worker.deaths for worker in fleet.workers)
+    return deaths
 
 
 async def out_of_memory(fleet: Fleet) -> int:
@@ -191,7 +195,7 @@ SCENES: Mapping[str, Scene] = {
         poisoned,
         script="refuse 4s, healthy",
         settings={"FLEET_DUTIES": "no", "FLEET_POISON": "o7"},
-        waits=1,  # its next try is an hour away by then, and a person's after the last
+        waits=1,  # it is tried again and again until its end, alone
         dies=True,
     ),
     "the key ring is turned": Scene(_keys_turned, script="refuse", dies=True),

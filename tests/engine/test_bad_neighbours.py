@@ -167,6 +167,33 @@ async def test_an_order_whose_code_hangs_keeps_no_other_order_waiting() -> None:
         assert [record.state for record in (await shop.guard.store.search(Query(namespace="shop"))).operations] == [State.FINISHED] * 2
 
 
+async def test_what_a_dead_worker_had_is_worked_on_one_after_the_other() -> None:
+    """One of them may be what it died of: that takes those along that are in hand with it. What nobody had goes on at once."""
+    died_with: set[str] = set()
+    at_work = {True: 0, False: 0}
+    most = dict(at_work)
+
+    async def later(op: Any) -> str:
+        left = op.reference in died_with
+        at_work[left] += 1
+        most[left] = max(most[left], at_work[left])
+        for _ in range(50):
+            await asyncio.sleep(0)
+        at_work[left] -= 1
+        return "placed"
+
+    async with till(guarded={"purposes": [Purpose("order", later=later)]}) as shop:
+        for number in range(8):
+            with pytest.raises(RuntimeError):
+                await shop.run(_fails, key=f"o{number}")
+        shop.clock.advance(60.0)
+        taken = await shop.guard.store.take(namespace="shop", rules=["order"], holder="dead", lease_seconds=5.0, limit=4)
+        died_with |= {each.reference for each in taken}
+        shop.clock.advance(60.0)
+        assert (len(died_with), (await shop.guard.queue().run_once()).ended) == (4, 8)
+        assert most == {True: 1, False: 4}
+
+
 async def test_what_hangs_is_stopped_with_the_worker_and_comes_again() -> None:
     """Its lease lapses, and the next one tries."""
 

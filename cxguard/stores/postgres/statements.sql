@@ -84,7 +84,8 @@ ripe AS MATERIALIZED (
 )
 UPDATE {schema}.operations o
 SET lease_holder = (%(holders)s::text[])[ripe.place], lease_token = nextval('{schema}.numbers'),
-    lease_until = ripe.now + %(lease_seconds)s, lease_attempt = '',
+    lease_until = ripe.now + %(lease_seconds)s,
+    lease_attempt = CASE WHEN o.lease_token IS NULL THEN '' ELSE 'left behind' END,
     ripe_at = ripe.now + %(lease_seconds)s, prune_at = NULL, revision = nextval('{schema}.numbers'), updated_at = ripe.now
 FROM ripe WHERE o.id = ANY(ARRAY(SELECT id FROM ripe)) AND o.id = ripe.id
 RETURNING {whole}, ripe.ripe_at, ripe.place

@@ -22,6 +22,7 @@ from cxguard.stores.record import (
     new_lease,
     pruned,
     stub,
+    take_mark,
     unpaid_minor,
 )
 from cxguard.stores.sqlite.rows import (
@@ -107,7 +108,8 @@ def take_operations(
         if operation.version > RECORD_VERSION:  # its body cannot be read
             tx.run("put_off", (now + PUT_OFF_SECONDS, seq))
             continue
-        lease = new_lease(holder, token=tx.number(), now=now, lease_seconds=lease_seconds)
+        attempt = take_mark(operation.lease)
+        lease = new_lease(holder, token=tx.number(), now=now, lease_seconds=lease_seconds, attempt=attempt)
         taken.append(_lease(tx, operation, seq=seq, lease=lease, now=now))
     return tuple(taken)
 

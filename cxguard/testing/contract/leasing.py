@@ -78,6 +78,20 @@ class TakingContract(ContractBase):
         assert taken.id == opened.id
         assert token_of(taken) > token_of(opened)
 
+    async def test_what_was_left_behind_is_marked(self, store: Store, clock: ManualClock) -> None:
+        """A lease that follows a lapsed one says so, as often as it happens; one that follows an end, or none, does not."""
+        await put(store, queued("a"))
+        marks = []
+        for _ in range(3):
+            (taken,) = await take(store)
+            marks.append(taken.left_behind)
+            assert await store.get(taken.id) == taken
+            clock.advance(LEASE_SECONDS)
+        (taken,) = await take(store)
+        await store.save(replace(taken, due_at=clock.now()), token=token_of(taken), keep_lease=False)
+        (taken,) = await take(store)
+        assert [*marks, taken.left_behind] == [False, True, True, False]
+
     async def test_other_namespaces_and_rules_are_left_alone(self, store: Store) -> None:
         """Only records of my namespace and rules are given to me."""
         await put(store, queued("a", namespace="other"))

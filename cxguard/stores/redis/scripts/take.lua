@@ -15,7 +15,7 @@ local answer = {}
 for n = 1, math.min(#ripe, tonumber(ARGV[4])) do
   local row = sound(ripe[n][1])
   if row then
-    lease(row, ARGV[2], '', ARGV[3])
+    lease(row, ARGV[2], row.token == '' and '' or 'left behind', ARGV[3]) -- core/operation.py knows the word
     shelve(row)
     answer[#answer + 1] = { row.id, exact(ripe[n][2]), whole(row) }
   else -- somebody deleted or spoilt its key by hand: it holds up nobody behind it, and stays in the counts and in the list of what is due
