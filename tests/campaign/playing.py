@@ -116,6 +116,7 @@ async def played(scene: Scene, folder: Path, store: str, *, say: Say = lambda li
                 seconds_max=RUN_SECONDS_MAX,
                 quiet_seconds=scene.quiet_seconds,
                 shopper=scene.shopper,
+                waits=scene.waits,
             )
             assert fleet.street is not None, "they have shopped there"
             sends = (await control(fleet, "GET", "/ledger"))["sends"]
