@@ -4,7 +4,7 @@
     python benchmarks/peers.py --only cxguard-shop --only idemkit
     python benchmarks/peers.py --json
 
-Each behind a shop of its own that runs as a process, with a gateway of its own. Shoppers come for eight seconds; six in ten
+Each behind a shop of its own that runs as a process, with a gateway of its own. Shoppers come for eight seconds; about half
 send their order more than once: at once, again when the answer is there, again when it takes long, or from a second tab. The
 gateway charges and never answers for four seconds, and is down for two; in the silence the shop is killed and started again.
 Whoever hears nothing definite presses the same button again. The gateway's ledger, the shop's books and what each shopper

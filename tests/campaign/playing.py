@@ -174,6 +174,7 @@ async def let_go(fleet: Fleet) -> None:
 
 def end_politely() -> None:
     """Whoever ends this run ends it as Ctrl-C does: servers, shops and workers are ended with it, and none is left behind."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's script lets what it puts into the background ignore it
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
 
 
