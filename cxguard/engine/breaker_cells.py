@@ -179,7 +179,8 @@ def change_told(cell: Cell, now: float, *, shadow: bool) -> dict[str, Any]:
         detail |= {"by": forced.by} if forced is not None and forced.by else {}
     if cell.label is Label.OPEN:
         detail["why"] = forced.reason if forced is not None else state.why
-        detail["open_seconds"] = round((forced.until if forced is not None else state.opened_until) - now, 3)
+        until = forced.until if forced is not None else state.opened_until
+        detail["open_seconds"] = round(max(0.0, until - now), 3)  # whoever hears of it late has none left
     return detail
 
 

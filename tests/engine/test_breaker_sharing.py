@@ -38,6 +38,16 @@ async def test_a_process_that_sees_no_call_rejects_too() -> None:
         assert shop.store.calls.total() == asked
 
 
+async def test_an_opening_that_is_heard_of_late_lasts_no_less_than_nothing() -> None:
+    """A process that starts when the pause is over tells that it is open, with no seconds left."""
+    async with world() as shop:
+        await shop.trip()
+        shop.clock.advance(shop.policy.open_seconds_max)
+        late = Process(shop.store, shop.clock, "late", shop.policy)
+        await late.look()
+        assert [(event.name, event.detail["open_seconds"]) for event in late.events] == [("breaker.opened", 0.0)]
+
+
 async def test_one_with_a_broken_network_stops_itself_alone() -> None:
     """Its five failures open its own copy; the others go on, and it comes back by its own probes."""
     async with world() as shop:
