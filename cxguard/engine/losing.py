@@ -104,7 +104,7 @@ async def _follow(
     first, present = first_life(work.operation), work.operation.generation
     life = present
     for trail in trails:
-        found, verdict = await _said_about(engine, work, trail, first=first, since=since, passed=present - first)
+        found, verdict = await _said_about(engine, work, trail, first=first, since=since, ends=ends, passed=present - first)
         if verdict is Lost.DOUBT and not doubts:
             return None
         if verdict is not Lost.CLEAR:
@@ -151,9 +151,11 @@ def _doubtful(found: list[Found], verdict: Lost) -> Found:
 
 
 async def _said_about(
-    engine: Engine, work: Work, trail: Trail, *, first: int, since: float, passed: int = 0
+    engine: Engine, work: Work, trail: Trail, *, first: int, since: float, ends: bool = False, passed: int = 0
 ) -> tuple[list[Found], Lost]:
-    sure = trail.gateway.keyed or engine.clock.now() - since >= trail.gateway.settle_seconds
+    """What each life's key is said to have come to. Before an end keys are no help: the next life is charged under another one."""
+    same_key = trail.gateway.keyed and not ends
+    sure = same_key or engine.clock.now() - since >= trail.gateway.settle_seconds
     found: list[Found] = []
     while (verdict := judge_lost([each.outcome for each in found], sure=sure, passed=passed)) is Lost.LOOK:
         found.append(await _of_life(engine, work, trail, first + len(found)))
@@ -161,15 +163,17 @@ async def _said_about(
 
 
 async def _of_life(engine: Engine, work: Work, trail: Trail, generation: int) -> Found:
-    """What stands under the keys of one life: a kept order whose basket was replaced has charged under another one."""
+    """What stands under the keys of one life: a kept order whose basket was replaced has charged under another one. Silence
+    about that one is doubt about the first one, which is the one that would be charged next."""
     operation = work.operation
     replaceable = operation.request is not None  # only then it may have been kept, and replaced
-    said = []
+    said: list[Found] = []
     for step in (trail.step, f"{trail.step}~1") if replaceable else (trail.step,):
         key = names.gateway_key(operation.id, step=step, generation=generation)
-        said.append(Found(key, await look(engine, work, gateway=trail.gateway, key=key, generation=generation), generation))
-        if not is_silent(said[-1].outcome):
-            return said[-1]
+        found = Found(key, await look(engine, work, gateway=trail.gateway, key=key, generation=generation), generation)
+        if not is_silent(found.outcome):
+            return found if was_answered(found.outcome) or not said else replace(said[0], outcome=NO_ANSWER, asked=False)
+        said.append(found)
     return said[0]
 
 

@@ -11,7 +11,7 @@ from lostworld import World, world
 from cxguard.core.lost import LOST_BACK_SECONDS
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
-from cxguard.core.operation import Move, Operation, changed, money_of, move
+from cxguard.core.operation import Move, Operation, State, changed, money_of, move
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.casefile import Actor
 from cxguard.engine.desk import Desk
@@ -271,7 +271,7 @@ async def test_paid_order_whose_copy_is_over_is_completed() -> None:
 
 
 async def test_unpaid_copy_is_cancelled_once_the_gateway_knows_of_nothing() -> None:
-    """Two keys are asked about, once; then the order ends as it would have."""
+    """What may be on its way under its key is called off first; then the order ends as it would have."""
     async with world(keyed=True) as shop:
         copy = await shop.keep()
         await shop.fail_over(copy)
@@ -280,7 +280,7 @@ async def test_unpaid_copy_is_cancelled_once_the_gateway_knows_of_nothing() -> N
         await shop.rest()
         assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "none")
         assert not (await Desk(shop.guard.engine, rules={}, purposes=shop.guard.purposes).look(copy.reference, name="anna")).doubted
-        assert [call.verb for call in shop.gateway.calls] == ["find", "find"]
+        assert [call.verb for call in shop.gateway.calls] == ["find", "cancel"]
 
 
 async def test_copy_is_not_cancelled_while_the_gateway_says_nothing() -> None:
@@ -297,6 +297,28 @@ async def test_copy_is_not_cancelled_while_the_gateway_says_nothing() -> None:
             shop.clock.advance(3600.0)
             await shop.rest()
         assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "refunded")
+
+
+async def test_not_found_is_no_end_while_a_lost_charge_may_be_on_its_way() -> None:
+    """Keys are no help before an end: the next press has another one, and the late charge would be a second one."""
+    async with world(keyed=True) as shop:
+        copy = await shop.keep()
+        await shop.fail_over(changed(copy, sends=(), kept=False, request=None, state=State.RUNNING, due_at=shop.clock.now()))
+        await shop.guard.queue().run_once()
+        assert (await shop.record()).money == "unknown"
+
+
+async def test_silence_about_the_key_of_a_changed_basket_does_not_move_the_key() -> None:
+    """A kept order may have charged under another key, after its basket was changed; what may still land under the first one
+    is charged under no other."""
+    async with world(keyed=True) as shop:
+        copy = await shop.keep()
+        await shop.fail_over(changed(copy, sends=(), request=b"sealed"))
+        await shop.wish_to_cancel(copy)
+        shop.gateway.will_say("find", [Unknown("not_found"), Unknown("no answer in time")])
+        shop.gateway.will_say("cancel", [Unknown("no answer in time")])
+        await shop.guard.queue().run_once()
+        assert [send.key for send in (await shop.record()).sends] == [gateway_key(copy.id, step="charge", generation=1)]
 
 
 async def test_run_that_died_after_a_lost_charge_is_not_let_go() -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cxguard.testing.simulation.process import Process
 
 WEBHOOK_TRIES_MAX = 20
+LATE, LATE_IN_OUTAGE = 0.06, 0.7  # of the charges land long after they were sent
+SILENT, SILENT_IN_OUTAGE = 0.2, 0.4  # of the look-ups have no answer
 CHARGES_MAX = 80  # calls of one story (27 at most in a thousand): who asks for ever is stopped before the record is long and slow
 DEFINITE = (Does.NOT_CHARGED, Does.THROTTLE, Does.REFUSE)  # whoever hears that may go by it: there was no second copy on the way
 
@@ -67,7 +69,7 @@ class Line:
     async def _land(self, charge: Charge, key: str, does: Does, *, sent_at: float, asking: int) -> Outcome:
         """On its way whatever becomes of whoever sent it."""
         world = self.world
-        slow = not world.calm and world.dice.random() < 0.06
+        slow = not world.calm and world.dice.random() < (LATE_IN_OUTAGE if world.outage else LATE)
         if slow:
             world.happens("charge late")
         await passed(world.dice.uniform(6.0, 45.0) if slow else world.dice.choice([0.0, 0.01, 0.3]))
@@ -95,7 +97,7 @@ class Line:
         await self.process.hop()
         await passed(self.world.dice.choice([0.0, 0.1]))
         outcome: Outcome = Unknown("silence")
-        if self.world.calm or self.world.dice.random() > 0.2:
+        if self.world.calm or self.world.dice.random() > (SILENT_IN_OUTAGE if self.world.outage else SILENT):
             outcome = await self.world.fake.find(key, timeout_seconds=1.0)
         else:
             self.world.happens("look-up silent")
@@ -152,11 +154,17 @@ async def webhooks(world: World, payment: FakePayment) -> None:
         for _ in range(WEBHOOK_TRIES_MAX):
             try:
                 world.log("webhook", payment.id, payment.state)
-                await (await world.alive()).within(lambda guard: guard.note(fact, event_id=f"evt:{payment.id}", gateway_key=payment.key))
+                await (await world.alive()).within(lambda guard: guard.note(fact, event_id=event_of(payment), gateway_key=payment.key))
                 world.happens("webhook")
+                world.told_of.add(payment.id)
                 break
             except (CxguardError, ConnectionResetError):
                 await passed(3.0)
+
+
+def event_of(payment: FakePayment) -> str:
+    """The name of the webhook that tells of it, however often it comes."""
+    return f"evt:{payment.id}"
 
 
 def _fact_of(payment: FakePayment) -> Charged | Declined | None:

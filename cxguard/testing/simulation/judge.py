@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from cxguard.core.money import MoneyState, NoteKind
 from cxguard.core.operation import Operation, State, money_of
-from cxguard.testing.simulation.timelines import unseen_errors, untrue_timelines, wrong_sums
+from cxguard.testing.simulation.timelines import lost_facts, unseen_errors, untrue_timelines, wrong_sums
 from cxguard.testing.simulation.world import Landing, Said, World
 
 FAILURES = frozenset({"attend_failed", "duties_circle"})  # of ours: a person would have to find out what the bug is
+GOING_BACK = frozenset({"refund_due", "cancel_asked"})  # what was paid, and may be back already
 ANSWER_SECONDS_MAX = 30.0  # the rule's deadline, the wait for the first click, and slow stores
 
 
@@ -24,6 +25,7 @@ async def judge(world: World) -> list[str]:
         *_kept_though_cancelled(world, operations),
         *_books_differ(world, operations),
         *untrue_timelines(world, operations),
+        *lost_facts(world, operations),
         *wrong_sums(world, operations),
         *await unseen_errors(world),
         *(f"{world.zombies} acts of the dead" for _ in range(world.zombies > 0)),
@@ -60,7 +62,7 @@ def _excused(world: World, landings: list[Landing], operations: list[Operation])
     overlapping = any(world.keys.get(landing.key) in world.overlapping for landing in landings)
     if not world.plan.keyed and (world.plan.stalls or overlapping):
         return True
-    if any(_is_beyond_asking(world, landing) for landing in landings):
+    if any(_is_beyond_asking(world, landing) for landing in landings) or _claim_was_lost(world, landings):
         return True
     keys = {landing.key for landing in landings}
     on_desk = [each for each in operations if each.state is State.HELD and keys & {send.key for send in each.sends}]
@@ -72,7 +74,7 @@ def _told_wrong(world: World, operations: list[Operation]) -> Iterator[str]:
     for said in world.said:
         mine = _landings_of(world, said, operations)
         told = said.body.get("money")
-        paid = said.status == 201 or (told == "charged" and said.body.get("situation") != "refund_due")  # that one is going back
+        paid = said.status == 201 or (told == "charged" and said.body.get("situation") not in GOING_BACK)
         refused = told == "not_charged" or said.status == 402
         if refused:
             for landing in mine:
@@ -94,6 +96,12 @@ def _is_beyond_asking(world: World, landing: Landing) -> bool:
     plan = world.plan
     asked = plan.keyed or plan.charged_by == "guard" or plan.resolve
     return not asked and world.keys.get(landing.key) in world.taken_back
+
+
+def _claim_was_lost(world: World, landings: list[Landing]) -> bool:
+    """One purchase under two keys, and the store has lost the record that said so: no gateway knows of purchases."""
+    presses = {_press(world, landing.order) for landing in landings}
+    return len(presses) == len(landings) and any(world.keys.get(landing.key) in world.taken_back for landing in landings)
 
 
 def _landings_of(world: World, said: Said, operations: list[Operation]) -> list[Landing]:

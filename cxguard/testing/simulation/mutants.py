@@ -178,6 +178,11 @@ def _loses(plan: Plan) -> Plan:
     return replace(plan, loses_tail=True, stalls=False, store_jumps=False, charged_by="guard")
 
 
+def _fails_over_only(plan: Plan) -> Plan:
+    """Without keys at the gateway "not found" is not believed so soon, and what else goes wrong hides what is looked for."""
+    return replace(_loses(plan), keyed=True, trouble=False, store_restarts=False, store_faults=0.0)
+
+
 def _spools(plan: Plan) -> Plan:
     return replace(plan, spool=True, stalls=False, store_jumps=False)
 
@@ -303,7 +308,7 @@ MUTANTS = (
         (losing, "_doubtful"),
         lambda right: lambda found, verdict: found[-1],
         deep=True,
-        plan=lambda plan: replace(_loses(plan), small=False),  # it takes an order of several lives
+        plan=_fails_over_only,
     ),
     Mutant(
         "erased before it is forwarded",

@@ -29,6 +29,8 @@ HABITS = (*HONEST_HABITS, "liar")
 TROUBLES = ("freeze", "die", "die", "outage", "desk", "clock", "store clock")
 SMALL_TROUBLES = ("freeze", "die", "die", "die", "outage", "clock", "store clock")
 TROUBLES_MAX = 20  # of a big one; they come every two seconds at most
+PRESSES_MAX = 3  # of one shopper
+AGAIN, AGAIN_IF_ERROR, AGAIN_IF_PAID = 0.5, 0.85, 0.3  # who was shown an error presses again, and some do in any case
 VISIT_TRIES_MAX = 30  # longer than any store is away, and any process frozen
 LANDING_SECONDS = 70.0  # until what was on its way has landed
 REST_ROUNDS_MAX = 400  # looks of the queue after the last fault; a day of them is some hundred
@@ -227,11 +229,20 @@ async def shopper(world: World) -> None:
         habit=dice.choice(HABITS if plan.resolve or plan.charged_by == "guard" else HONEST_HABITS),
         wants=dice.choice(["async", "async", "html", "plain"]),
     )
-    for _ in range(dice.choice([1, 2, 2] if plan.small else [1, 1, 2, 3])):
-        await submit(world, click)
+    for _ in range(PRESSES_MAX):
+        said = await submit(world, click)
         if plan.small and dice.random() < 0.25:
             await think_better_of(world, click)
+        if dice.random() > again(said):
+            break
         await passed(dice.choice([0.0, 0.1, 3.0, 12.0]))
+
+
+def again(said: Said | None) -> float:
+    """How likely it is that whoever heard that presses once more."""
+    if said is None or said.status >= 400:
+        return AGAIN_IF_ERROR
+    return AGAIN_IF_PAID if said.status == 201 else AGAIN
 
 
 async def think_better_of(world: World, click: Click) -> None:

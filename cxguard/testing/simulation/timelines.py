@@ -9,6 +9,7 @@ from cxguard.core.money import MoneyState
 from cxguard.core.operation import HISTORY_MAX, Entry, Operation, State, money_of
 from cxguard.core.session_json import session_from_bytes
 from cxguard.core.spooling import WHY_SAME_AS
+from cxguard.testing.simulation.gateway import event_of
 from cxguard.testing.simulation.world import World
 
 END_OF = {State.FINISHED: "operation.finished", State.CANCELLED: "order.cancelled", State.HELD: "order.held", State.QUEUED: "order.queued"}
@@ -35,6 +36,16 @@ def untrue_timelines(world: World, operations: list[Operation]) -> Iterator[str]
 
 def _tells_of_lost_line(entry: Entry) -> bool:
     return entry.event == "payment.looked_for_lost" and entry.detail["outcome"] != "nothing stands"
+
+
+def lost_facts(world: World, operations: list[Operation]) -> Iterator[str]:
+    """A webhook that was taken in is never sent again: what it said of money that stands is on some record, wherever it lay first."""
+    if world.taken_back:
+        return  # the store may have lost it with its tail
+    known = {note.event_id for each in operations for note in each.notes}
+    for payment in world.fake.standing:
+        if payment.id in world.told_of and event_of(payment) not in known:
+            yield f"a webhook told of {payment.id}, and no record knows"
 
 
 def wrong_sums(world: World, operations: list[Operation]) -> Iterator[str]:

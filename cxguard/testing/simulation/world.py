@@ -39,7 +39,7 @@ MOODS = {
     Does.RAISE: 4,
 }
 SMALL_MOODS = {**MOODS, Does.CHARGE: 30}  # a story of one purchase that just goes well shows little
-BAD_MOODS = (Does.NOT_CHARGED, Does.NOT_CHARGED, Does.UNKNOWN, Does.CHARGE_THEN_UNKNOWN, Does.THROTTLE)
+BAD_MOODS = (Does.NOT_CHARGED, Does.UNKNOWN, Does.CHARGE_THEN_UNKNOWN, Does.CHARGE_THEN_UNKNOWN, Does.THROTTLE)
 ASKING: ContextVar[int] = ContextVar("cxguard_simulated_asking", default=0)  # which submit a call to the gateway belongs to
 
 
@@ -156,6 +156,7 @@ class World:
         away, store_life: whether the store's server is away, and how often it has begun anew.
         lost, taken_back: the references of the records that it has lost, and the ids of all that are an older copy, or gone.
         keys: which record each gateway key belongs to.
+        told_of: the payments of which a webhook was taken in: the gateway tells of them no more.
     """
 
     def __init__(self, seed: int, plan: Plan | None = None, *, change: Callable[[Plan], Plan] | None = None) -> None:
@@ -191,6 +192,7 @@ class World:
         self.lost: set[str] = set()
         self.taken_back: set[str] = set()
         self.keys: dict[str, str] = {}
+        self.told_of: set[str] = set()
         self.charges = 0  # calls to the gateway
         self.awaits = 0  # of all requests, before the last fault
         self.at_rest: frozenset[str] = frozenset()  # references, before everybody pressed once more
@@ -249,13 +251,17 @@ class World:
         """How many orders and facts wait in the spool."""
         return len(self.spool.copied().rows) if self.spool is not None else 0
 
+    @property
+    def outage(self) -> bool:
+        """Whether the gateway has a bad time."""
+        return self.clock.monotonic() < self.bad_until
+
     def mood(self) -> Does:
         """What the gateway does with the next charge."""
         if self.calm:
             return Does.CHARGE
-        bad = self.clock.monotonic() < self.bad_until
         moods = SMALL_MOODS if self.plan.small else MOODS
-        does = self.dice.choice(BAD_MOODS) if bad else self.dice.choices(list(moods), list(moods.values()))[0]
+        does = self.dice.choice(BAD_MOODS) if self.outage else self.dice.choices(list(moods), list(moods.values()))[0]
         self.happens(f"gateway {does}")
         return does
 
