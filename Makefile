@@ -8,7 +8,7 @@ WORKERS ?= 3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test check lint mutation bench clean
 
 # What is compiled once is not compiled again by each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -37,6 +37,10 @@ lint: $(INSTALLED)  ## the check without its tests: `make test` has them, too
 	@echo "cxguard: mypy --strict"
 	@$(BIN)/mypy
 
+mutation: $(INSTALLED)  ## change the core on purpose, line by line: the tests must notice (ARGS="core.caps" for one module; an hour or two)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[mutation]'
+	@nice $(BIN)/python benchmarks/mutation.py $(ARGS)
+
 bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store takes; an outage under 50 shoppers a second; breakers; a fleet; orders beside the peers
 	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/overhead_servers.py
@@ -49,7 +53,7 @@ bench: $(INSTALLED)  ## what the guard costs, beside its peers; what the store t
 	@$(BIN)/python benchmarks/peers.py
 
 clean:  ## take the virtual environment and all caches away
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist mutants
 
 # Made anew when what is installed has changed; the stamp comes last, so that a broken install is not taken for a whole one.
 $(INSTALLED): pyproject.toml constraints.txt

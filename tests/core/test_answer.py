@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from cxguard.core.answer import (
     WHY_REPLACED,
     About,
     Answer,
+    AnswerSpec,
     Audience,
     Medium,
     MoneyTold,
@@ -158,9 +160,9 @@ def test_while_it_runs_nothing_is_surely_not_charged(state: State, money: MoneyS
     assert money_told(state, money) is wanted
 
 
-def _operation(outcome: Outcome | None, *, state: State = R, notes: tuple[Note, ...] = ()) -> Operation:
+def _operation(outcome: Outcome | None, *, state: State = R, notes: tuple[Note, ...] = (), **changes: Any) -> Operation:
     send = Send(1, "http:eu:test", "k1", "charge", 1, SendKind.CHARGE, 4999, "EUR", 0.0, outcome=outcome or Unknown("no answer"))
-    return Operation(
+    record = Operation(
         id="0" * 64,
         namespace="shop",
         rule="POST /pay",
@@ -174,13 +176,21 @@ def _operation(outcome: Outcome | None, *, state: State = R, notes: tuple[Note, 
         sends=(send,) if outcome else (),
         notes=notes,
     )
+    return replace(record, **changes)
 
 
 @pytest.mark.parametrize(
     ("operation", "situation"),
     [
         (_operation(None, state=Q), S.KEPT),
+        (_operation(None, state=Q, kept=False), S.NOT_KEPT),
+        (_operation(None, state=Q, why=WHY_REPLACED), S.REPLACED),
         (_operation(None, state=F), S.NOT_KEPT),
+        (_operation(None, state=F, answer=b"sealed"), S.ANSWERED),
+        (_operation(None, state=H, waiting_for=WaitingFor.SHOPPER), S.NEEDS_SHOPPER),
+        (_operation(None, state=H, waiting_for=WaitingFor.SHOPPER, why="price_up"), S.SHOPPER_ASKED),
+        (_operation(Unknown("timeout"), state=H, waiting_for=WaitingFor.SHOPPER, why="price_up"), S.NEEDS_SHOPPER),
+        (_operation(Charged(1, "EUR")), S.PAID_UNFINISHED),
         (_operation(Charged(4999, "EUR")), S.PAID_UNFINISHED),
         (_operation(Charged(4999, "EUR", captured=False)), S.RESERVED_UNFINISHED),
         (_operation(Unknown("timeout"), state=Q, notes=(Note("n1", NoteKind.CANCEL, 1.0),)), S.CANCEL_ASKED),
@@ -219,8 +229,17 @@ def test_a_copy_that_may_have_lost_a_charge_says_that_nothing_is_known(
     assert (told.situation, told.money, told.safe_to_retry) == (situation, MoneyTold.UNKNOWN, False)
 
 
+def test_a_record_that_somebody_works_on_is_in_flight() -> None:
+    """What is unknown without them is not, yet."""
+    assert situation_of_operation(_operation(Unknown("timeout"))) is S.UNKNOWN
+    assert situation_of_operation(_operation(Unknown("timeout")), at_work=True) is S.IN_FLIGHT
+
+
 def test_every_situation_has_its_row() -> None:
-    """The table is total, and each row has words and a problem type of its own."""
+    """The table is total, and each row has words and a problem type of its own, after its name."""
+    assert SPECS[S.IN_FLIGHT] == AnswerSpec(409, MoneyTold.UNKNOWN, True, False, "in_flight", "in-flight", 2)
+    assert SPECS[S.NOT_KEPT] == AnswerSpec(503, MoneyTold.NOT_CHARGED, False, True, "not_kept", "not-kept", 30)
+    assert SPECS[S.MISMATCH] == AnswerSpec(422, None, False, False, "mismatch", "mismatch", None)
     assert set(SPECS) == set(Situation)
     assert len({spec.message for spec in SPECS.values()}) == len({spec.problem for spec in SPECS.values()}) == len(Situation)
 

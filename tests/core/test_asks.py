@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from resolve_orders import ALL, CHARGED, NOW, duty, order, send, wish
 
-from cxguard.core.asks import ASK_SECONDS, ASKS, CARD_DECLINED, TRY_FAILED, asked_words, may_resume, shopper_ends
+from cxguard.core.asks import ASK_SECONDS, ASKS, CARD_DECLINED, TRY_FAILED, asked_words, gone_on_with, may_resume, shopper_ends
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Declined, Unknown
@@ -26,6 +26,26 @@ def test_a_question_is_open_for_a_day_and_asked_once(why: str) -> None:
     assert shopper_ends(asked, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + ASK_SECONDS, "give_up_at": NOW + ASK_SECONDS}
     held = order(State.HELD, why=why, waiting_for=SHOPPER, give_up_at=NOW + 60)
     assert shopper_ends(held, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + 60, "give_up_at": NOW + 60}
+    other = replace(held, why="order_missing")
+    assert shopper_ends(other, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + ASK_SECONDS, "give_up_at": NOW + ASK_SECONDS}
+
+
+@pytest.mark.parametrize(("give_up_at", "ends"), [(NOW + 3600, NOW + 3600), (None, NOW + 5)])
+def test_a_step_at_the_bank_is_looked_up_each_minute_until_the_order_is_given_up(give_up_at: float | None, ends: float) -> None:
+    """By its own time where it has one."""
+    held = order(State.HELD, why="needs_shopper", waiting_for=SHOPPER, give_up_at=give_up_at)
+    assert shopper_ends(held, "needs_shopper", now=NOW, queue_seconds=5.0) == {"due_at": NOW + 60, "give_up_at": ends}
+
+
+@pytest.mark.parametrize(
+    ("why", "give_up_at", "until"),
+    [("price_up", NOW + 60, NOW + 60), ("price_up", None, NOW + ASK_SECONDS), ("needs_shopper", NOW + 60, NOW + ASK_SECONDS)],
+)
+def test_whoever_goes_on_keeps_their_day_and_their_link(why: str, give_up_at: float | None, until: float) -> None:
+    """For the case that the try charges nothing."""
+    held = order(State.HELD, why=why, waiting_for=SHOPPER, give_up_at=give_up_at, generation=3)
+    gone_on = gone_on_with(held, now=NOW)
+    assert (gone_on.asked_until, gone_on.asked_generation) == (until, 3)
 
 
 @pytest.mark.parametrize(

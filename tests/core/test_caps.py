@@ -27,6 +27,7 @@ CAPS = Caps(order_minor=500, unpaid_minor={"EUR": 2_000, "JPY": 300}, orders_max
         (Waiting(owner_orders=1), 1, "EUR", None),
         (Waiting(owner_orders=2), 1, "EUR", Cap.OWNER),
         (Waiting({"EUR": 9_999}, orders=9, owner_orders=1), None, None, None),
+        (Waiting(), 501, None, None),
         (Waiting(orders=10), None, None, Cap.ORDERS),
         (Waiting(owner_orders=2), None, None, Cap.OWNER),
         (Waiting({"EUR": 9_999}, orders=99, owner_orders=99), 501, "EUR", Cap.ORDER),
@@ -35,6 +36,12 @@ CAPS = Caps(order_minor=500, unpaid_minor={"EUR": 2_000, "JPY": 300}, orders_max
 def test_the_first_cap_that_is_gone_over_is_named(waiting: Waiting, amount_minor: int | None, currency: str | None, reached: Any) -> None:
     """Up to the cap is within it; a currency that is not named has none; without an amount only counts are looked at."""
     assert cap_reached(CAPS, waiting, amount_minor=amount_minor, currency=currency) is reached
+
+
+def test_the_least_and_the_most_that_can_be_written_are_caps() -> None:
+    """One minor unit, one order; and a hundred orders of one shopper."""
+    Caps(order_minor=1, unpaid_minor={"EUR": 1}, orders_max=1, owner_orders_max=1)
+    assert Caps(owner_orders_max=100).owner_orders_max == 100
 
 
 @pytest.mark.parametrize(

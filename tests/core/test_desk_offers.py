@@ -181,6 +181,20 @@ def test_case_reads_the_folded_money() -> None:
     assert _case(operation).money is M.UNKNOWN
 
 
+def test_case_has_all_that_the_record_says() -> None:
+    """Who has it in hand and what can be done about it come from whoever asks; the rest from the record."""
+    back = send(2, "r1", Unknown("?"), kind=SendKind.REFUND, of="k1")
+    wish = Note("c", NoteKind.CANCEL, 1.0, generation=1)
+    rich = record(send(1, "k1", Charged(500, "EUR")), back, notes=(wish,), state=State.QUEUED, give_up_at=NOW - 1)
+    told = case_of(rich, hands=Hands.MINE, can_ask=True, can_place=False, now=NOW)
+    assert told == Case(S.QUEUED, M.CHARGED, Hands.MINE, True, True, True, over=True, can_ask=True)
+    plain = case_of(record(), hands=Hands.NOBODY, can_ask=False, can_place=True, now=NOW)
+    assert plain == Case(S.HELD, M.NONE, Hands.NOBODY, can_place=True, has_key=False)
+    cancelled = _case(record(send(1, "k1", Charged(500, "EUR")), state=State.CANCELLED))
+    assert cancelled.refund_due and not cancelled.cancel_asked
+    assert not _case(record(state=State.CANCELLED)).refund_due
+
+
 def test_second_charge_is_a_refund_that_is_due() -> None:
     """Two standing charges: one has to go back before anything is closed."""
     case = _case(record(send(1, "k1", Charged(500, "EUR")), send(2, "k2", Charged(500, "EUR"))))
@@ -231,12 +245,22 @@ def test_surfaced_charge_is_about_the_newest_payment_first() -> None:
     assert keys_for(operation, Said.CHARGED) == ("k2", "k1")
 
 
+def test_what_is_no_charge_is_never_meant_by_charged() -> None:
+    """A refund's own key is not among them, whoever told of it; a key that only a note knows is."""
+    back = send(2, "r1", Unknown("?"), kind=SendKind.REFUND, of="k1")
+    notes = tuple(Note(key, NoteKind.OUTCOME, 1.0, gateway_key=key, outcome=Declined()) for key in ("r1", "k9"))
+    assert keys_for(record(send(1, "k1", Declined()), back, notes=notes), Said.CHARGED) == ("k9", "k1")
+
+
 @pytest.mark.parametrize(
-    ("said", "kind"),
-    [(Said.CHARGED, Charged), (Said.DECLINED, Declined), (Said.NOT_CHARGED, NotCharged), (Said.REFUNDED, Refunded)],
+    ("said", "outcome"),
+    [
+        (Said.CHARGED, Charged(500, "EUR", "pay_1", captured=False)),
+        (Said.DECLINED, Declined()),
+        (Said.NOT_CHARGED, NotCharged("a person looked it up")),
+        (Said.REFUNDED, Refunded(500, "EUR", "pay_1")),
+    ],
 )
-def test_word_becomes_an_outcome(said: Said, kind: type[Outcome]) -> None:
+def test_word_becomes_an_outcome(said: Said, outcome: Outcome) -> None:
     """Each word has its outcome, with amount and number where they belong."""
-    outcome = outcome_of(said, amount_minor=500, currency="EUR", payment_id="pay_1")
-    assert isinstance(outcome, kind)
-    assert getattr(outcome, "amount_minor", 500) == 500
+    assert outcome_of(said, amount_minor=500, currency="EUR", payment_id="pay_1", captured=False) == outcome

@@ -51,6 +51,13 @@ def test_any_namespace_makes_a_topic(namespace: str) -> None:
     assert (due_in(topic, namespace), due_in(topic, "other")) == (NOW + 1.0, None)
 
 
+def test_a_name_is_written_as_it_is_where_it_can_be() -> None:
+    """Up to 150 characters; what stands between names, and what is not ASCII, is escaped."""
+    assert breakers_topic("a-shop/b_1!") == "breakers:a-shop/b_1!"
+    assert breakers_topic("a@b:c") == "breakers:a%40b%3Ac"
+    assert breakers_topic("x" * 500) == "breakers:" + "x" * 150
+
+
 @pytest.mark.parametrize("topic", ["", "queue:shop", "breakers:shop", "queue:other@0", "queue", "news:queue:shop@0"])
 def test_a_topic_about_something_else_tells_of_no_order(topic: str) -> None:
     """Also one that an older version, or somebody else, announces."""
@@ -68,6 +75,7 @@ def test_a_time_that_is_none_is_at_once() -> None:
         (awaited_topic(ID), "awaited", ID),
         (news_topic(ID), "news", ID),
         (news_topic(ID), "awaited", None),
+        ("news:a:b", "news", "a:b"),
         ("news", "news", None),
         ("", "news", None),
     ],

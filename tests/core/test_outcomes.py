@@ -65,6 +65,13 @@ def test_what_cannot_be_read_is_unknown(value: dict[str, Any]) -> None:
     assert isinstance(outcome_from_json(value), Unknown)
 
 
+def test_what_cannot_be_read_is_named_by_its_kind() -> None:
+    """As far as 40 characters go; and what has only its kind is read as far as it goes."""
+    assert outcome_from_json({"kind": "settled"}) == Unknown("unreadable outcome 'settled'")
+    assert outcome_from_json({"kind": "x" * 50}) == Unknown(f"unreadable outcome {'x' * 40!r}")
+    assert outcome_from_json({"kind": "declined"}) == Declined()
+
+
 def test_members_of_a_newer_version_are_passed_over() -> None:
     """A known kind with a member that we do not know keeps its meaning."""
     value = {**outcome_to_json(Charged(1, "EUR")), "network": "visa"}

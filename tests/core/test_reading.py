@@ -76,6 +76,11 @@ def test_what_cannot_be_unpacked_is_empty(encoding: bytes) -> None:
     assert answer.text() == "" and answer.json() is None
 
 
+def test_bytes_that_are_no_text_become_marks() -> None:
+    """A page with one broken letter still says what it says."""
+    assert HandlerAnswer(200, (), b"gr\xc3\xbcn \xff").text() == "grün \ufffd"
+
+
 def test_unpacking_ends() -> None:
     """A bomb of an answer is unpacked to a limit only."""
     answer = HandlerAnswer(200, ((b"content-encoding", b"gzip"),), gzip.compress(b"0" * 20_000_000, mtime=0))

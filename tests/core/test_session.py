@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxguard.core.census import CENSUS_PREFIX, Counts, Told, census, counter_deltas, read_census
+from cxguard.core.census import CENSUS_PREFIX, Counts, Group, Told, census, counter_deltas, read_census
 from cxguard.core.message import Message
 from cxguard.core.session import (
     EXPOSURES_MAX,
@@ -229,6 +229,23 @@ def test_counters_are_read_back_into_groups() -> None:
     assert found.exposed[Stage.PAY].left_minor == {"EUR": 4999}
     assert found.messages[Told(Stage.PAY, Cause.ISSUER, By.OURS, text)].shown == 1
     assert len(found.messages) == 2
+
+
+def test_a_message_after_the_purchase_is_counted_apart() -> None:
+    """It is in none of the other figures, and a group without a figure has none."""
+    late = census(fold(None, [reached(), bought(at=5.0), exposed(at=9.0)]))
+    assert read_census(late).messages == {Told(Stage.PAY, Cause.ISSUER, By.OURS, exposed().message): Group(shown=1, after_purchase=1)}
+    only = {f"{CENSUS_PREFIX}exposed/pay/left/EUR": 5, f"{CENSUS_PREFIX}exposed/cart/sessions": 2, f"{CENSUS_PREFIX}left/EUR": 7}
+    found = read_census(only)
+    assert found.exposed == {Stage.PAY: Group(left_minor={"EUR": 5}), Stage.CART: Group(Counts(2, 0))}
+    assert found.messages == {}
+
+
+def test_a_name_with_a_percent_sign_comes_back() -> None:
+    """Also one that looks like an escape."""
+    text = Message(text="50%2F off / 3%25")
+    found = read_census(census(fold(None, [exposed(message=text)])))
+    assert [told.message for told in found.messages] == [text]
 
 
 def test_visit_is_a_visitors_day() -> None:

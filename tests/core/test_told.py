@@ -14,6 +14,8 @@ GOOD: list[Outcome] = [
     Charged(0, ""),
     Declined(DeclineReason.FUNDS, "51"),
     NotCharged("throttled", retryable=True, retry_after_seconds=7, reroutable=True),
+    NotCharged("throttled", retryable=True, retry_after_seconds=0),
+    NotCharged("throttled", retryable=True, retry_after_seconds=0.5),
     NotCharged("refused"),
     NeedsShopper("3ds"),
     Unknown("no answer"),
@@ -52,6 +54,20 @@ def test_anything_else_is_unknown(told: Any) -> None:
     assert isinstance(outcome, Unknown)
     assert outcome.why.startswith("the gateway adapter")
     assert "4999" not in outcome.why
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"kind": "charged"}, "gave a dict for an outcome"),
+        (Charged("4999", "EUR"), "said an amount of type str"),  # type: ignore[arg-type]
+        (Charged(-1, "EUR"), "said an amount of -1"),
+        (Refunded(4999, 978), "said a currency of type int"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_was_wrong_is_named_by_its_type(told: Any, said: str) -> None:
+    """Whoever wrote the adapter finds it by that."""
+    assert outcome_told(told) == Unknown(f"the gateway adapter {said}")
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, "7", True])

@@ -1,0 +1,170 @@
+"""The mutants of one module: made by mutmut, looked at by mypy, tried by the tests that ask for that module.
+
+The tests are collected once, and each mutant is tried in a fork of that process, which takes a moment. But a fork has all that
+was imported before the mutant came: so what survives is tried once more, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import gc
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GROUND = ROOT / "mutants"  # a copy of the package, with one module changed, beside the tests
+WHOLE = ("tests", "examples", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")
+TIMES_SLOWER_MAX = 8  # a mutant that takes so many times the processor time of the tests, and 5 s, never ends: it is noticed
+EXAMPLES_MAX = 30  # of each property of hypothesis: fewer than in the gate, so a kill here is one there
+QUIET = ("-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "600")
+_JOINT = "\u01c1"  # what mutmut writes around the name of a method's class
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One deliberate change: its name for mutmut, and for people its function, the line as it was, and as it is."""
+
+    name: str
+    says: str
+    lines: range
+
+
+def lay_out() -> None:
+    """A fresh copy of the package, and the tests beside it."""
+    GROUND.mkdir(exist_ok=True)
+    shutil.rmtree(GROUND / "cxguard", ignore_errors=True)
+    shutil.copytree(ROOT / "cxguard", GROUND / "cxguard", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in WHOLE:
+        (GROUND / name).unlink(missing_ok=True)
+        (GROUND / name).symlink_to(ROOT / name)
+
+
+def made(module: str) -> list[Mutant]:
+    """Write all mutants of *module* (`core.caps`) into the copy: each function calls the one that the environment names."""
+    from mutmut.mutation.file_mutation import mutate_file_contents
+
+    file = Path("cxguard", *module.split(".")).with_suffix(".py")
+    text = mutate_file_contents(str(file), (ROOT / file).read_text("utf-8")).code
+    (GROUND / file).write_text(text, "utf-8")
+    return list(_mutants(text, module))
+
+
+def put_back(module: str) -> None:
+    """The copy is as it was."""
+    file = Path("cxguard", *module.split(".")).with_suffix(".py")
+    shutil.copy(ROOT / file, GROUND / file)
+
+
+def _mutants(text: str, module: str) -> Iterator[Mutant]:
+    found = {node.name: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for name, node in found.items():
+        stem, _, number = name.rpartition("__mutmut_")
+        if number.isdigit():
+            changed = _changed(_lines(text, found[f"{stem}__mutmut_orig"]), _lines(text, node))
+            says = f"{module}.{stem[2:].replace(_JOINT, '.')}: {changed}"
+            yield Mutant(f"cxguard.{module}.{name}", says, range(node.lineno, (node.end_lineno or node.lineno) + 1))
+
+
+def _lines(text: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    return (ast.get_source_segment(text, node) or "").replace(node.name, "", 1).splitlines()
+
+
+def _changed(was: list[str], now: list[str]) -> str:
+    lines = list(difflib.ndiff(was, now))
+    before, after = (" ".join(line[2:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
+    return f"{before} => {after}"
+
+
+def caught_by_mypy(module: str, mutants: list[Mutant]) -> set[str]:
+    """The names of those that mypy, as `make check` runs it, does not let through."""
+    file = "/".join(("cxguard", *module.split("."))) + ".py"
+    command = [sys.executable, "-m", "mypy", "--output", "json", "--disable-error-code", "unused-ignore", file]
+    said = subprocess.run(command, cwd=GROUND, capture_output=True, text=True, check=False)
+    errors = [json.loads(line) for line in said.stdout.splitlines() if line.startswith("{")]
+    lines = {error["line"] for error in errors if error["file"] == file and error["severity"] == "error"}
+    return {mutant.name for mutant in mutants if lines.intersection(mutant.lines)}
+
+
+def killed(names: list[str], tests: list[str]) -> dict[str, bool]:
+    """By name, whether *tests* notice the mutant."""
+    environment = {**os.environ, "PYTHONPATH": str(GROUND), "MUTANT_UNDER_TEST": ""}
+    task, told = json.dumps([names, tests]), GROUND / "killed.json"
+    told.unlink(missing_ok=True)
+    subprocess.run([sys.executable, __file__], input=task, cwd=GROUND, env=environment, text=True, check=True, stdout=subprocess.DEVNULL)
+    found: dict[str, bool] = json.loads(told.read_text())
+    alone = [sys.executable, "-m", "pytest", *QUIET, *tests]
+    for name in [name for name, noticed in found.items() if not noticed]:
+        again = {**environment, "MUTANT_UNDER_TEST": name}
+        found[name] = subprocess.run(alone, cwd=GROUND, env=again, stdout=subprocess.DEVNULL, check=False).returncode != 0
+    return found
+
+
+class _Forks:
+    """Instead of the tests' own run: one of them all as they are, then one for each mutant, in a fork, up to the first failure."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """No shrinking: it is enough that a property fails. Loaded after conftest's own."""
+        from hypothesis import Phase, settings
+
+        phases = (Phase.explicit, Phase.generate)
+        settings.register_profile("mutants", settings(), phases=phases, database=None, max_examples=EXAMPLES_MAX, derandomize=True)
+        settings.load_profile("mutants")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """All of them, and what was seen into a file."""
+        session.items.sort(key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))  # the slow ones last
+        gc.freeze()  # else each fork copies all that it looks through
+        before = _processor_seconds()
+        if _noticed(session, "", cpu_seconds_max=600):
+            pytest.exit("the tests fail without any mutant", returncode=1)
+        most = int((_processor_seconds() - before) * TIMES_SLOWER_MAX) + 5
+        found = {name: _noticed(session, name, cpu_seconds_max=most) for name in self._names}
+        Path("killed.json").write_text(json.dumps(found))
+        return True
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _noticed(session: pytest.Session, name: str, *, cpu_seconds_max: int) -> bool:
+    process = os.fork()
+    if process:
+        return os.waitpid(process, 0)[1] != 0
+    code = 1
+    try:
+        os.environ["MUTANT_UNDER_TEST"] = name
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds_max, cpu_seconds_max + 1))
+        code = int(_fails(session))
+    finally:
+        os._exit(code)
+
+
+def _fails(session: pytest.Session) -> bool:
+    following: list[Any] = [*session.items[1:], None]
+    for item, after in zip(session.items, following, strict=True):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+        if session.testsfailed:
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    names, tests = json.load(sys.stdin)
+    raise SystemExit(pytest.main([*QUIET, *tests], plugins=[_Forks(names)]))
