@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import click
-from mutants import ROOT, caught_by_mypy, killed, lay_out, made, put_back
+from mutant_trials import ROOT, caught_by_mypy, killed, lay_out, made, put_back
 from rich.console import Console
 from rich.table import Table
 

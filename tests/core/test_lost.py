@@ -14,6 +14,7 @@ from cxguard.core.lost import (
     Lost,
     first_life,
     is_doubted,
+    is_silent,
     judge_lost,
     life_after,
     may_come_back,
@@ -56,6 +57,12 @@ SHOPPER = NeedsShopper("authentication_required")
 def test_verdict(said: list[Outcome], sure: bool, follows: Lost) -> None:
     """Only an answer that surely speaks of no charge leads to the next life, and only silence about two ends the search."""
     assert judge_lost(said, sure=sure) is follows
+
+
+@pytest.mark.parametrize("said", [CHARGED, DECLINED, REFUNDED, NOT_FOUND, SILENT, NOT_CHARGED, BUSY, SHOPPER])
+def test_silence_is_that_nobody_knows_of_a_charge_or_surely_none(said: Outcome) -> None:
+    """No answer at all is none, and a decline is a word."""
+    assert is_silent(said) is (said in (NOT_FOUND, NOT_CHARGED))
 
 
 @pytest.mark.parametrize(
@@ -112,6 +119,7 @@ def looked(outcome: str, generation: int, *, since: float = BEGAN) -> Entry:
         (None, BEGAN, 1.0, (), False),
         (BEGAN, BEGAN + 5.0, 10.0, (), True),
         (BEGAN, BEGAN + 5.0, LOST_BACK_SECONDS, (), False),
+        (BEGAN, BEGAN, LOST_BACK_SECONDS, (), False),
         (BEGAN, BEGAN - 5.0, 3 * LOST_BACK_SECONDS, (), True),
         (BEGAN, BEGAN - 5.0, 10.0, (looked(NOTHING_STANDS, 1),), False),
         (BEGAN, BEGAN - 5.0, 10.0, (looked(NOTHING_STANDS, 1, since=BEGAN - 60.0),), True),
@@ -148,3 +156,11 @@ def test_what_a_copy_says_is_doubted(state: State, outcome: Outcome | None, mone
     assert is_doubted(copy, BEGAN, BEGAN + 10.0) is doubted
     assert not is_doubted(copy, None, BEGAN + 10.0)
     assert not is_doubted(replace(copy, history=(looked(NOTHING_STANDS, 1),)), BEGAN, BEGAN + 10.0)
+
+
+def test_a_look_that_names_no_life_speaks_for_none() -> None:
+    """Nor does what is no look."""
+    named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", State.RUNNING, BEGAN - 5.0, BEGAN - 5.0)
+    for event in (LOST_EVENT, "payment.resolved"):
+        there = replace(named, history=(Entry(BEGAN + 1.0, event, "worker", {"outcome": "in doubt", "since": BEGAN}),))
+        assert may_come_back(there, BEGAN, BEGAN + 10.0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from money_lines import CHARGED, DECLINED, NEEDS, NOT_CHARGED, REFUNDED, RESERVED, UNKNOWN, act, charge, fact, send, state
 
-from cxguard.core.figures import standing_minor
+from cxguard.core.figures import ChargeFigures, failed_refunds, figures_of, made_refunds, standing_minor
 from cxguard.core.money import MoneyState, Note, Send, SendKind, fold, pending_refunds
 from cxguard.core.outcomes import Charged, Refunded
 
@@ -87,3 +89,51 @@ def test_a_second_charge_in_another_currency_stands_but_is_not_added() -> None:
 def test_nothing_stands_under_a_key_without_a_charge(key: str) -> None:
     """Only a charge's own key can have money standing under it."""
     assert standing_minor([charge(UNKNOWN), act(2, SendKind.REFUND, UNKNOWN)], [], key) == 0
+
+
+TWO = [charge(), send(2, Charged(700, "EUR"), key="key-2")]
+ELSEWHERE = act(9, SendKind.REFUND, Refunded(300, "EUR"), key="back-2")
+ELSEWHERE_TOO = [*TWO, replace(ELSEWHERE, of="key-2")]
+
+
+@pytest.mark.parametrize(
+    ("sends", "notes", "figures"),
+    [
+        (TWO, [], (4999, 4999, 0, 0)),
+        (ELSEWHERE_TOO, [], (4999, 4999, 0, 0)),
+        ([charge(RESERVED)], [], (4999, 0, 0, 0)),
+        ([charge(RESERVED), act(2, SendKind.CAPTURE, Charged(3000, "EUR"))], [], (4999, 3000, 0, 0)),
+        ([charge(RESERVED), act(2, SendKind.VOID, REFUNDED)], [], (4999, 0, 4999, 0)),
+        ([charge(), act(2, SendKind.REFUND, Refunded(1000, "EUR"))], [], (4999, 4999, 0, 1000)),
+        ([charge(), act(2, SendKind.REFUND, UNKNOWN)], [], (4999, 4999, 0, 0)),
+        ([charge()], [fact(Refunded(1200, "EUR"))], (4999, 4999, 0, 1200)),
+        ([charge(), act(2, SendKind.REFUND, Refunded(1000, "EUR"))], [fact(Refunded(1200, "EUR"))], (4999, 4999, 0, 1200)),
+        ([charge(RESERVED), act(2, SendKind.VOID, Refunded(1000, "EUR"))], [fact(Refunded(1200, "EUR"))], (4999, 0, 1000, 200)),
+        ([act(1, SendKind.REFUND, REFUNDED), send(2, CHARGED)], [], (4999, 4999, 0, 4999)),
+        ([charge(UNKNOWN)], [], None),
+        ([charge(UNKNOWN)], [fact(REFUNDED)], None),
+        ([send(1, CHARGED, key="key-2")], [], None),
+    ],
+)
+def test_the_figures_of_a_charge(sends: list[Send], notes: list[Note], figures: tuple[int, ...] | None) -> None:
+    """Of what was authorised: taken, let go, given back; of this charge and of no other, and none where no amount was told."""
+    assert figures_of(sends, notes, "key-1") == (ChargeFigures(*figures, "EUR") if figures else None)
+
+
+def test_what_can_still_be_taken_and_given_back() -> None:
+    """A refund of more than was taken has let go of the rest; neither is ever below nothing."""
+    found = [ChargeFigures(5000, *parts, "EUR") for parts in ((0, 0, 0), (3000, 1000, 500), (3000, 0, 3500), (5000, 1000, 6000))]
+    assert [figures.capturable_minor for figures in found] == [5000, 1000, 1500, 0]
+    assert [figures.refundable_minor for figures in found] == [0, 2500, 0, 0]
+
+
+def test_what_was_given_back_is_found_by_its_charge() -> None:
+    """Refunds and voids that were made; and those of which it was told later that nothing arrived."""
+    failed = act(3, SendKind.REFUND, Refunded(10, "EUR"), key="act-2")
+    sends = [*ELSEWHERE_TOO, act(4, SendKind.CAPTURE, CHARGED, key="cap"), act(2, SendKind.REFUND, Refunded(10, "EUR")), failed]
+    notes = [fact(NOT_CHARGED, key="act-2")]
+    assert (made_refunds(sends, notes, "key-1"), made_refunds(sends, notes, "key-2")) == (("act-1",), ("back-2",))
+    assert made_refunds([charge(), act(2, SendKind.REFUND, UNKNOWN)], [], "key-1") == ()
+    assert failed_refunds(sends, notes) == failed_refunds(sends, notes, "key-1") == {"act-2"}
+    assert failed_refunds(sends, notes, "key-2") == frozenset()
+    assert standing_minor(ELSEWHERE_TOO, [], "key-2") == 400

@@ -16,6 +16,7 @@ from cxguard.core.names import (
     contact_hash,
     current_claim,
     gateway_key,
+    id_prefix,
     keyed_hash,
     normalise_reference,
     operation_id,
@@ -167,6 +168,13 @@ def test_reference_survives_being_typed(number: int) -> None:
     reference = reference_of(f"{number:015x}" + "0" * 49)
     typed = reference.lower().replace("-", " ").replace("0", "o").replace("1", "l")
     assert normalise_reference(typed) == reference == normalise_reference(reference)
+    assert id_prefix(reference) == f"{number:015x}"
+
+
+@pytest.mark.parametrize("text", ["", "7K3M", "7k3m-9qxa-2tfv", "7K3M9QXA2TFV", "7K3M-9QXA-2TFV-", "7K3M-9QXA-2TFU"])
+def test_what_is_no_reference_leads_to_no_id(text: str) -> None:
+    """Typed ones are made plain first."""
+    assert id_prefix(text) is None
 
 
 @pytest.mark.parametrize("typed", ["7k3m9qxa2tfv", " 7K3M-9QXA-2TFV\n", "7K3M–9QXA—2TFV", "７K3M-9QXA-2TFV", "7K3M.9QXA.2TFV"])

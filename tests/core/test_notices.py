@@ -9,7 +9,7 @@ import pytest
 from resolve_orders import CHARGED, NOW, order, send
 
 from cxguard.core.consent import Consent
-from cxguard.core.notices import PROMISE_SECONDS, TRIES_MAX, NoticeKind, due_for_notice, next_notice_at, owed, tried
+from cxguard.core.notices import PROMISE_SECONDS, TRIES_MAX, NoticeKind, due_for_notice, next_notice_at, owed, tried, tries_of
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Declined, Refunded, Unknown
 
@@ -52,6 +52,8 @@ def test_each_state_owes_what_it_has_to_tell(record: Any, kinds: tuple[NoticeKin
 def test_a_notice_is_owed_once_in_each_life_of_the_order() -> None:
     """What was given is not owed; the next generation is another order to its shopper."""
     told = tried(tried(order(Q, consent=FRESH), K.ACCEPTED, now=NOW), K.ACCEPTED, now=NOW, done=True)
+    assert tries_of(told, K.ACCEPTED) == 1 and tries_of(told, K.PAID) == 0
+    assert [line.at for line in tried(told, K.ACCEPTED, now=NOW + 5.0, done=True).notices] == [NOW + 5.0]
     assert owed(told, now=NOW + 1e6)[0] is K.DELAYED
     assert K.ACCEPTED in owed(replace(told, generation=2), now=NOW)
 
@@ -92,4 +94,6 @@ def test_a_record_is_due_in_time_for_its_notice(record: Any, due_at: float | Non
 def test_an_order_on_a_persons_desk_is_due_when_the_promise_is_over() -> None:
     """Its shopper hears of the delay, though nobody has touched it."""
     held = tried(order(H, consent=FRESH, waiting_for=WaitingFor.AGENT), K.ACCEPTED, now=NOW, done=True)
+    over = FRESH.at + PROMISE_SECONDS
+    assert next_notice_at(tried(held, K.DELAYED, now=over, done=True), now=over) is None
     assert due_for_notice(held, now=NOW).due_at == FRESH.at + PROMISE_SECONDS

@@ -100,6 +100,8 @@ UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
         ("key-1",),
         Wait(NOW, "charge_unknown"),
     ),
+    ("nor at the very end of the price", order(Q, send(UNKNOWN), quote_until=NOW), NO_FIND, (), Hold("charge_unknown", AGENT)),
+    ("but before it", order(Q, send(UNKNOWN), quote_until=NOW + 1), NO_FIND, (), Resend(send(UNKNOWN))),
     ("no way at all: a person", order(Q, send(UNKNOWN)), NO_WAY, (), Hold("charge_unknown", AGENT)),
     (
         "no look-up, and the same again is not right any more: a person",

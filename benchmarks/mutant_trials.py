@@ -1,7 +1,8 @@
 """The mutants of one module: made by mutmut, looked at by mypy, tried by the tests that ask for that module.
 
-The tests are collected once, and each mutant is tried in a fork of that process, which takes a moment. But a fork has all that
-was imported before the mutant came: so what survives is tried once more, in a process of its own.
+The tests are collected once, and each mutant is tried in a fork of that process, which takes a moment. What ran while they were
+collected has run without the mutant, and may be remembered: a mutant of such a function that survives is tried once more, in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -102,12 +104,17 @@ def killed(names: list[str], tests: list[str]) -> dict[str, bool]:
     task, told = json.dumps([names, tests]), GROUND / "killed.json"
     told.unlink(missing_ok=True)
     subprocess.run([sys.executable, __file__], input=task, cwd=GROUND, env=environment, text=True, check=True, stdout=subprocess.DEVNULL)
-    found: dict[str, bool] = json.loads(told.read_text())
+    found: dict[str, bool]
+    found, early = json.loads(told.read_text())
     alone = [sys.executable, "-m", "pytest", *QUIET, *tests]
-    for name in [name for name, noticed in found.items() if not noticed]:
+    for name in [name for name, noticed in found.items() if not noticed and _function(name) in early]:
         again = {**environment, "MUTANT_UNDER_TEST": name}
         found[name] = subprocess.run(alone, cwd=GROUND, env=again, stdout=subprocess.DEVNULL, check=False).returncode != 0
     return found
+
+
+def _function(name: str) -> str:
+    return name.rpartition(".")[2].rpartition("__mutmut_")[0]
 
 
 class _Forks:
@@ -115,6 +122,11 @@ class _Forks:
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
+        self._early: set[str] = set()  # the functions that have run before the first fork
+
+    def _see(self, frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name.endswith("__mutmut_orig"):
+            self._early.add(_function(frame.f_code.co_name))
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """No shrinking: it is enough that a property fails. Loaded after conftest's own."""
@@ -123,10 +135,12 @@ class _Forks:
         phases = (Phase.explicit, Phase.generate)
         settings.register_profile("mutants", settings(), phases=phases, database=None, max_examples=EXAMPLES_MAX, derandomize=True)
         settings.load_profile("mutants")
+        sys.setprofile(self._see)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """All of them, and what was seen into a file."""
+        sys.setprofile(None)
         session.items.sort(key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))  # the slow ones last
         gc.freeze()  # else each fork copies all that it looks through
         before = _processor_seconds()
@@ -134,7 +148,7 @@ class _Forks:
             pytest.exit("the tests fail without any mutant", returncode=1)
         most = int((_processor_seconds() - before) * TIMES_SLOWER_MAX) + 5
         found = {name: _noticed(session, name, cpu_seconds_max=most) for name in self._names}
-        Path("killed.json").write_text(json.dumps(found))
+        Path("killed.json").write_text(json.dumps([found, sorted(self._early)]))
         return True
 
 

@@ -1,0 +1,39 @@
+"""What a second call with a gateway key would be told."""
+
+from __future__ import annotations
+
+import pytest
+from resolve_orders import CHARGED, NEEDS, NOT_CHARGED, UNKNOWN, back, fact, order, send
+
+from cxguard.core.operation import Operation, State
+from cxguard.core.outcomes import Charged, Declined, DeclineReason, Outcome, Refunded, Unknown
+from cxguard.core.standing import standing_outcome
+
+R = State.RUNNING
+LATER, REFUNDED = Charged(4999, "EUR", "pay_2"), Refunded(4999, "EUR", "re_1")
+FIRST_NO, LAST_NO = Declined(DeclineReason.FUNDS), Declined(DeclineReason.LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("record", "stands"),
+    [
+        (order(R), None),
+        (order(R, send(CHARGED, key="key-2"), notes=(fact(CHARGED, key="key-3"),)), None),
+        (order(R, send(NOT_CHARGED)), None),
+        (order(R, send(CHARGED)), CHARGED),
+        (order(R, send(UNKNOWN), notes=(fact(CHARGED),)), CHARGED),
+        (order(R, send(CHARGED), notes=(fact(LATER),)), LATER),
+        (order(R, send(CHARGED), notes=(fact(Declined()),)), CHARGED),
+        (order(R, send(UNKNOWN), notes=(fact(Refunded(1000, "EUR")),)), Unknown("only a refund tells of the charge")),
+        (order(R, send(CHARGED), notes=(fact(REFUNDED),)), REFUNDED),
+        (order(R, send(FIRST_NO), send(LAST_NO, 2)), LAST_NO),
+        (order(R, send(UNKNOWN)), UNKNOWN),
+        (order(R, send(NEEDS), send(UNKNOWN, 2)), NEEDS),
+        (order(R, send(NOT_CHARGED), notes=(fact(UNKNOWN),)), UNKNOWN),
+        (order(R, send(CHARGED), back(REFUNDED)), CHARGED),
+        (order(R, send(LAST_NO, generation=3), generation=3), LAST_NO),
+    ],
+)
+def test_the_last_word_that_agrees_with_the_money_stands(record: Operation, stands: Outcome | None) -> None:
+    """Of this key and of no other; nothing, where it may be sent."""
+    assert standing_outcome(record, "key-1") == stands
