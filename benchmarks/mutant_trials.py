@@ -16,6 +16,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,11 +142,12 @@ class _Forks:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """All of them, and what was seen into a file."""
         sys.setprofile(None)
-        session.items.sort(key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))  # the slow ones last
         gc.freeze()  # else each fork copies all that it looks through
         before = _processor_seconds()
         if _noticed(session, "", cpu_seconds_max=600):
             pytest.exit("the tests fail without any mutant", returncode=1)
+        seconds: dict[str, float] = json.loads(Path("seconds.json").read_text())
+        session.items.sort(key=lambda item: seconds[item.nodeid])
         most = int((_processor_seconds() - before) * TIMES_SLOWER_MAX) + 5
         found = {name: _noticed(session, name, cpu_seconds_max=most) for name in self._names}
         Path("killed.json").write_text(json.dumps([found, sorted(self._early)]))
@@ -172,10 +174,14 @@ def _noticed(session: pytest.Session, name: str, *, cpu_seconds_max: int) -> boo
 
 def _fails(session: pytest.Session) -> bool:
     following: list[Any] = [*session.items[1:], None]
+    seconds: dict[str, float] = {}
     for item, after in zip(session.items, following, strict=True):
+        begun = time.process_time()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+        seconds[item.nodeid] = time.process_time() - begun
         if session.testsfailed:
             return True
+    Path("seconds.json").write_text(json.dumps(seconds))
     return False
 
 

@@ -235,6 +235,12 @@ def test_a_record_that_somebody_works_on_is_in_flight() -> None:
     assert situation_of_operation(_operation(Unknown("timeout")), at_work=True) is S.IN_FLIGHT
 
 
+def test_the_money_of_a_record_that_nobody_doubts_is_told() -> None:
+    """From its sends and notes."""
+    assert money_told_of(_operation(Charged(4999, "EUR"))) is MoneyTold.CHARGED
+    assert money_told_of(_operation(None, state=Q)) is MoneyTold.NOT_CHARGED
+
+
 def test_every_situation_has_its_row() -> None:
     """The table is total, and each row has words and a problem type of its own, after its name."""
     assert SPECS[S.IN_FLIGHT] == AnswerSpec(409, MoneyTold.UNKNOWN, True, False, "in_flight", "in-flight", 2)

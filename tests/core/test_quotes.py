@@ -26,6 +26,7 @@ SHOPPER, AGENT = WaitingFor.SHOPPER, WaitingFor.AGENT
         (AskShopper(), Hold("order_changed", SHOPPER)),
         (AskShopper(1_001), Hold("price_up", SHOPPER)),
         (AskShopper(900), Hold("order_changed", SHOPPER)),
+        (AskShopper(1_000), Hold("order_changed", SHOPPER)),
         (AskShopper("12.00"), Hold("order_changed", SHOPPER)),  # type: ignore[arg-type]
         (Stop("out_of_stock"), Cancel("out_of_stock")),
         (Stop(), Cancel("stopped")),
