@@ -8,7 +8,6 @@ process of its own.
 from __future__ import annotations
 
 import ast
-import difflib
 import gc
 import json
 import os
@@ -19,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -71,22 +71,24 @@ def put_back(module: str) -> None:
 
 def _mutants(text: str, module: str) -> Iterator[Mutant]:
     found = {node.name: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    source = text.splitlines()
     for name, node in found.items():
         stem, _, number = name.rpartition("__mutmut_")
         if number.isdigit():
-            changed = _changed(_lines(text, found[f"{stem}__mutmut_orig"]), _lines(text, node))
+            changed = _changed(_lines(source, found[f"{stem}__mutmut_orig"]), _lines(source, node))
             says = f"{module}.{stem[2:].replace(_JOINT, '.')}: {changed}"
             yield Mutant(f"cxguard.{module}.{name}", says, range(node.lineno, (node.end_lineno or node.lineno) + 1))
 
 
-def _lines(text: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    return (ast.get_source_segment(text, node) or "").replace(node.name, "", 1).splitlines()
+def _lines(text: list[str], node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    first, *others = text[node.lineno - 1 : node.end_lineno]
+    return [first.replace(node.name, "", 1), *others]
 
 
 def _changed(was: list[str], now: list[str]) -> str:
-    lines = list(difflib.ndiff(was, now))
-    before, after = (" ".join(line[2:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
-    return f"{before} => {after}"
+    differ = [codes for codes in SequenceMatcher(None, was, now, autojunk=False).get_opcodes() if codes[0] != "equal"]
+    before = " ".join(line.strip() for _, begin, end, _, _ in differ for line in was[begin:end])
+    return f"{before} => {' '.join(line.strip() for _, _, _, begin, end in differ for line in now[begin:end])}"
 
 
 def caught_by_mypy(module: str, mutants: list[Mutant]) -> set[str]:
