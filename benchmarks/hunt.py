@@ -17,6 +17,7 @@ import compileall
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -204,4 +205,5 @@ def main(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended like with Ctrl-C: chunks in hand end, and the copy is taken away
     main()

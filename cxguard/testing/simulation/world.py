@@ -199,7 +199,7 @@ class World:
         self.rested_at = 0.0
         self.turns: tuple[int, ...] = ()  # of the first processes, until then
         self._asked = 0
-        self._waiting: list[asyncio.Future[bool]] = []
+        self._waiting: list[asyncio.Future[bool | None]] = []
         self._told: list[tuple[float, tuple[Any, ...]]] = []
 
     def log(self, *what: Any) -> None:
@@ -296,11 +296,11 @@ class World:
 
     async def stirred(self, seconds: float) -> bool:
         """Wait so long, or until the store is written to; whether it was."""
-        future: asyncio.Future[bool] = self.loop.create_future()
+        future: asyncio.Future[bool | None] = self.loop.create_future()  # None: the time is over
         self._waiting.append(future)
         if seconds < float("inf"):
             self.loop.call_later(seconds, over, future)
-        return await future
+        return bool(await future)
 
 
 def ripe_at(operation: Operation) -> float | None:
