@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cxguard.core.money import MoneyState, fold
+from cxguard.core.money import NO_ANSWER, MoneyState, fold
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, Outcome, Refunded, Unknown
 
@@ -22,7 +22,7 @@ def standing_outcome(operation: Operation, key: str) -> Outcome | None:
         case MoneyState.DECLINED:
             return _last(facts, Declined)
         case MoneyState.UNKNOWN:
-            return _last(facts, NeedsShopper) or _last(facts, Unknown) or Unknown(why="no answer yet")
+            return _last(facts, NeedsShopper) or _last(facts, Unknown) or NO_ANSWER
         case MoneyState.NONE:
             return None
 
