@@ -165,6 +165,7 @@ class Operation:
         consent: what the shopper agreed to when it was kept.
         quote_until: how long the accepted amount holds without a look at it; wall clock.
         charged_by: `guard` when `op.charge` does it, `shop` when the shop's own code does, unseen.
+        deaths: how many in a row had it and did not give it back, before a turn of it ended.
         due_at: when work is due, on the store's clock; None: nothing to do until someone comes.
         give_up_at, keep_until: the order's own end; the record's.
         request, answer, contact: sealed.
@@ -198,6 +199,7 @@ class Operation:
     lease: Lease | None = None
     due_at: float | None = None
     attempts: int = 0
+    deaths: int = 0
     give_up_at: float | None = None
     keep_until: float | None = None
     amount_minor: int | None = None

@@ -76,6 +76,7 @@ _WHY: Mapping[str, str] = {
     "step_unfinished": "a step began and has no end",
     "unknown_operation": "a payment of an order that is not known here",
     "unknown_unresolved": "the gateway could not say, many times",
+    "workers_died": "each process that had it died with it: look at what its code does before you put it back",
 }
 
 

@@ -259,7 +259,7 @@ class Operations:
         """The record as it is saved: folded, and due in time for a notice if its lease *ends* with this save."""
         now = self.clock.now()
         # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
-        record = refolded(operation, updated_at=now, version=RECORD_VERSION)
+        record = refolded(operation, updated_at=now, version=RECORD_VERSION, deaths=0 if ends else operation.deaths)
         return due_for_notice(record, now=now) if self.tells and ends else record
 
     async def _save_again(self, record: Operation, lease: HeldLease, *, keep_lease: bool) -> Operation:

@@ -6,6 +6,7 @@ One duty after another, each decided by `core.resolve`; every write under the le
 from __future__ import annotations
 
 import asyncio
+from asyncio import Task
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -40,6 +41,7 @@ from cxguard.engine.end_record import without_parcels
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers
+from cxguard.engine.left_behind import WHY_DEATHS, may_be_tried
 from cxguard.engine.library import Purpose
 from cxguard.engine.looking import ask_shop, look
 from cxguard.engine.losing import look_again, look_before_end, may_be_copy
@@ -57,7 +59,6 @@ TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
 ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, cancelled, given up
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
 ASK_AGAIN_SECONDS = 0.5  # for a resend that the ramp turned away: each time its look-up costs the gateway something, too
-APART_SECONDS = 1.0  # between two orders that were left behind, unless the one before has ended: code that hangs holds up no other
 STOP_SECONDS = 2.0  # for what is stopped to come to its end
 DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
 
@@ -98,7 +99,7 @@ class FallbackQueue:
         self._settings = settings
         self._rulings = Rulings(engine, rules, purposes)
         self._placing = Placing(engine, self._rulings, rerun, settings.run_seconds_max)
-        self._slow: set[asyncio.Task[State | None]] = set()  # in hand, and not waited for any more
+        self._slow: set[Task[State | None]] = set()  # in hand, and not waited for any more
 
     async def run_once(self, *, limit: int = TAKE_AT_ONCE, wait_seconds: float | None = None) -> Counts:
         """Take what is due, at most *limit*, and bring each as far as it can be brought now.
@@ -156,11 +157,11 @@ class FallbackQueue:
             task.add_done_callback(self._slow.discard)
         return [None if task.cancelled() else task.result() for task in tasks if task in done]
 
-    def _begun(self, works: Sequence[Work]) -> list[asyncio.Task[State | None]]:
+    def _begun(self, works: Sequence[Work]) -> list[Task[State | None]]:
         """All at once; but one after the other, in any order, what somebody had who died. If one of them is what they died of, it
         takes us, too, and those that had their turn before are safe: in the end it is alone."""
         tasks = [asyncio.create_task(self._attend_safely(work, courier=self._courier)) for work in works if not work.operation.left_behind]
-        before: Collection[asyncio.Task[State | None]] = tuple(tasks)
+        before: Collection[Task[State | None]] = tuple(tasks)
         for work in sorted((work for work in works if work.operation.left_behind), key=lambda work: self._engine.jitter()):
             tasks.append(asyncio.create_task(self._attend_safely(work, courier=self._courier, after=before)))
             before = tasks[-1:]
@@ -186,13 +187,12 @@ class FallbackQueue:
         lease = self._engine.operations.adopt(operation, lease_seconds=LEASE_SECONDS, run_seconds_max=seconds, asked_at=asked_at)
         return Work(operation, lease, deadline=asked_at + seconds, queued=True)
 
-    async def _attend_safely(
-        self, work: Work, *, courier: Courier | None = None, after: Collection[asyncio.Task[State | None]] = ()
-    ) -> State | None:
+    async def _attend_safely(self, work: Work, *, courier: Courier | None = None, after: Collection[Task[Any]] = ()) -> State | None:
         """One record must not keep the others from their turn. What failed lapses, and comes again."""
         try:
-            if after:
-                await asyncio.wait(after, timeout=APART_SECONDS)
+            if not await may_be_tried(self._engine, work, after=after):
+                await self._end(work, Move.HOLD, "order.held", why=WHY_DEATHS, **_agent())
+                return work.operation.state
             if courier is not None:  # not where a shopper waits for what they asked for
                 await courier.tell(work)
             await self.attend(work)
@@ -381,7 +381,7 @@ class FallbackQueue:
         self._engine.operations.emit(event, work.operation, why=why, **(figures if to is Move.FINISH else {}))
 
 
-async def _stopped(tasks: Collection[asyncio.Task[Any]]) -> None:
+async def _stopped(tasks: Collection[Task[Any]]) -> None:
     """Stop them. Code of the shop's that will not be stopped is left behind."""
     stopping = tuple(tasks)
     for task in stopping:

@@ -13,6 +13,7 @@ from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import NotCharged, Outcome, Unknown
+from cxguard.engine.left_behind import DEATHS_MAX
 from cxguard.engine.library import Purpose
 from cxguard.errors import ConfigurationError, PaymentDeferred, StepMismatch
 from cxguard.gateways.base import Charge
@@ -211,6 +212,58 @@ async def test_what_hangs_is_stopped_with_the_worker_and_comes_again() -> None:
         shop.clock.advance(60.0)
         assert (await queue.run_once(wait_seconds=0.01)).taken == 1
         await queue.drain(seconds=0.0)
+
+
+async def dies(shop: Any, queue: Any, *, times: int) -> None:
+    """A worker takes what is due, and is gone before its turn has ended; and so on."""
+    for _ in range(times):
+        shop.clock.advance(60.0)
+        assert (await queue.run_once(wait_seconds=0.01)).taken == 1
+        await queue.drain(seconds=0.0)
+
+
+async def test_an_order_at_which_worker_after_worker_dies_is_left_to_a_person() -> None:
+    """Each of them costs all that it had in hand, and whoever sells has to start the next one."""
+    tries: list[str] = []
+
+    async def later(op: Any) -> str:
+        tries.append(op.reference)
+        await asyncio.Event().wait()
+        return "never"
+
+    async with till(guarded={"purposes": [Purpose("order", later=later)]}) as shop:
+        with pytest.raises(RuntimeError):
+            await shop.run(_fails)
+        await dies(shop, shop.guard.queue(), times=DEATHS_MAX)
+        assert len(tries) == DEATHS_MAX
+        shop.clock.advance(60.0)
+        await shop.guard.queue().run_once()
+        (record,) = (await shop.guard.store.search(Query(namespace="shop"))).operations
+        assert (record.state, record.waiting_for, record.why) == (State.HELD, WaitingFor.AGENT, "workers_died")
+        assert len(tries) == DEATHS_MAX, "nobody touched it again"
+        assert (record.money, record.due_at, record.deaths) == ("charged", None, 0)
+
+
+async def test_a_turn_that_ends_is_a_new_beginning() -> None:
+    """Deaths long ago say nothing about an order that has had its turn since."""
+    fine: list[bool] = []
+
+    async def later(op: Any) -> str:
+        if not fine:
+            await asyncio.Event().wait()
+        return "placed"
+
+    async with till(guarded={"purposes": [Purpose("order", later=later)]}) as shop:
+        with pytest.raises(RuntimeError):
+            await shop.run(_fails)
+        await dies(shop, shop.guard.queue(), times=3)
+        (record,) = (await shop.guard.store.search(Query(namespace="shop"))).operations
+        assert record.deaths == 2, "the first of them was no second try"
+        fine.append(True)
+        shop.clock.advance(60.0)
+        assert (await shop.guard.queue().run_once()).ended == 1
+        (record,) = (await shop.guard.store.search(Query(namespace="shop"))).operations
+        assert (record.state, record.deaths) == (State.FINISHED, 0)
 
 
 async def _fails(op: Any) -> None:
