@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,14 @@ class SpoolWorld:
     async def come_back(self) -> None:
         """The store answers again, and the breaker has seen it."""
         self.faulty.heal()
-        self.clock.advance(POLICY.open_seconds_max)
         assert self.guard.store_breaker is not None
-        if self.guard.store_breaker.away:
-            assert await self.guard.store_breaker.probe_once()
+        for _ in range(10):  # a probe that somebody else began before it was healed fails, and then another one is due
+            self.clock.advance(POLICY.open_seconds_max)
+            for _ in range(50):
+                if await self.guard.store_breaker.probe_once():
+                    return
+                await asyncio.sleep(0)
+        raise AssertionError("the store stays away")
 
     async def press(self, **changes: Any) -> httpx.Response:
         """One submit of a client that can be told."""
