@@ -59,10 +59,11 @@ class Case:
         refund_due: money has to go back: a second charge, or one that stands on an order that was cancelled.
         refund_pending: a refund was sent and has no answer yet.
         over: the order's own time has passed.
-        can_ask: the gateway, or the rule's hook, can be asked again.
+        can_ask: the queue can ask the gateway, or the rule's hook, again.
         can_place: the queue can place it, or complete it when it is paid.
         has_key: there is a payment to speak about.
         readable: it was not written by a newer cxguard.
+        is_order: else it is facts alone, about an order that no record knows: no worker ever takes them up.
     """
 
     state: State
@@ -76,6 +77,7 @@ class Case:
     can_place: bool = False
     has_key: bool = True
     readable: bool = True
+    is_order: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def case_of(operation: Operation, *, hands: Hands, can_ask: bool, can_place: boo
     """Read the record, its money folded anew.
 
     Args:
+        can_ask: the queue takes up orders of its rule, and has somebody to ask.
         can_place: the rule says how an order is placed (or completed) without the shopper.
         now: wall clock, seconds since the epoch.
     """
@@ -113,6 +116,7 @@ def case_of(operation: Operation, *, hands: Hands, can_ask: bool, can_place: boo
         can_place=can_place and (operation.kept or stands),
         has_key=bool(_charge_keys(operation)),
         readable=operation.version <= RECORD_VERSION,
+        is_order=bool(operation.rule),
     )
 
 
@@ -283,6 +287,8 @@ def _cancel(case: Case) -> Offer:
         return Offer(False, "It has ended.")
     if cancels_at_once(case):
         return Offer(True, "It ends here, and the shopper is told. No charge stands.")
+    if not case.is_order:
+        return Offer(False, "Only facts about a payment are here, and the queue leaves them to you: say first what became of it.")
     if case.cancel_asked:
         return Offer(False, "It was asked already, and is seen to as soon as that is safe.")
     if case.hands is Hands.ANOTHER:

@@ -257,11 +257,11 @@ class Desk:
         return Became(True, words, saved)
 
     def _file(self, operation: Operation, *, name: str, now: float) -> CaseFile:
-        ways = self._rulings.ways(operation)
+        ways, known = self._rulings.ways(operation), operation.rule in self._rulings.names
         case = case_of(
             operation,
             hands=hands_of(operation, name=name, now=now),
-            can_ask=ways.find or ways.resend,
+            can_ask=known and (ways.find or ways.resend),  # put back, it would lie in a queue that leaves it alone
             can_place=ways.later,
             now=self._engine.clock.now(),
         )

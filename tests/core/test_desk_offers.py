@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -141,6 +142,19 @@ def test_cancel_is_asked_once() -> None:
     assert offers(Case(S.HELD, M.NONE, cancel_asked=True))[A.CANCEL].allowed
 
 
+@pytest.mark.parametrize("money", [M.UNKNOWN, M.CHARGED])
+def test_facts_alone_are_not_asked_to_be_cancelled(money: MoneyState) -> None:
+    """No worker takes them up, so a wish to cancel would wait for ever: the reason says to speak about the payment first."""
+    offer = offers(Case(S.HELD, money, is_order=False))[A.CANCEL]
+    assert (offer.allowed, "say first what became of it" in offer.says) == (False, True)
+
+
+@pytest.mark.parametrize("money", [M.NONE, M.DECLINED, M.REFUNDED])
+def test_facts_alone_are_ended_where_no_money_stands(money: MoneyState) -> None:
+    """Nobody else has to do anything for it."""
+    assert offers(Case(S.HELD, money, is_order=False))[A.CANCEL].allowed
+
+
 @pytest.mark.parametrize(
     ("money", "said"),
     [
@@ -192,6 +206,7 @@ def test_case_has_all_that_the_record_says() -> None:
     assert plain == Case(S.HELD, M.NONE, Hands.NOBODY, can_place=True, has_key=False)
     cancelled = _case(record(send(1, "k1", Charged(500, "EUR")), state=State.CANCELLED))
     assert cancelled.refund_due and not cancelled.cancel_asked
+    assert not _case(replace(record(), rule="")).is_order
     assert not _case(record(state=State.CANCELLED)).refund_due
 
 

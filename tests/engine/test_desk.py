@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 from deskworld import ANNA, BORIS, SHOP_RULE, DeskWorld
 
-from cxguard.core.money import MoneyState, NoteKind
+from cxguard.core.desk import Said
+from cxguard.core.money import MoneyState, Note, NoteKind
+from cxguard.core.names import reference_of
 from cxguard.core.operation import State
-from cxguard.core.outcomes import Charged
-from cxguard.engine.casefile import Actor
+from cxguard.core.outcomes import Charged, NeedsShopper
+from cxguard.engine.casefile import Actor, Word
 from cxguard.engine.desk import HANDS_SECONDS
 
 pytestmark = pytest.mark.asyncio
@@ -110,6 +112,25 @@ async def test_order_of_a_rule_that_is_gone_can_still_be_ended(world: DeskWorld)
     assert not (await world.desk.requeue(order.reference, ANNA)).done
     assert (await world.desk.cancel(order.reference, ANNA)).done
     assert (await world.get(order.id)).state is S.CANCELLED
+
+
+async def test_doubt_about_a_rule_that_is_gone_is_not_requeued(world: DeskWorld) -> None:
+    """The gateway could be asked, but no worker would take the order up to do so: it stays with the person."""
+    order = await world.unknown(rule="a rule of last year")
+    became = await world.desk.requeue(order.reference, ANNA)
+    assert (became.done, "say what became of it" in became.words) == (False, True)
+
+
+async def test_facts_alone_go_neither_into_the_queue_nor_away(world: DeskWorld) -> None:
+    """Of a payment without an order a person says what became of it; then it can be ended. Found by a hunt, as seed 2044334."""
+    fact = Note("e", NoteKind.OUTCOME, world.clock.now(), gateway_key="k", outcome=NeedsShopper("one more step"))
+    id = world.id_of("lost")
+    await world.guard.store.note(id, fact, namespace="shop")
+    assert not (await world.desk.requeue(reference_of(id), ANNA)).done
+    assert not (await world.desk.cancel(reference_of(id), ANNA)).done
+    await world.desk.resolve(reference_of(id), ANNA, Word(Said.NOT_CHARGED))
+    assert (await world.desk.cancel(reference_of(id), ANNA)).done
+    assert (await world.get(id)).state is S.CANCELLED
 
 
 # --- close, cancel, remark
