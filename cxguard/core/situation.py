@@ -121,8 +121,10 @@ def money_told(state: State, money: MoneyState) -> MoneyTold:
 
 
 def money_told_of(operation: Operation, *, doubted: bool = False) -> MoneyTold:
-    """`money_told` with everything read from the record, likewise."""
-    return _M.UNKNOWN if doubted else money_told(operation.state, money_of(operation).state)
+    """`money_told` with everything read from the record, likewise. While all of it is being given back, it may be there or not."""
+    money = money_of(operation)
+    going_back = money.refund_pending and (operation.cancel_asked or operation.state is State.CANCELLED)
+    return _M.UNKNOWN if doubted or going_back else money_told(operation.state, money.state)
 
 
 def _after_cancel(state: State, money: MoneyState) -> Situation | None:

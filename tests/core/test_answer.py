@@ -31,7 +31,7 @@ from cxguard.core.answer import (
 from cxguard.core.asks import PRICE_UP
 from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Operation, State, WaitingFor
-from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.situation import money_told, money_told_of, situation_of, situation_of_operation
 
 S = Situation
@@ -239,6 +239,29 @@ def test_the_money_of_a_record_that_nobody_doubts_is_told() -> None:
     """From its sends and notes."""
     assert money_told_of(_operation(Charged(4999, "EUR"))) is MoneyTold.CHARGED
     assert money_told_of(_operation(None, state=Q)) is MoneyTold.NOT_CHARGED
+
+
+REFUND = Send(2, "http:eu:test", "k2", "refund", 1, SendKind.REFUND, 4999, "EUR", 1.0, of="k1")
+WISH = Note("n1", NoteKind.CANCEL, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "notes", "refund", "told"),
+    [
+        (Q, (WISH,), REFUND, MoneyTold.UNKNOWN),
+        (C, (), REFUND, MoneyTold.UNKNOWN),
+        (Q, (WISH,), None, MoneyTold.CHARGED),
+        (Q, (WISH,), replace(REFUND, outcome=NotCharged("busy")), MoneyTold.CHARGED),
+        (Q, (WISH,), replace(REFUND, outcome=Refunded(4999, "EUR")), MoneyTold.NOT_CHARGED),
+        (F, (), replace(REFUND, amount_minor=100), MoneyTold.CHARGED),
+    ],
+)
+def test_what_is_on_its_way_back_is_not_told_as_charged(
+    state: State, notes: tuple[Note, ...], refund: Send | None, told: MoneyTold
+) -> None:
+    """From the moment the refund of a cancelled order was sent until its answer; a refund of a part leaves the order paid."""
+    paid = _operation(Charged(4999, "EUR"), state=state, notes=notes)
+    assert money_told_of(replace(paid, sends=(*paid.sends, *([refund] if refund else [])))) is told
 
 
 def test_every_situation_has_its_row() -> None:
