@@ -27,14 +27,14 @@ SECRET, KEY = bytes(range(32)), bytes(range(32, 64))
 
 
 async def place(op: Any) -> dict[str, str]:
-    payment = await op.charge(Charge(4999, "EUR", source="tok_ok"))
+    payment = await op.charge(Charge(4999, "EUR", source="tok_ok", sources={"second:test": "tok_ok"}))
     return {"payment": payment.payment_id}
 
 
 class World:
     """One guard on a store that can lose what it holds, as after a failover to a replica that lagged."""
 
-    def __init__(self, gateway: FakeGateway) -> None:
+    def __init__(self, gateway: FakeGateway, *others: FakeGateway) -> None:
         self.gateway = gateway
         self.clock = ManualClock()
         self.store = FaultyStore(MemoryStore(clock=self.clock))
@@ -42,8 +42,8 @@ class World:
         self.guard = Guard(
             self.store,
             shop=SHOP,
-            gateways=[gateway],
-            purposes=[Purpose("order", later=place)],
+            gateways=[gateway, *others],
+            purposes=[Purpose("order", later=place, gateways=tuple(each.name for each in (gateway, *others)))],
             secret=SECRET,
             keys=[KEY],
             breakers=BreakerPolicy(consecutive_failures=100),
@@ -88,8 +88,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(**how: Any) -> AsyncIterator[World]:
-    made = World(FakeGateway(**how))
+async def world(*others: FakeGateway, **how: Any) -> AsyncIterator[World]:
+    made = World(FakeGateway(**how), *others)
     async with made.guard:
         await made.press("a first order, so that the epoch is known")
         made.gateway.calls.clear()

@@ -88,7 +88,7 @@ class Charges:
         if finished:
             raise AlreadyFinished(f"order {operation.reference} has ended without this charge: nothing was sent")
         self._check_consent(charge)
-        lost = await look_for_lost(self._engine, self._work, routes)
+        lost = await look_for_lost(self._engine, self._work, routes, key_of=self._key_for)
         return lost if lost is not None else await self._send_along(routes)
 
     def _check_consent(self, charge: Charge) -> None:
@@ -104,7 +104,8 @@ class Charges:
         for route, following in pairwise((*routes, None)):
             assert route is not None
             key = self._key_for(route.charge, route.step)
-            known = await send_charge(self._engine, self._work, route.charge, gateway=route.gateway, key=key, step=route.step)
+            sent = await send_charge(self._engine, self._work, route.charge, gateway=route.gateway, key=key, step=route.step)
+            known = standing_outcome(self._work.operation, key) or sent  # what a lost life has sent may be on its way
             if following is None or not may_go_on(known):
                 return await self._looked_up(known, route)
             detail = {"gateway": route.gateway.name, "to": following.gateway.name, "why": getattr(known, "why", "")}

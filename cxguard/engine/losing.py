@@ -3,7 +3,7 @@ record, or a lost life of this one, paid already?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cxguard.core import names
@@ -48,11 +48,17 @@ class Found:
     asked: bool = True
 
 
-async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route]) -> Outcome | None:
+async def look_for_lost(
+    engine: Engine, work: Work, routes: Sequence[Route], *, key_of: Callable[[Charge, str], str]
+) -> Outcome | None:
     """Ask every gateway about the keys of every life that a lost record may have had. None: nothing stands, charge.
 
     A charge that is found is written as the order's own. In doubt the record says that it is unknown, as if the send had
-    been ours (it was), and is resolved like any other.
+    been ours (it was), and is resolved like any other. What was sent before the failover may still be on its way under the
+    very key that is charged now: it has a line of its own then, which "not charged" in answer to a later send leaves open.
+
+    Args:
+        key_of: under which key a charge is sent for a step.
 
     Raises:
         LeaseLost, StoreUnavailable: nothing was sent.
@@ -60,7 +66,13 @@ async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route]) -> 
     since = await _since(engine, work.operation)
     if since is None:
         return None
-    return await _follow(engine, work, [Trail(route.gateway, route.step, route.charge) for route in routes], since)
+    trails = [Trail(route.gateway, route.step, route.charge) for route in routes]
+    lost = await _follow(engine, work, trails, since)
+    if lost is None and engine.clock.now() - since < trails[0].gateway.settle_seconds:
+        late = Found(key_of(routes[0].charge, routes[0].step), NO_ANSWER, work.operation.generation)
+        async with work.turn:  # written with the line of the charge itself
+            work.operation = _with_lost_line(engine, work.operation, trails[0], late, since=since)
+    return lost
 
 
 async def look_before_end(engine: Engine, work: Work, gateways: Sequence[str], *, doubts: bool = True) -> None:
@@ -179,10 +191,17 @@ async def _of_life(engine: Engine, work: Work, trail: Trail, generation: int) ->
 
 async def _take_over(engine: Engine, work: Work, trail: Trail, found: Found, *, since: float) -> Outcome:
     """Write the line that was lost, with what is known of it."""
+    async with work.turn:
+        record = _with_lost_line(engine, work.operation, trail, found, since=since)
+        work.operation = await engine.operations.write(record, work.lease)
+    return record.sends[-1].outcome
+
+
+def _with_lost_line(engine: Engine, operation: Operation, trail: Trail, found: Found, *, since: float) -> Operation:
     gateway, charge, unknown = trail.gateway, trail.charge, isinstance(found.outcome, Unknown)
-    amount_minor, currency = _figures(work.operation, trail, found.outcome)
+    amount_minor, currency = _figures(operation, trail, found.outcome)
     send = Send(
-        number=1 + max((line.number for line in work.operation.sends), default=0),
+        number=1 + max((line.number for line in operation.sends), default=0),
         gateway=gateway.name,
         key=found.key,
         step=trail.step,
@@ -192,16 +211,13 @@ async def _take_over(engine: Engine, work: Work, trail: Trail, found: Found, *, 
         currency=currency,
         sent_at=engine.clock.now(),
         keyed=gateway.keyed,
-        parcel=seal_charge(engine.seal, work.operation, charge) if gateway.keyed and charge is not None else None,
+        parcel=seal_charge(engine.seal, operation, charge) if gateway.keyed and charge is not None else None,
         outcome=NO_ANSWER if unknown else found.outcome,
     )
     looked_for = found.generation if found.asked else found.generation - 1
     detail = {"outcome": "in doubt" if unknown else "taken over", "generation": looked_for, "since": since}
     entry = engine.operations.entry(LOST_EVENT, gateway=gateway.name, **detail)
-    async with work.turn:
-        record = remember(changed(work.operation, generation=found.generation, sends=(*work.operation.sends, send)), entry)
-        work.operation = await engine.operations.write(record, work.lease)
-    return send.outcome
+    return remember(changed(operation, generation=found.generation, sends=(*operation.sends, send)), entry)
 
 
 def _figures(operation: Operation, trail: Trail, outcome: Outcome) -> tuple[int | None, str | None]:

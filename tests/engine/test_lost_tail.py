@@ -366,6 +366,8 @@ async def test_decline_of_a_lost_life_is_not_told_of_this_one() -> None:
         with pytest.raises(PaymentDeclined):
             await shop.press()
         await shop.fail_over()
+        await shop.guard.engine.epochs.look()
+        shop.clock.advance(shop.gateway.settle_seconds)
         with pytest.raises(PaymentDeferred):
             await shop.press()
         assert ((await shop.record()).state, (await shop.record()).money) == ("queued", "none")
