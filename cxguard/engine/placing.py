@@ -29,6 +29,7 @@ from cxguard.rules import Rule, replay
 _log = get_logger("placing")
 
 LOGIN_STATUSES = frozenset({401, 403})
+PRESSED_AGAIN_SECONDS = 3_600.0  # after a failover: nearly all orders that look new are new, and later ones are taken for that
 
 Rerun: TypeAlias = Callable[[OperationHandle, Snapshot], Awaitable[HandlerAnswer | None]]
 """Runs a kept request again through the outermost app."""
@@ -91,14 +92,18 @@ class Placing:
 
     async def ask_before_end(self, work: Work) -> None:
         """The same before an order ends as one that was not charged, about a life that was lost: this one, or the next one
-        after a decline. The line that was lost is put back if the shop does not say that nothing stands."""
+        after a decline. The line that was lost is put back if the shop does not say that nothing stands; also where nobody can
+        be asked, and the order may have been pressed before the failover: then a person finds out."""
         ask, since, before = self.rulings.ask_of(work.operation), await self.engine.epochs.changed_at(), work.operation
-        if ask is None or since is None or not may_come_back(before, since, self.engine.clock.now()):
+        if since is None or not may_come_back(before, since, self.engine.clock.now()):
             return
         over = money_of(before).state is MoneyState.DECLINED
+        if ask is None and (over or before.created_at > since + PRESSED_AGAIN_SECONDS):
+            return
         life = changed(before, generation=before.generation + 1) if over else before
         work.operation = changed(life, sends=life.sends + shop_line(self.engine, life, life))
-        await ask_about_shop_sends(self.engine, OperationHandle(self.engine, work), ask)
+        if ask is not None:
+            await ask_about_shop_sends(self.engine, OperationHandle(self.engine, work), ask)
         stands = money_of(work.operation).state not in (MoneyState.NONE, MoneyState.DECLINED)
         if not stands:
             work.operation = changed(work.operation, generation=before.generation, sends=before.sends)

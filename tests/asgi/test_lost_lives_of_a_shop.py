@@ -185,6 +185,28 @@ async def test_a_kept_order_of_which_the_shop_knows_nothing_is_cancelled(world: 
     assert ((await record(made)).state, (await record(made)).money, (await record(made)).sends) == ("cancelled", "none", ())
 
 
+@pytest.mark.parametrize(
+    ("hours", "end"), [(0.0, ("held", "unknown", "charge_unknown")), (2.0, ("cancelled", "none", "cancel_asked"))]
+)
+async def test_a_shop_that_cannot_be_asked_leaves_what_was_pressed_before_to_a_person(
+    world: Worlds, hours: float, end: tuple[str, ...]
+) -> None:
+    """No `resolve`, and a kept order is cancelled: a copy is not told as "not charged"; one that came hours later is new."""
+    shop = Shop()
+    made = await started(world, shop, later=shop.later, terms="1", resolve=None)
+    await fail_over(made, await lost(made))
+    await made.guard.engine.epochs.lost_since()
+    made.clock.advance(hours * 3600.0 + 1.0)
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+    page = (await made.pay(**ASYNC)).json()["status_url"]
+    await made.client.post(f"{page}/cancel", headers={"accept": "application/json"})
+    await made.rest()
+    kept, _ = (await made.store.search(Query("shop"))).operations
+    assert (kept.state, kept.money, kept.why) == end
+    told = (await made.client.get(page, headers={"accept": "application/json"})).json()
+    assert told["money"] == ("unknown" if kept.state == "held" else "not_charged")
+
+
 async def test_a_kept_order_whose_new_basket_was_paid_in_a_lost_write_is_not_charged_for_the_old_one(world: Worlds) -> None:
     """The gateway could not be reached, the shopper changed the basket, and that one was charged, under a key of its own: the
     copy has the old basket. A person looks; nothing is charged again."""
