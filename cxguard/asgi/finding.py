@@ -8,7 +8,7 @@ from cxguard.asgi.telling import SPOOLED_PURPOSE
 from cxguard.core.money import MoneyState, Note
 from cxguard.core.names import reference_of
 from cxguard.core.operation import Operation, State, money_of
-from cxguard.core.spooling import SAME_AS, WHY_SAME_AS, is_order, spooled_situation
+from cxguard.core.spooling import SAME_AS, is_order, is_second_name, spooled_situation
 from cxguard.engine.courier import STATUS_PURPOSE
 from cxguard.errors import StoreError, StoreUnavailable
 from cxguard.guard import Guard
@@ -75,7 +75,7 @@ async def _there(guard: Guard, id: str) -> Operation | None:
 async def followed(guard: Guard, operation: Operation) -> Operation:
     """The record that speaks for *operation*: another one, where the same purchase was spooled under a second name."""
     first = str(operation.extra.get(SAME_AS, ""))
-    if operation.state is not State.CANCELLED or operation.why != WHY_SAME_AS or not first:
+    if not is_second_name(operation) or not first:
         return operation
     try:
         return await guard.store.get(first) or operation

@@ -38,6 +38,7 @@ from cxguard.core.money import (
 )
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
 from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper, Outcome
+from cxguard.core.spooling import WHY_SAME_AS
 
 SHOP = "shop"  # the gateway name of sends that the shop's own code makes
 LOOKS_MAX = 12  # looks at one unknown; at the schedule's pauses about half an hour
@@ -352,6 +353,8 @@ def _declined(operation: Operation, ways: Ways, *, now: float) -> Duty:
 def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
     if operation.state in _ENDED:
         return Finish("ended")
+    if operation.why == WHY_SAME_AS:
+        return Cancel(WHY_SAME_AS)
     if operation.cancel_asked:
         return Cancel("cancel_asked")
     if _gave_up(operation, now):

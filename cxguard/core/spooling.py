@@ -25,7 +25,7 @@ from cxguard.core.answer import WHY_REPLACED, MoneyTold, Situation
 from cxguard.core.consent import Consent
 from cxguard.core.decide import NOT_KEPT, RELEASED, Do, Policy, Submit, decide
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, appended, changed, money_of, move
+from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, WaitingFor, appended, changed, money_of, move
 
 WHY_STORE_AWAY = "store_away"  # why such an order is queued
 WHY_SAME_AS = "same_as"  # why the record of a second name for one purchase ended: `extra` has the id of the first
@@ -291,11 +291,23 @@ def _content(fresh: Operation, there: Operation, *, request: bytes | None, same:
     return {**own, "request": request, "steps": steps}
 
 
-def second_name(fresh: Operation, first: Operation, *, keep_seconds: float) -> Operation:
-    """The record of a spooled order whose purchase is in other hands already: it ends, and says which order speaks for it."""
-    extra = {**fresh.extra, SAME_AS: first.id}
-    ends = {"state": State.CANCELLED, "why": WHY_SAME_AS, "due_at": None, "give_up_at": None, "kept": False, "request": None}
-    return changed(fresh, claims=(), extra=extra, keep_until=(fresh.due_at or fresh.created_at) + keep_seconds, **ends)
+def second_name(fresh: Operation, first: Operation, *, keep_seconds: float, doubted: bool = False) -> Operation:
+    """The record of a spooled order whose purchase is in other hands already: it ends, and says which order speaks for it.
+
+    Args:
+        doubted: the store may have lost a charge of it, so that the gateway is asked before it ends: it is held until then,
+            since a queued one would be run again by the next press.
+    """
+    record = changed(fresh, claims=(), extra={**fresh.extra, SAME_AS: first.id}, why=WHY_SAME_AS, give_up_at=None, kept=False, request=None)
+    if doubted:
+        return changed(record, state=State.HELD, waiting_for=WaitingFor.GATEWAY)
+    return changed(record, state=State.CANCELLED, due_at=None, keep_until=(fresh.due_at or fresh.created_at) + keep_seconds)
+
+
+def is_second_name(operation: Operation) -> bool:
+    """Whether nothing is known of it but that another order speaks for it."""
+    over = operation.state in (State.CANCELLED, State.HELD) and operation.why == WHY_SAME_AS
+    return over and money_of(operation).state not in (MoneyState.UNKNOWN, MoneyState.CHARGED)
 
 
 def relaid(held: Operation, order: Operation, lay: Lay) -> Operation:

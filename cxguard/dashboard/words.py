@@ -73,6 +73,7 @@ _WHY: Mapping[str, str] = {
     "replay_not_signed_in": "the shop asked to sign in",
     "requeued": "put back at the desk",
     "result_not_kept": "done, and its result was not kept",
+    "same_as": "another order has its purchase",
     "step_unfinished": "a step began and has no end",
     "unknown_operation": "a payment of an order that is not known here",
     "unknown_unresolved": "the gateway could not say, many times",

@@ -19,7 +19,7 @@ from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.decide import Policy, Submit
 from cxguard.core.fingerprint import same_request
 from cxguard.core.money import Note, NoteKind
-from cxguard.core.operation import Operation, refolded
+from cxguard.core.operation import Operation, State, refolded
 from cxguard.core.outcomes import Charged, Refunded
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.spooling import (
@@ -31,6 +31,7 @@ from cxguard.core.spooling import (
     age_of,
     arriving,
     is_order,
+    is_second_name,
     mark_of,
     merge,
     merged,
@@ -197,6 +198,8 @@ class Forwarding:
         for _ in range(TURNS_MAX):
             opened = await self._open(fresh, over)
             there, claim = opened.operation, opened.match is Match.CLAIM
+            if opened.won and is_second_name(there):  # it was written before, and what follows was cut short
+                return await self._merged(fresh, there)
             if opened.won:
                 operations.emit("order.queued", there, why=WHY_STORE_AWAY, due_at=there.due_at, give_up_at=there.give_up_at)
                 return End.QUEUED
@@ -259,10 +262,15 @@ class Forwarding:
 
     async def _merged(self, fresh: Operation, there: Operation) -> End:
         """The record speaks for this order; where it has another name, ours says which."""
+        ours = there
         if there.id != fresh.id:
             rule = self._rules.get(fresh.rule)
             keep_seconds = rule.keep_seconds if rule is not None else KEEP_SECONDS
-            await self._open(second_name(fresh, there, keep_seconds=keep_seconds), ())
+            doubted = await self._engine.epochs.lost_since() is not None
+            ours = (await self._open(second_name(fresh, there, keep_seconds=keep_seconds, doubted=doubted), ())).operation
+        if is_second_name(ours) and ours.state is State.HELD:  # a charge that is found goes back: the purchase is another order's
+            wish = Note(f"cancel:{ours.generation}", NoteKind.CANCEL, self._engine.clock.now(), source="spool", generation=ours.generation)
+            await self._engine.operations.note(ours.id, wish)
         return End.MERGED
 
     async def _remark(self, there: Operation, fresh: Operation, plan: Merge) -> None:

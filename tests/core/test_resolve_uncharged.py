@@ -40,6 +40,7 @@ NONE_ROWS: list[tuple[str, Operation, Ways, Duty]] = [
     ("cancel asked", order(Q, notes=(wish(),)), ALL, Cancel("cancel_asked")),
     ("cancel asked in flight", order(R, send(NOT_CHARGED), notes=(wish(),)), ALL, Cancel("cancel_asked")),
     ("cancel asked while held", order(H, why="attempts_over", notes=(wish(),)), ALL, Cancel("cancel_asked")),
+    ("another order has its purchase", order(H, why="same_as", kept=False, notes=(wish(),)), ALL, Cancel("same_as")),
     ("its time is over", order(Q, **OVER), ALL, Cancel("gave_up")),
     ("its time is over while held", order(H, why="attempts_over", **OVER), ALL, Cancel("gave_up")),
     ("its time is over this very moment", order(Q, give_up_at=NOW), ALL, Cancel("gave_up")),

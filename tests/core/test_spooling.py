@@ -25,7 +25,6 @@ from cxguard.core.spooling import (
     merge,
     merged,
     merged_before,
-    second_name,
     spooled,
     spooled_money,
     spooled_situation,
@@ -340,14 +339,6 @@ def test_nothing_of_the_journal_is_taken_along() -> None:
     item = changed(item, lease=Lease("x", 7, 9.0), revision=9, notes=(charged_note(),))
     fresh = arriving(item, age_seconds=0.0, there=CAME)
     assert (fresh.lease, fresh.revision, fresh.notes, fresh.notes_seen) == (None, 0, (), 0)
-
-
-def test_a_second_name_ends_and_says_who_speaks_for_it() -> None:
-    """Nothing of it can be charged: no claim, no request, not kept."""
-    record = second_name(order("b"), there(State.QUEUED), keep_seconds=60.0)
-    assert (record.state, record.kept, record.request, record.claims) == (State.CANCELLED, False, None, ())
-    assert record.extra["same_as"] == sample("a").id
-    assert record.keep_until == CAME + 60.0
 
 
 @pytest.mark.parametrize(

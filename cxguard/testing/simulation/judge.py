@@ -165,8 +165,7 @@ def _kept_though_cancelled(world: World, operations: list[Operation]) -> Iterato
         each = by_reference.get(str(said.body.get("reference")))
         if each is None or each.state is State.HELD or not _wished_in_this_life(each):
             continue
-        keys = _keys_of(world, each)
-        if any(landing.key in keys and _stands(world, landing) for landing in world.landings):
+        if _stands_for(world, each):
             yield f"told that it is being cancelled, and charged: {_short(said)}"
 
 
@@ -177,17 +176,21 @@ def _wished_in_this_life(operation: Operation) -> bool:
 
 def _books_differ(world: World, operations: list[Operation]) -> Iterator[str]:
     for each in operations:
-        keys = _keys_of(world, each)
-        stands = any(landing.key in keys and _stands(world, landing) for landing in world.landings)
-        state = money_of(each).state
+        stands, state = _stands_for(world, each), money_of(each).state
         if state is MoneyState.UNKNOWN and each.state is not State.HELD:
             yield f"{each.reference} is {each.state} and unknown at rest"
-        if stands and each.rule and state not in (MoneyState.CHARGED, MoneyState.UNKNOWN):  # facts alone may be old ones
+        known = any(not _is_beyond_asking(world, landing) for landing in stands)
+        if known and each.rule and state not in (MoneyState.CHARGED, MoneyState.UNKNOWN):  # facts alone may be old ones
             yield f"{each.reference} is {state} over a standing charge"
         if not stands and state is MoneyState.CHARGED and not _refund_in_doubt(each):
             yield f"{each.reference} is charged, and nothing stands"
         if stands and each.state is State.CANCELLED:
             yield f"{each.reference} is cancelled over a standing charge"
+
+
+def _stands_for(world: World, operation: Operation) -> list[Landing]:
+    keys = _keys_of(world, operation)
+    return [landing for landing in world.landings if landing.key in keys and _stands(world, landing)]
 
 
 def _short(said: Said) -> str:
