@@ -147,6 +147,12 @@ class MemoryStore:
     async def stop(self) -> None:
         """Nothing to close; what it holds stays readable."""
 
+    @property
+    def records(self) -> tuple[Operation, ...]:
+        """All that it holds now, without what a replica would need beside them."""
+        with self._lock:
+            return tuple(row.operation for row in self._index.rows.values())
+
     def copied(self) -> MemoryCopy:
         """All that it holds now."""
         with self._lock:

@@ -20,6 +20,7 @@ from cxguard.testing.simulation.world import Plan, World
 
 LOOK_SECONDS = 300.0  # between two looks at the shared breakers: at four a second, hours of quiet are all that would be played
 QUIET_LOOK_SECONDS = 600.0  # while all are closed
+SILENT = logging.CRITICAL + 1  # as a level: structlog makes up each line before it asks whether logging is disabled
 COMMON = frozenset(
     {
         *("death", "freeze", "outage", "clock set", "client left"),
@@ -97,14 +98,15 @@ async def _judged(world: World) -> list[str]:
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
     """No logging, few collections, few looks at the breakers, keys derived once: for as many stories as there are in here."""
-    disabled, dice = logging.root.manager.disable, random.getstate()
+    logger, dice = logging.getLogger("cxguard"), random.getstate()
+    level = logger.level
     instead = (
         (breaker_sharing, "LOOK_SECONDS", LOOK_SECONDS),
         (breaker_sharing, "QUIET_LOOK_SECONDS", QUIET_LOOK_SECONDS),
         (seal, "_derive", functools.cache(seal._derive)),
     )
     right = [getattr(module, name) for module, name, _ in instead]
-    logging.disable(logging.CRITICAL)
+    logger.setLevel(SILENT)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -117,7 +119,7 @@ def quick() -> Iterator[None]:
             setattr(module, name, value)
         gc.enable()
         gc.unfreeze()
-        logging.disable(disabled)
+        logger.setLevel(level)
         random.setstate(dice)
 
 

@@ -249,7 +249,7 @@ class World:
 
     def spooled(self) -> int:
         """How many orders and facts wait in the spool."""
-        return len(self.spool.copied().rows) if self.spool is not None else 0
+        return len(self.spool.records) if self.spool is not None else 0
 
     @property
     def outage(self) -> bool:
@@ -284,7 +284,7 @@ class World:
 
     async def due_in_seconds(self) -> float:
         """Until a worker may have something; infinite: there is nothing to do ever."""
-        ripe = [at for row in self.memory.copied().rows if (at := ripe_at(row.operation)) is not None]
+        ripe = [at for record in self.memory.records if (at := ripe_at(record)) is not None]
         return min(ripe, default=float("inf")) - self.store_clock.now()
 
     def stir(self) -> None:
