@@ -11,7 +11,7 @@ from cxguard.core.consent import late_refusal
 from cxguard.core.currency import amount_fault
 from cxguard.core.money import Send, SendKind
 from cxguard.core.operation import money_of, remember
-from cxguard.core.outcomes import Charged, Outcome, Unknown
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
 from cxguard.core.standing import standing_outcome
 from cxguard.engine.charging import Work, send_charge
 from cxguard.engine.engine import Engine
@@ -56,13 +56,22 @@ class Charges:
         own = [send for send in operation.sends if is_of_step(send.step, step) and send.generation == operation.generation]
         if any(send.kind is not SendKind.CHARGE for send in own):
             raise StepMismatch(f"{step!r} was a {own[-1].kind} before: give each charge a step name of its own; nothing was sent")
-        others_asked = {send.key for send in own if (send.amount_minor, send.currency) != asked}
-        if any(standing_outcome(operation, key) is not None for key in others_asked):
+        if any(self._stands_with_others(send, asked) for send in own):
             raise StepMismatch(f"{step!r} was sent with other figures before: give each charge a step name of its own")
         money = money_of(operation)
         others = {*money.charged_keys, *money.unknown_keys} - {send.key for send in own}
         if others - self._told_of(step, asked):
             raise StepMismatch("another charge of this order stands or is unknown: one charge for one order")
+
+    def _stands_with_others(self, send: Send, asked: tuple[int, str]) -> bool:
+        """Whether *send* may have moved another amount than what is *asked*. One that was surely not charged has not, and
+        the same key may then have been used for what is asked: by a lost life of the order."""
+        if (send.amount_minor, send.currency) == asked:
+            return False
+        known = standing_outcome(self._work.operation, send.key)
+        if isinstance(known, Charged):
+            return (known.amount_minor, known.currency) != asked
+        return known is not None and not isinstance(send.outcome, NotCharged)
 
     def _told_of(self, step: str, asked: tuple[int, str]) -> set[str]:
         """This life's own keys of the step, as far as what is told of them fits: after the store has lost its tail, or where a

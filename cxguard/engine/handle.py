@@ -34,6 +34,7 @@ from cxguard.errors import (
     FinishRefused,
     PaymentDeclined,
     PaymentDeferred,
+    StepMismatch,
     StepResultLost,
     StepUnfinished,
     StoreUnavailable,
@@ -62,6 +63,7 @@ class OperationHandle:
         self.deferral = Deferral()
         self.finishing = Finishing(engine, work)
         self.in_request = False  # what finishes it is the answer to a request; else a function's result
+        self.mismatch: StepMismatch | None = None  # what a charge was refused with
         self.store_failed = False  # a charge could not be written down, so it was not sent
         self.shop_ticket: Ticket | None = None  # for the breaker of the shop's own charging
 
@@ -155,11 +157,14 @@ class OperationHandle:
             StoreUnavailable: nothing could be written, so nothing was sent.
         """
         async with self._my_turn():
-            self._charges.check(charge, step)
             try:
+                self._charges.check(charge, step)
                 outcome = await self._charges.outcome_of(charge, step, finished=self._finished)
             except StoreUnavailable:
                 self.store_failed = True
+                raise
+            except StepMismatch as error:
+                self.mismatch = error
                 raise
             except ShopperMustAgree as asked:
                 self.deferral = Deferral(why=asked.why, asks=True)

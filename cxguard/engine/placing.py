@@ -183,6 +183,8 @@ class Placing:
         handle.in_request = True
         answer = await self.rerun(handle, kept)
         reading = read(answer, rule.cases)
+        if handle.mismatch is not None and reading is not Reading.SUCCEEDED:
+            raise handle.mismatch  # the app made an answer of it
         if answer is not None and answer.status in LOGIN_STATUSES:
             handle.deferral = Deferral(why="replay_not_signed_in", hold=True)
         elif reading is not Reading.SUCCEEDED and not handle.deferral.why:

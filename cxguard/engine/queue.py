@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 from cxguard.config import Settings
 from cxguard.core.asks import TRY_FAILED, shopper_ends
+from cxguard.core.decide import ORDER_MISSING
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.outcomes import NotCharged
@@ -191,7 +192,7 @@ class FallbackQueue:
         """One record must not keep the others from their turn. What failed lapses, and comes again."""
         try:
             if not await may_be_tried(self._engine, work, after=after):
-                await self._end(work, Move.HOLD, "order.held", why=WHY_DEATHS, **_agent())
+                await self._end(work, Move.HOLD, "order.held", why=WHY_DEATHS, waiting_for=WaitingFor.AGENT)
                 return work.operation.state
             if courier is not None:  # not where a shopper waits for what they asked for
                 await courier.tell(work)
@@ -216,7 +217,7 @@ class FallbackQueue:
         if work.operation.state in (State.FINISHED, State.CANCELLED):
             return
         try:
-            await self._end(work, Move.HOLD, "order.held", why="attend_failed", **_agent())
+            await self._end(work, Move.HOLD, "order.held", why="attend_failed", waiting_for=WaitingFor.AGENT)
         except CxguardError as error:  # then it lapses, and comes again
             _log.warning("order.not_held", reference=work.operation.reference, why=str(error)[:200])
 
@@ -232,7 +233,7 @@ class FallbackQueue:
                 continue
             if await self._do(work, duty, looked, began):
                 return work.operation
-        await self._end(work, Move.HOLD, "order.held", why="duties_circle", **_agent())
+        await self._end(work, Move.HOLD, "order.held", why="duties_circle", waiting_for=WaitingFor.AGENT)
         return work.operation
 
     async def _do(self, work: Work, duty: Duty, looked: set[str], began: tuple[Entry, ...]) -> bool:
@@ -329,8 +330,8 @@ class FallbackQueue:
 
     async def _place(self, work: Work) -> None:
         unpaid = money_of(work.operation).state is MoneyState.NONE
-        if unpaid and work.operation.attempts >= ATTEMPTS_MAX:
-            await self._end(work, Move.HOLD, "order.held", why="attempts_over", **_agent())
+        if work.operation.attempts >= ATTEMPTS_MAX:
+            await self._end(work, Move.HOLD, "order.held", why="attempts_over" if unpaid else ORDER_MISSING, waiting_for=WaitingFor.AGENT)
             return
         work.needs_consent = work.operation.rule in self._rulings.rules
         rule = self._rulings.rules.get(work.operation.rule)
@@ -388,10 +389,6 @@ async def _stopped(tasks: Collection[Task[Any]]) -> None:
         task.cancel()
     if stopping:
         await asyncio.wait(stopping, timeout=STOP_SECONDS)
-
-
-def _agent() -> dict[str, Any]:
-    return {"waiting_for": WaitingFor.AGENT}
 
 
 def _erased(operation: Operation) -> dict[str, Any]:

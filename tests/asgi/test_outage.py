@@ -15,6 +15,7 @@ from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Charged
 from cxguard.core.resolve import LOOK_EVENT
+from cxguard.core.schedule import ATTEMPTS_MAX, BACKOFF_SECONDS_MAX
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
 from cxguard.rules import Rule, replay
@@ -351,3 +352,20 @@ async def test_without_the_optional_header_a_request_passes_as_if_there_were_no_
     await shop.pay(key="k1")
     await shop.pay(key="k1")
     assert len(shop.gateway.standing) == 3
+
+
+async def test_a_paid_order_that_cannot_be_placed_for_a_day_is_a_persons_work(world: Worlds) -> None:
+    """It is tried a hundred times and more, and not for ever: then somebody looks, and may put it back."""
+
+    async def fails(op: Any) -> None:
+        await place(op)
+        raise RuntimeError("no order could be written")
+
+    shop = await world(charging_handler, keeping(later=fails), gateway=FakeGateway(otherwise=Does.NOT_CHARGED))
+    await shop.pay(**ASYNC)
+    shop.gateway.otherwise = Does.CHARGE
+    while (order := await only(shop)).state is State.QUEUED:
+        shop.clock.advance(BACKOFF_SECONDS_MAX)
+        await shop.rest()
+    assert (order.state, order.why, order.waiting_for, order.attempts) == (State.HELD, "order_missing", WaitingFor.AGENT, ATTEMPTS_MAX)
+    assert len(shop.gateway.standing) == 1

@@ -16,7 +16,7 @@ from cxguard.core.operation import Operation, State, WaitingFor
 from cxguard.engine import revalidating
 from cxguard.engine.handle import current_operation
 from cxguard.engine.hooks import call_hook
-from cxguard.errors import AlreadyFinished, HookFailed
+from cxguard.errors import AlreadyFinished, HookFailed, StepMismatch
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import Arrival, Rule, json_field, replay
@@ -171,6 +171,24 @@ async def test_a_later_that_asks_for_other_figures_than_accepted_is_held_at_once
 
     shop = await outage(world, later=old_amount, revalidate=lambda op: GoOnLower(700))
     await submit(shop)
+    order = await recovered(shop)
+    assert (order.state, order.waiting_for, order.why, charged(shop)) == (State.HELD, WaitingFor.AGENT, "step_mismatch", [])
+
+
+async def test_a_replay_that_asks_for_other_figures_than_accepted_is_held_at_once(world: Worlds) -> None:
+    """The app makes an error page of it: the handle remembers what was refused."""
+    dearer: list[int] = []
+
+    async def checkout(request: Request) -> Response:
+        try:
+            payment = await current_operation().charge(Charge(1000 + sum(dearer), "EUR", source="tok_ok"))
+        except StepMismatch:
+            return JSONResponse({"error": "internal"}, status_code=500)
+        return JSONResponse({"paid": payment.payment_id}, status_code=201)
+
+    shop = await world(checkout, keeping(later=replay), gateway=FakeGateway(otherwise=Does.NOT_CHARGED))
+    await submit(shop)
+    dearer.append(1)
     order = await recovered(shop)
     assert (order.state, order.waiting_for, order.why, charged(shop)) == (State.HELD, WaitingFor.AGENT, "step_mismatch", [])
 
