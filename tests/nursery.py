@@ -137,7 +137,7 @@ def _live(life: Life) -> None:
     os.environ.update(life.env)
     module, *arguments = life.words
     sys.argv = [module, *arguments, *([str(life.listener.fileno())] if life.listener is not None else [])]
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(life.folder)]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import base64
 import inspect
+import os
 import re
-import subprocess
 import sys
 import textwrap
 from collections import Counter
@@ -18,6 +18,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from itsdangerous import TimestampSigner
+from nursery import Warm
 from readme_tables import README, TABLES, block
 from servers import ROOT
 from starlette.applications import Starlette
@@ -234,11 +235,15 @@ print("charged once")
 
 def test_the_django_form_charges_once(tmp_path: Path) -> None:
     """In a process of its own, since a process has one Django: a form that is sent twice is one charge, and one confirmation."""
-    program = DJANGO_SHOP.format(block=source_of(DJANGO))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout.endswith("charged once\n"), done.stderr[-2_000:]
+    (tmp_path / "django_shop.py").write_text(DJANGO_SHOP.format(block=source_of(DJANGO)), "utf-8")
+    shop = Warm("django_shop", env=os.environ, folder=tmp_path)
+    try:
+        shop.wait(60)
+        said = shop.stdout.read()
+    finally:
+        shop.kill()
+        shop.close()
+    assert said.endswith("charged once\n"), said[-2_000:]
 
 
 @pytest.mark.asyncio
