@@ -13,15 +13,20 @@ about one after the other, before the first charge, and before an order ends as 
 
 The first one is the present life, or an earlier one of which the record has no send: of a life that was over before anything
 was sent, it may be an older copy of one that charged.
+
+"Not found" is proof only when all that was under way as the store lost its tail must have shown up. Before that, at a gateway
+that honours keys, an order may be charged under the first key that is not found: what is still under way there is the same
+charge. But it speaks for no other key: no end, and no other life, may rest on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
-from cxguard.core.money import MoneyState, SendKind
-from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.operation import Entry, Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
 LOST_BACK_SECONDS = 2 * 86_400.0  # a shopper, or a script, whose order is gone may come back so late; what is older waits on record
@@ -30,6 +35,9 @@ SILENT_MAX = 2  # in a row: one life may have ended before anything was sent
 NOT_FOUND = "not_found"
 LOST_EVENT = "payment.looked_for_lost"
 NOTHING_STANDS = "nothing stands"
+TAKEN_OVER = "taken over"
+IN_DOUBT = "in doubt"
+DOUBT_OR_PAID = "in doubt or paid"  # where the shop's own code charges: whoever could be asked was asked about that life
 _UNCHARGED = frozenset({MoneyState.NONE, MoneyState.DECLINED, MoneyState.REFUNDED})
 
 
@@ -45,8 +53,21 @@ class Lost(StrEnum):
 def first_life(operation: Operation) -> int:
     """The first life that is asked about."""
     told = {send.generation for send in operation.sends if send.kind is SendKind.CHARGE}
-    present = operation.generation
+    present = own_life(operation)
     return next((life for life in range(max(1, present - LIVES_MAX), present) if life not in told), present)
+
+
+def own_life(operation: Operation) -> int:
+    """The life that the record itself has come to: a later one that was written down in doubt may never have been."""
+    life = operation.generation
+    for entry in reversed(operation.history):
+        if entry.detail.get("generation") != life:
+            continue
+        if entry.event == "operation.opened":
+            break  # it was begun here
+        if entry.event == LOST_EVENT and entry.detail.get("outcome") == IN_DOUBT:
+            life = min(life, entry.detail.get("before", life))
+    return life
 
 
 def judge_lost(said: Sequence[Outcome], *, sure: bool, passed: int = 0) -> Lost:
@@ -76,14 +97,15 @@ def is_silent(said: Outcome) -> bool:
     return isinstance(said, NotCharged) or (isinstance(said, Unknown) and said.why == NOT_FOUND)
 
 
-def may_come_back(operation: Operation, since: float | None, now: float) -> bool:
+def may_come_back(operation: Operation, since: float | None, now: float, *, charging: bool = False) -> bool:
     """Whether a lost life of *operation* may still have to be looked for.
 
     Args:
         since: when the store began its present life; None: it never began another. By some process's clock, so it only
             names that life: what one process stamps cannot be compared with it.
+        charging: before a charge of this life; else before it ends, or is told of.
     """
-    if since is None or _was_looked_for(operation, since):
+    if since is None or _was_looked_for(operation, since, charging=charging):
         return False
     return now - since < LOST_BACK_SECONDS or operation.created_at < since  # an older record is a copy, however long it waited
 
@@ -97,10 +119,32 @@ def is_doubted(operation: Operation, since: float | None, now: float) -> bool:
     return not ended and money_of(operation).state in _UNCHARGED and may_come_back(operation, since, now)
 
 
-def _was_looked_for(operation: Operation, since: float) -> bool:
-    """Whether its timeline says so. A charge or a doubt that was found speaks for the lives up to its own."""
-    looks = (entry.detail for entry in operation.history if entry.event == LOST_EVENT and entry.detail.get("since") == since)
-    return any(detail.get("outcome") == NOTHING_STANDS or detail.get("generation", 0) >= operation.generation for detail in looks)
+def _was_looked_for(operation: Operation, since: float, *, charging: bool) -> bool:
+    """Whether its timeline says so. A charge that was found speaks for the lives up to its own; a doubt for none."""
+    return any(_speaks(entry.detail, operation.generation, charging=charging) for entry in _looks(operation, since))
+
+
+def _speaks(detail: Mapping[str, Any], generation: int, *, charging: bool) -> bool:
+    if detail.get("outcome") == NOTHING_STANDS:  # without "proven" it is by an older cxguard, or by the shop's word
+        return bool(detail.get("proven", True)) or (charging and detail.get("generation") == generation)
+    return detail.get("outcome") in (TAKEN_OVER, DOUBT_OR_PAID) and detail.get("generation", 0) >= generation
+
+
+def _looks(operation: Operation, since: float) -> list[Entry]:
+    return [entry for entry in operation.history if entry.event == LOST_EVENT and entry.detail.get("since") == since]
+
+
+def key_life(operation: Operation) -> int:
+    """The life whose keys this one charges under: an earlier one, where what it has sent may still be under way."""
+    looks = [entry.detail for entry in operation.history if entry.event == LOST_EVENT]
+    mine = [detail.get("key_of") for detail in looks if detail.get("generation") == operation.generation]
+    return next((life for life in reversed(mine) if isinstance(life, int)), operation.generation)
+
+
+def was_taken_over(operation: Operation, send: Send) -> bool:
+    """Whether *send* is no call of ours, but a line that was written in doubt."""
+    looks = (entry.detail for entry in operation.history if entry.event == LOST_EVENT and entry.detail.get("outcome") == IN_DOUBT)
+    return any(detail.get("number") == send.number for detail in looks)
 
 
 def life_after(said: Sequence[Outcome], *, generation: int) -> int:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from cxguard.core import names
 from cxguard.core.consent import late_refusal
 from cxguard.core.currency import amount_fault
+from cxguard.core.lost import key_life
 from cxguard.core.money import Send, SendKind
 from cxguard.core.operation import money_of, remember
 from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
@@ -37,7 +38,7 @@ class Charges:
     def key(self, step: str) -> str:
         """The step's key at its gateway: the one that was sent last, in this life."""
         operation, sent = self._work.operation, self._sends_of(step)
-        return sent[-1].key if sent else names.gateway_key(operation.id, step=step, generation=operation.generation)
+        return sent[-1].key if sent else names.gateway_key(operation.id, step=step, generation=key_life(operation))
 
     def check(self, charge: Charge, step: str) -> None:
         """Refuse what may not be sent for this order.
@@ -71,13 +72,14 @@ class Charges:
         known = standing_outcome(self._work.operation, send.key)
         if isinstance(known, Charged):
             return (known.amount_minor, known.currency) != asked
-        return known is not None and not isinstance(send.outcome, NotCharged)
+        # a line that was put back after the store has lost its tail may say nothing of an amount
+        return known is not None and send.amount_minor is not None and not isinstance(send.outcome, NotCharged)
 
     def _told_of(self, step: str, asked: tuple[int, str]) -> set[str]:
         """This life's own keys of the step, as far as what is told of them fits: after the store has lost its tail, or where a
         webhook came first, a charge may be known although no line of it is."""
         operation, steps = self._work.operation, (step, *(f"{step}@{name}" for name in self._gateways))
-        keys = {names.gateway_key(operation.id, step=each, generation=operation.generation) for each in steps}
+        keys = {names.gateway_key(operation.id, step=each, generation=key_life(operation)) for each in steps}
         told = {key: standing_outcome(operation, key) for key in keys}
         return {key for key, known in told.items() if isinstance(known, Charged) and (known.amount_minor, known.currency) == asked}
 
@@ -138,7 +140,8 @@ class Charges:
         """The step's key. A kept order whose basket was replaced has other figures: then what was sent before is surely not
         charged (it has been checked), and the gateway must not take the new request for a repetition of the old."""
         before = self._sends_of(step)
-        if not before or (before[-1].amount_minor, before[-1].currency) == (charge.amount_minor, charge.currency):
+        figures = (before[-1].amount_minor, before[-1].currency) if before else (None, None)
+        if figures in ((None, None), (charge.amount_minor, charge.currency)):
             return self.key(step)
         baskets, operation = len({send.key for send in before}), self._work.operation
         return names.gateway_key(operation.id, step=f"{step}~{baskets}", generation=operation.generation)

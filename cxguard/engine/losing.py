@@ -7,14 +7,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cxguard.core import names
-from cxguard.core.lost import LOST_EVENT, NOTHING_STANDS, Lost, first_life, is_silent, judge_lost, life_after, may_come_back
-from cxguard.core.money import NO_ANSWER, Send, SendKind
+from cxguard.core.lost import (
+    IN_DOUBT,
+    LIVES_MAX,
+    LOST_EVENT,
+    NOT_FOUND,
+    NOTHING_STANDS,
+    TAKEN_OVER,
+    Lost,
+    first_life,
+    is_silent,
+    judge_lost,
+    life_after,
+    may_come_back,
+    own_life,
+    was_taken_over,
+)
+from cxguard.core.money import NO_ANSWER, NoteKind, Send, SendKind, unanswered
 from cxguard.core.operation import Operation, changed, remember
-from cxguard.core.outcomes import Charged, Outcome, Unknown
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import seal_charge
 from cxguard.engine.engine import Engine
-from cxguard.engine.looking import look, was_answered
+from cxguard.engine.looking import keep_fact, look, was_answered
 from cxguard.engine.routing import Route
 from cxguard.gateways.base import Charge, Gateway
 
@@ -36,16 +51,36 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a gateway said about one life: under which key, and of which generation.
-
-    Attributes:
-        asked: False: it met with silence about the lives after it, which are to be asked about again.
-    """
+    """What a gateway said about one life: under which key, and of which generation."""
 
     key: str
     outcome: Outcome
     generation: int
-    asked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Where nothing stands, as far as the gateway says; under the keys of the *unproven* lives a charge may be under way."""
+
+    trail: Trail
+    found: list[Found]
+    unproven: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which lives are asked about, and when the answer is proof.
+
+    Attributes:
+        since: when the store began its present life.
+        first: the first life that is asked about; *passed* of them are over, by the record.
+        ends: the order is about to end: then no key of it is charged again, so that only proof counts.
+    """
+
+    since: float
+    first: int
+    passed: int = 0
+    ends: bool = False
 
 
 async def look_for_lost(
@@ -63,12 +98,12 @@ async def look_for_lost(
     Raises:
         LeaseLost, StoreUnavailable: nothing was sent.
     """
-    since = await _since(engine, work.operation)
+    since = await _since(engine, work.operation, charging=True)
     if since is None:
         return None
     trails = [Trail(route.gateway, route.step, route.charge) for route in routes]
     lost = await _follow(engine, work, trails, since)
-    if lost is None and engine.clock.now() - since < trails[0].gateway.settle_seconds:
+    if lost is None and not _is_settled(engine, trails[0].gateway, since):
         late = Found(key_of(routes[0].charge, routes[0].step), NO_ANSWER, work.operation.generation)
         async with work.turn:  # written with the line of the charge itself
             work.operation = _with_lost_line(engine, work.operation, trails[0], late, since=since)
@@ -105,51 +140,123 @@ def _trails(engine: Engine, operation: Operation, named: Sequence[str]) -> list[
     return [Trail(gateway, step) for gateway, step in known if gateway is not None]
 
 
-async def _since(engine: Engine, operation: Operation) -> float | None:
+async def _since(engine: Engine, operation: Operation, *, charging: bool = False) -> float | None:
     changed_at = await engine.epochs.changed_at()
-    return changed_at if may_come_back(operation, changed_at, engine.clock.now()) else None
+    return changed_at if may_come_back(operation, changed_at, engine.clock.now(), charging=charging) else None
 
 
 async def _follow(
     engine: Engine, work: Work, trails: Sequence[Trail], since: float, *, ends: bool = False, doubts: bool = True
 ) -> Outcome | None:
     first, present = first_life(work.operation), work.operation.generation
-    life = present
+    search, life, clear = Search(since, first, passed=own_life(work.operation) - first, ends=ends), present, []
     for trail in trails:
-        found, verdict = await _said_about(engine, work, trail, first=first, since=since, ends=ends, passed=present - first)
+        found, verdict = await _said_about(engine, work, trail, search)
         if verdict is Lost.DOUBT and not doubts:
             return None
         if verdict is not Lost.CLEAR:
             return await _take_over(engine, work, trail, _doubtful(found, verdict), since=since)
+        clear.append(Clear(trail, found, frozenset(_unproven(engine, trail, found, since))))
         life = max(life, life_after([each.outcome for each in found], generation=first))
+    passed = [frozenset(each for each in one.unproven if each < present) for one in clear]
+    if len(set(passed)) > 1 or any(len(each) > 1 for each in passed):
+        doubtful = next(one for one, lives in zip(clear, passed, strict=True) if lives)
+        silent = next(each for each in doubtful.found if each.generation in doubtful.unproven)
+        return await _take_over(engine, work, doubtful.trail, silent, since=since)
     life = max(present, life - 1) if ends else life  # what ends, ends with what its last life came to
-    await _note_clear(engine, work, generation=life, since=since)
+    proven = not any(one.unproven for one in clear)
+    await _note_clear(engine, work, generation=life, since=since, proven=proven, key_of=min(passed[0], default=None) if passed else None)
     return None
 
 
-async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway) -> bool:
+async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway) -> float | None:
     """Whether the very same may be sent again: no other lost life of the order has paid, as far as the gateway says now.
+
+    Returns:
+        0.0: it may. Seconds: not before, because one may still be under way under another key. None: it is another case now,
+        or nobody has answered.
 
     Raises:
         LeaseLost, StoreUnavailable: nothing was sent.
     """
-    since = await _since(engine, work.operation)
+    since = await _since(engine, work.operation, charging=True)
     if since is None:
-        return True
-    trail = Trail(gateway, send.step)
-    found, verdict = await _said_about(engine, work, trail, first=send.generation, since=since)
-    clear = verdict is Lost.CLEAR and is_silent(found[0].outcome)
-    if clear:
-        await _note_clear(engine, work, generation=send.generation, since=since)
-    elif found[-1].key != send.key and was_answered(found[-1].outcome):
-        await _take_over(engine, work, trail, found[-1], since=since)
-    return clear
+        return 0.0
+    trail, first = Trail(gateway, send.step), _life_of(work.operation, send)
+    found, verdict = await _said_about(engine, work, trail, Search(since, first, passed=send.generation - first))
+    if verdict is not Lost.CLEAR or not is_silent(found[0].outcome):
+        if found[-1].key != send.key and was_answered(found[-1].outcome):
+            await _take_over(engine, work, trail, found[-1], since=since)
+        return None
+    if _unproven(engine, trail, found[1:], since):
+        return max(since + gateway.settle_seconds - engine.clock.now(), 0.0)
+    await _note_clear(engine, work, generation=send.generation, since=since, proven=not _unproven(engine, trail, found, since))
+    return 0.0
 
 
-async def _note_clear(engine: Engine, work: Work, *, generation: int, since: float) -> None:
-    entry = engine.operations.entry(LOST_EVENT, outcome=NOTHING_STANDS, generation=generation, since=since)
+def _life_of(operation: Operation, send: Send) -> int:
+    """The life that its key is of: an earlier one than its own, where that was still open."""
+    lives = range(send.generation, max(0, send.generation - LIVES_MAX), -1)
+    return next((life for life in lives if names.gateway_key(operation.id, step=send.step, generation=life) == send.key), send.generation)
+
+
+async def look_up(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel: bool = False) -> None:
+    """Ask what became of *key*. Where the only doubt is a line for what the store has lost, "not found" is believed once that
+    must have shown up, if the same is not to be sent again: so no such order is left to a person."""
+    said = await look(engine, work, gateway=gateway, key=key, cancel=cancel)
+    if said != Unknown(NOT_FOUND) or (changed_at := await engine.epochs.changed_at()) is None:
+        return
+    lines = unanswered(work.operation.sends, work.operation.notes, key)
+    doubts = bool(lines) and all(was_taken_over(work.operation, line) for line in lines)
+    again = any(line.parcel is not None for line in lines) and not cancel
+    if not doubts or (again and not _was_refused(work.operation, key, since=changed_at + gateway.settle_seconds)):
+        return
+    if _is_settled(engine, gateway, changed_at):
+        await keep_fact(engine, work, NotCharged("not found after a failover"), key=key, source=f"settled:{gateway.name}")
+        before = work.operation.generation
+        async with work.turn:
+            work.operation = changed(work.operation, generation=own_life(work.operation))
+        await _carry_wish(engine, work, before)
+
+
+def _was_refused(operation: Operation, key: str, *, since: float) -> bool:
+    """Whether the very same was sent again since then, and turned down."""
+    return any(send.key == key and send.sent_at >= since and isinstance(send.outcome, NotCharged) for send in operation.sends)
+
+
+async def _note_clear(engine: Engine, work: Work, *, generation: int, since: float, proven: bool, key_of: int | None = None) -> None:
+    detail = {"outcome": NOTHING_STANDS, "generation": generation, "since": since, "proven": proven}
+    entry = engine.operations.entry(LOST_EVENT, **detail, **({} if key_of is None else {"key_of": key_of}))
+    before = work.operation.generation
     async with work.turn:
         work.operation = remember(changed(work.operation, generation=generation), entry)
+        if generation != before:  # written at once: who wants to cancel from now on means this life
+            work.operation = await engine.operations.write(work.operation, work.lease)
+    await _carry_wish(engine, work, before)
+
+
+async def _carry_wish(engine: Engine, work: Work, before: int) -> None:
+    """A wish to cancel the life that was the present one is about the order as its shopper knows it."""
+    operation = work.operation
+    wish = next((note for note in operation.notes if note.kind is NoteKind.CANCEL and note.generation == before), None)
+    if wish is None or operation.cancel_asked:
+        return
+    mine = replace(wish, generation=operation.generation, event_id=f"cancel:{operation.generation}")
+    noted = await engine.operations.note(operation.id, mine)
+    async with work.turn:
+        work.operation = changed(work.operation, notes=noted.notes)
+
+
+def _is_settled(engine: Engine, gateway: Gateway, since: float) -> bool:
+    """Whether all that was under way when the store lost its tail must have shown up by now."""
+    return engine.clock.now() - since >= gateway.settle_seconds
+
+
+def _unproven(engine: Engine, trail: Trail, found: Sequence[Found], since: float) -> list[int]:
+    """The lives among *found* under whose keys a charge may still be under way."""
+    if _is_settled(engine, trail.gateway, since):
+        return []
+    return [each.generation for each in found if isinstance(each.outcome, Unknown)]
 
 
 def _doubtful(found: list[Found], verdict: Lost) -> Found:
@@ -159,18 +266,16 @@ def _doubtful(found: list[Found], verdict: Lost) -> Found:
         return found[-1]
     first = found[0].generation
     life = found[life_after([each.outcome for each in found], generation=first) - first]
-    return replace(life, outcome=NO_ANSWER, asked=False)
+    return replace(life, outcome=NO_ANSWER)
 
 
-async def _said_about(
-    engine: Engine, work: Work, trail: Trail, *, first: int, since: float, ends: bool = False, passed: int = 0
-) -> tuple[list[Found], Lost]:
+async def _said_about(engine: Engine, work: Work, trail: Trail, search: Search) -> tuple[list[Found], Lost]:
     """What each life's key is said to have come to. Before an end keys are no help: the next life is charged under another one."""
-    same_key = trail.gateway.keyed and not ends
-    sure = same_key or engine.clock.now() - since >= trail.gateway.settle_seconds
+    same_key = trail.gateway.keyed and not search.ends
+    sure = same_key or _is_settled(engine, trail.gateway, search.since)
     found: list[Found] = []
-    while (verdict := judge_lost([each.outcome for each in found], sure=sure, passed=passed)) is Lost.LOOK:
-        found.append(await _of_life(engine, work, trail, first + len(found)))
+    while (verdict := judge_lost([each.outcome for each in found], sure=sure, passed=search.passed)) is Lost.LOOK:
+        found.append(await _of_life(engine, work, trail, search.first + len(found)))
     return found, verdict
 
 
@@ -184,22 +289,24 @@ async def _of_life(engine: Engine, work: Work, trail: Trail, generation: int) ->
         key = names.gateway_key(operation.id, step=step, generation=generation)
         found = Found(key, await look(engine, work, gateway=trail.gateway, key=key, generation=generation), generation)
         if not is_silent(found.outcome):
-            return found if was_answered(found.outcome) or not said else replace(said[0], outcome=NO_ANSWER, asked=False)
+            return found if was_answered(found.outcome) or not said else replace(said[0], outcome=NO_ANSWER)
         said.append(found)
     return said[0]
 
 
 async def _take_over(engine: Engine, work: Work, trail: Trail, found: Found, *, since: float) -> Outcome:
     """Write the line that was lost, with what is known of it."""
+    before = work.operation.generation
     async with work.turn:
         record = _with_lost_line(engine, work.operation, trail, found, since=since)
         work.operation = await engine.operations.write(record, work.lease)
+    await _carry_wish(engine, work, before)
     return record.sends[-1].outcome
 
 
 def _with_lost_line(engine: Engine, operation: Operation, trail: Trail, found: Found, *, since: float) -> Operation:
     gateway, charge, unknown = trail.gateway, trail.charge, isinstance(found.outcome, Unknown)
-    amount_minor, currency = _figures(operation, trail, found.outcome)
+    amount_minor, currency = _figures(operation, trail, found)
     send = Send(
         number=1 + max((line.number for line in operation.sends), default=0),
         gateway=gateway.name,
@@ -214,16 +321,18 @@ def _with_lost_line(engine: Engine, operation: Operation, trail: Trail, found: F
         parcel=seal_charge(engine.seal, operation, charge) if gateway.keyed and charge is not None else None,
         outcome=NO_ANSWER if unknown else found.outcome,
     )
-    looked_for = found.generation if found.asked else found.generation - 1
-    detail = {"outcome": "in doubt" if unknown else "taken over", "generation": looked_for, "since": since}
-    entry = engine.operations.entry(LOST_EVENT, gateway=gateway.name, **detail)
+    lives = {"generation": found.generation, "before": operation.generation, "since": since}
+    entry = engine.operations.entry(
+        LOST_EVENT, gateway=gateway.name, outcome=IN_DOUBT if unknown else TAKEN_OVER, number=send.number, **lives
+    )
     return remember(changed(operation, generation=found.generation, sends=(*operation.sends, send)), entry)
 
 
-def _figures(operation: Operation, trail: Trail, outcome: Outcome) -> tuple[int | None, str | None]:
+def _figures(operation: Operation, trail: Trail, found: Found) -> tuple[int | None, str | None]:
     """What was asked for there, as far as anybody knows."""
     if trail.charge is not None:
         return trail.charge.amount_minor, trail.charge.currency
-    if operation.amount_minor is None and isinstance(outcome, Charged):
-        return outcome.amount_minor, outcome.currency
-    return operation.amount_minor, operation.currency
+    if operation.amount_minor is None and isinstance(found.outcome, Charged):
+        return found.outcome.amount_minor, found.outcome.currency
+    sent = [(send.amount_minor, send.currency) for send in operation.sends if send.key == found.key]
+    return sent[-1] if sent else (operation.amount_minor, operation.currency)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from cxguard.core.lost import LOST_EVENT, NOTHING_STANDS, may_come_back
+from cxguard.core.lost import DOUBT_OR_PAID, LOST_EVENT, NOTHING_STANDS, may_come_back
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Move, Operation, State, changed, money_of, move, remember
 from cxguard.core.reading import HandlerAnswer, Reading, read
@@ -107,7 +107,7 @@ class Placing:
         stands = money_of(work.operation).state not in (MoneyState.NONE, MoneyState.DECLINED)
         if not stands:
             work.operation = changed(work.operation, generation=before.generation, sends=before.sends)
-        detail = {"outcome": "in doubt or paid" if stands else NOTHING_STANDS, "generation": work.operation.generation, "since": since}
+        detail = {"outcome": DOUBT_OR_PAID if stands else NOTHING_STANDS, "generation": work.operation.generation, "since": since}
         work.operation = remember(work.operation, self.engine.operations.entry(LOST_EVENT, **detail))
 
     async def _start(self, work: Work) -> bool:

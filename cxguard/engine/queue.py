@@ -14,9 +14,8 @@ from typing import Any, assert_never
 from cxguard.config import Settings
 from cxguard.core.asks import TRY_FAILED, shopper_ends
 from cxguard.core.decide import ORDER_MISSING
-from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.money import MoneyState
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
-from cxguard.core.outcomes import NotCharged
 from cxguard.core.resolve import (
     LOOK_EVENT,
     SHOP,
@@ -35,8 +34,7 @@ from cxguard.core.resolve import (
     next_duty,
 )
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
-from cxguard.engine.charging import NOT_SENT, Work, send_charge
-from cxguard.engine.cold import open_charge
+from cxguard.engine.charging import Work
 from cxguard.engine.courier import Courier
 from cxguard.engine.end_record import without_parcels
 from cxguard.engine.engine import Engine
@@ -44,10 +42,11 @@ from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.left_behind import WHY_DEATHS, may_be_tried
 from cxguard.engine.library import Purpose
-from cxguard.engine.looking import ask_shop, look
-from cxguard.engine.losing import look_again, look_before_end, may_be_copy
+from cxguard.engine.looking import ask_shop
+from cxguard.engine.losing import look_before_end, look_up, may_be_copy
 from cxguard.engine.placing import Placing, Rerun
-from cxguard.engine.refunding import refund, send_again
+from cxguard.engine.refunding import refund
+from cxguard.engine.resending import send_same
 from cxguard.engine.revalidating import instead_of_charging
 from cxguard.engine.rulings import Rulings
 from cxguard.errors import CxguardError, LeaseLost, StoreError, TransactionOpen
@@ -59,7 +58,6 @@ _log = get_logger("queue")
 TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
 ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, cancelled, given up
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
-ASK_AGAIN_SECONDS = 0.5  # for a resend that the ramp turned away: each time its look-up costs the gateway something, too
 STOP_SECONDS = 2.0  # for what is stopped to come to its end
 DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
 
@@ -245,7 +243,7 @@ class FallbackQueue:
                 return False
             case Resend():
                 looked.add(f"resend:{duty.send.key}")
-                seconds = await self._resend(work, duty.send)
+                seconds = await send_same(self._engine, work, duty.send)
                 if seconds is None or work.operation.state is State.RUNNING:
                     return False
                 await self._wait_for_turn(work, seconds, began)
@@ -298,21 +296,7 @@ class FallbackQueue:
         named = next((send.gateway for send in work.operation.sends if send.key == duty.key), None)
         gateway = self._engine.gateway(named) if named else self._rulings.gateway_of(work.operation)
         if gateway is not None:  # only the account that was asked may say what became of a key
-            await look(self._engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
-
-    async def _resend(self, work: Work, send: Send) -> float | None:
-        """The very same charge, capture or refund, under the very same key. Returns when to ask again, if our own side said no."""
-        gateway = self._engine.gateway(send.gateway)
-        if gateway is None or send.amount_minor is None or send.currency is None:
-            return None
-        if send.kind is not SendKind.CHARGE:
-            await send_again(self._engine, work, send, gateway=gateway)
-        elif send.parcel is not None and await look_again(self._engine, work, send, gateway=gateway):
-            charge = open_charge(self._engine.seal, work.operation, send.parcel)
-            said = await send_charge(self._engine, work, charge, gateway=gateway, key=send.key, step=send.step)
-            if isinstance(said, NotCharged) and said.why in NOT_SENT:
-                return ASK_AGAIN_SECONDS if work.turned_away else said.retry_after_seconds
-        return None
+            await look_up(self._engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
 
     async def _wait_for_turn(self, work: Work, seconds: float, began: tuple[Entry, ...]) -> None:
         """Only our own breaker stood in the way. That was no look in vain: it is not remembered as one, and the turn comes soon."""

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cxguard.core.lost import (
+    DOUBT_OR_PAID,
+    IN_DOUBT,
     LIVES_MAX,
     LOST_BACK_SECONDS,
     LOST_EVENT,
     NOTHING_STANDS,
+    TAKEN_OVER,
     Lost,
     first_life,
     is_doubted,
     is_silent,
     judge_lost,
+    key_life,
     life_after,
     may_come_back,
+    own_life,
+    was_taken_over,
 )
 from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import Entry, Operation, State, money_of
@@ -109,8 +116,8 @@ def test_next_life(said: list[Outcome], life: int) -> None:
 BEGAN = 1_000_000.0  # when the store began its present life
 
 
-def looked(outcome: str, generation: int, *, since: float = BEGAN) -> Entry:
-    return Entry(BEGAN + 1.0, LOST_EVENT, "worker", {"outcome": outcome, "generation": generation, "since": since})
+def looked(outcome: str, generation: int, *, since: float = BEGAN, **more: Any) -> Entry:
+    return Entry(BEGAN + 1.0, LOST_EVENT, "worker", {"outcome": outcome, "generation": generation, "since": since, **more})
 
 
 @pytest.mark.parametrize(
@@ -123,13 +130,18 @@ def looked(outcome: str, generation: int, *, since: float = BEGAN) -> Entry:
         (BEGAN, BEGAN - 5.0, 3 * LOST_BACK_SECONDS, (), True),
         (BEGAN, BEGAN - 5.0, 10.0, (looked(NOTHING_STANDS, 1),), False),
         (BEGAN, BEGAN - 5.0, 10.0, (looked(NOTHING_STANDS, 1, since=BEGAN - 60.0),), True),
-        (BEGAN, BEGAN - 5.0, 10.0, (looked("in doubt", 1),), True),
-        (BEGAN, BEGAN - 5.0, 10.0, (looked("in doubt", 2),), False),
-        (BEGAN, BEGAN - 5.0, 10.0, (looked("in doubt", 3),), False),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(IN_DOUBT, 1),), True),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(IN_DOUBT, 2),), True),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(TAKEN_OVER, 1),), True),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(TAKEN_OVER, 2),), False),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(TAKEN_OVER, 3),), False),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(DOUBT_OR_PAID, 1),), True),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(DOUBT_OR_PAID, 2),), False),
+        (BEGAN, BEGAN - 5.0, 10.0, (looked(NOTHING_STANDS, 2, proven=False),), True),
     ],
 )
 def test_who_is_looked_for(since: float | None, created_at: float, after_seconds: float, looks: tuple[Entry, ...], comes: bool) -> None:
-    """Once for each life of the store: what is new for two days, a copy for as long as it waits; a doubt speaks for its own life."""
+    """Once for each life of the store: what is new for two days, a copy for as long as it waits; a doubt speaks for no life."""
     named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", State.RUNNING, created_at, created_at)
     there = replace(named, generation=2, history=looks)
     assert may_come_back(there, since, BEGAN + after_seconds) is comes
@@ -162,5 +174,62 @@ def test_a_look_that_names_no_life_speaks_for_none() -> None:
     """Nor does what is no look."""
     named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", State.RUNNING, BEGAN - 5.0, BEGAN - 5.0)
     for event in (LOST_EVENT, "payment.resolved"):
-        there = replace(named, history=(Entry(BEGAN + 1.0, event, "worker", {"outcome": "in doubt", "since": BEGAN}),))
+        there = replace(named, history=(Entry(BEGAN + 1.0, event, "worker", {"outcome": TAKEN_OVER, "since": BEGAN}),))
         assert may_come_back(there, BEGAN, BEGAN + 10.0)
+
+
+@pytest.mark.parametrize(
+    ("look", "generation", "comes"),
+    [
+        (looked(NOTHING_STANDS, 1, proven=True), 2, False),
+        (looked(NOTHING_STANDS, 1, proven=False), 1, False),
+        (looked(NOTHING_STANDS, 1, proven=False), 2, True),
+        (looked(NOTHING_STANDS, 1, proven=False, since=BEGAN - 60.0), 1, True),
+        (looked(IN_DOUBT, 1), 1, True),
+    ],
+)
+def test_look_without_proof_is_good_for_charges_of_its_own_life(look: Entry, generation: int, comes: bool) -> None:
+    """Under its key what is still under way is the same charge; under the next life's it would be another one."""
+    assert may_come_back(sample(generation=generation, history=(look,)), BEGAN, BEGAN + 10.0, charging=True) is comes
+
+
+@pytest.mark.parametrize(
+    ("looks", "life"),
+    [
+        ((), 3),
+        ((looked(NOTHING_STANDS, 3, key_of=1),), 1),
+        ((looked(NOTHING_STANDS, 3, key_of=1), looked(NOTHING_STANDS, 3)), 1),
+        ((looked(NOTHING_STANDS, 3, key_of=1), looked(NOTHING_STANDS, 3, key_of=2)), 2),
+        ((looked(NOTHING_STANDS, 2, key_of=1),), 3),
+        ((Entry(BEGAN, "payment.sent", "", {"generation": 3, "key_of": 1}),), 3),
+    ],
+)
+def test_whose_keys_a_life_charges_under(looks: tuple[Entry, ...], life: int) -> None:
+    """Its own, or those of an earlier one that may still charge."""
+    assert key_life(sample(generation=3, history=looks)) == life
+
+
+@pytest.mark.parametrize(
+    ("history", "life"),
+    [
+        ((), 3),
+        ((looked(IN_DOUBT, 3, before=2),), 2),
+        ((looked(IN_DOUBT, 2, before=1), looked(IN_DOUBT, 3, before=2)), 1),
+        ((looked(IN_DOUBT, 3, before=3),), 3),
+        ((looked(IN_DOUBT, 2, before=1),), 3),
+        ((looked(TAKEN_OVER, 3, before=2),), 3),
+        ((looked(IN_DOUBT, 3),), 3),
+        ((looked(IN_DOUBT, 3, before=2), Entry(BEGAN, "operation.opened", "", {"generation": 3})), 3),
+        ((Entry(BEGAN, "operation.opened", "", {"generation": 3}), looked(IN_DOUBT, 3, before=2)), 2),
+    ],
+)
+def test_life_that_was_written_down_in_doubt_may_never_have_been(history: tuple[Entry, ...], life: int) -> None:
+    """Unless it was begun since; then it is the record's own."""
+    assert own_life(sample(generation=3, history=history)) == life
+
+
+def test_line_that_was_written_in_doubt_is_told_from_a_call_of_ours() -> None:
+    """By its number; a charge that was found is no doubt."""
+    history = (looked(IN_DOUBT, 1, number=2), looked(TAKEN_OVER, 1, number=3))
+    there = sample(history=history, sends=tuple(charge_send("key", number) for number in (1, 2, 3)))
+    assert [was_taken_over(there, send) for send in there.sends] == [False, True, False]

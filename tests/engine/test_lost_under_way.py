@@ -1,0 +1,206 @@
+"""The store lost its last writes, and a charge of a lost life is still under way: the gateway does not find it yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from lostworld import World, world
+
+from cxguard.core.money import Note, NoteKind
+from cxguard.core.names import gateway_key
+from cxguard.core.operation import Operation, State, changed
+from cxguard.core.outcomes import Charged, Unknown
+from cxguard.errors import PaymentDeclined, PaymentDeferred
+from cxguard.gateways.base import Charge
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+
+
+def key_of(operation: Operation, life: int) -> str:
+    return gateway_key(operation.id, step="charge", generation=life)
+
+
+async def lands(shop: World, key: str) -> Charged:
+    """What was under way under *key* arrives."""
+    paid = await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=key, timeout_seconds=1.0)
+    assert isinstance(paid, Charged)
+    return paid
+
+
+async def fail(op: Any) -> None:
+    raise RuntimeError("before it paid")
+
+
+async def reject(shop: World) -> Operation:
+    """A run of the order that ends before it charges, without a doubt: the gateway's word was proof."""
+    with pytest.raises(RuntimeError):
+        await shop.guard.run(fail, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+    return await shop.record()
+
+
+async def settled(shop: World) -> None:
+    """All that was under way has had its time, and the queue has looked."""
+    for _ in range(6):
+        shop.clock.advance(shop.gateway.settle_seconds)
+        await shop.rest()
+
+
+async def test_the_same_is_not_sent_again_while_another_life_may_be_charging() -> None:
+    """The copy knows of the first life's call only; that was refused, and the second life's charge lands late."""
+    async with world(keyed=True) as shop:
+        shop.gateway.will(Does.UNKNOWN)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        copy = await shop.record()
+        await shop.fail_over(copy)
+        shop.clock.advance(5.0)
+        await shop.rest()
+        paid = await lands(shop, key_of(copy, 2))
+        await settled(shop)
+        assert [payment.id for payment in shop.gateway.standing][1:] == [paid.payment_id]
+        assert ((await shop.record()).money, (await shop.record()).generation) == ("charged", 2)
+
+
+async def test_the_same_is_sent_again_once_no_other_life_can_charge_any_more() -> None:
+    """The wait is no longer than the gateway needs to settle."""
+    async with world(keyed=True) as shop:
+        shop.gateway.will(Does.UNKNOWN)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        await shop.fail_over(await shop.record())
+        shop.clock.advance(5.0)
+        await shop.rest()
+        shop.clock.advance(2 * shop.gateway.settle_seconds)
+        await shop.rest()
+        assert ((await shop.record()).money, len(shop.gateway.standing)) == ("charged", 2)
+
+
+async def test_life_that_nobody_answers_about_is_not_charged_over_the_next_one() -> None:
+    """Silence about the first life, and the second one has paid: it is asked about before the first key is sent."""
+    async with world(keyed=True) as shop:
+        await shop.press()
+        there = await shop.record()
+        shop.gateway.payments.pop()
+        paid = await lands(shop, key_of(there, 2))
+        await shop.fail_over()
+        shop.gateway.will_say("find", [Unknown("no answer in time")])
+        with pytest.raises(PaymentDeferred, match="unknown"):
+            await shop.press()
+        await settled(shop)
+        assert [payment.id for payment in shop.gateway.standing][1:] == [paid.payment_id]
+
+
+async def test_next_life_is_charged_under_the_key_that_may_still_charge() -> None:
+    """The first life ended here before it sent anything; what it had sent, in the lost writes, is on its way: the same key."""
+    async with world(keyed=True) as shop:
+        copy = await reject(shop)
+        await shop.fail_over(copy)
+        assert await shop.press()
+        record = await shop.record()
+        await lands(shop, key_of(copy, 1))
+        assert (record.generation, {send.key for send in record.sends}) == (2, {key_of(copy, 1)})
+        assert len(shop.gateway.standing) == 2, "the first order and this one"
+
+
+async def test_next_life_has_a_key_of_its_own_once_nothing_is_under_way() -> None:
+    """Then "not found" is proof."""
+    async with world(keyed=True) as shop:
+        copy = await reject(shop)
+        await shop.fail_over(copy)
+        await shop.guard.engine.epochs.look()
+        shop.clock.advance(shop.gateway.settle_seconds)
+        await shop.press()
+        assert key_of(copy, 2) in [send.key for send in (await shop.store.get(copy.id)).sends]
+
+
+async def test_charge_of_such_a_life_that_was_kept_from_its_record_is_its_own() -> None:
+    """A webhook tells of the charge under the earlier life's key before our own call has an answer: the order is completed."""
+    async with world(keyed=True) as shop:
+        copy = await reject(shop)
+        await shop.fail_over(copy)
+        shop.gateway.will(Does.UNKNOWN)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        paid = await lands(shop, key_of(copy, 1))
+        await shop.guard.note(paid, gateway_key=key_of(copy, 1), event_id="evt")
+        await shop.rest()
+        assert ((await shop.record()).state, len(shop.gateway.standing)) == ("finished", 2)
+
+
+async def test_gateways_no_is_believed_once_nothing_can_be_under_way() -> None:
+    """It turns the same call down again when all must have shown up: the order is not charged, and no person's."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+        shop.gateway.otherwise = Does.REFUSE
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        assert (await shop.record()).money == "unknown"
+        await settled(shop)
+        record = await shop.record()
+        assert (record.money, record.why) == ("none", "refused: scripted")
+
+
+async def test_order_in_doubt_ends_once_nothing_can_be_under_way() -> None:
+    """Before an end "not found" is no proof at first; later it is, and nobody has to look into it."""
+    async with world(keyed=True) as shop:
+        copy = await shop.keep()
+        await shop.fail_over(changed(copy, sends=(), kept=False, request=None, state=State.RUNNING, due_at=shop.clock.now()))
+        await shop.rest()
+        assert (await shop.record()).money == "unknown"
+        await settled(shop)
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "none")
+
+
+async def test_decline_is_told_once_no_later_life_can_charge() -> None:
+    """The copy knows of the decline; whether another card was tried is not known at first."""
+    async with world(keyed=True) as shop:
+        copies = []
+
+        async def dies(op: Any) -> None:
+            with pytest.raises(PaymentDeclined):
+                await op.charge(Charge(4999, "EUR", source="tok_declined"))
+            copies.append(changed(op.work.operation, lease=None, due_at=shop.clock.now(), kept=True))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await shop.guard.run(dies, purpose="order", key="o1", owner="ann")
+        await shop.fail_over(copies[0])
+        await shop.rest()
+        assert (await shop.record()).money == "unknown"
+        await settled(shop)
+        record = await shop.record()
+        assert (record.state, record.money, record.generation) == ("finished", "declined", 1)
+        assert len(shop.gateway.standing) == 1, "the first order's"
+
+
+async def test_wish_to_cancel_holds_for_the_life_that_was_found() -> None:
+    """It was said of the life that the copy knew; the one before it had paid, and the money goes back."""
+    async with world(keyed=True) as shop:
+        copy = await reject(shop)
+        await lands(shop, key_of(copy, 1))
+        await shop.fail_over(changed(copy, state=State.QUEUED, generation=2, why="", due_at=shop.clock.now()))
+        wish = Note("cancel:2", NoteKind.CANCEL, shop.clock.now(), generation=2)
+        await shop.guard.engine.operations.note(copy.id, wish)
+        await shop.rest()
+        record = await shop.record()
+        assert (record.state, record.money) == ("cancelled", "refunded")
+        assert len(shop.gateway.standing) == 1, "the first order's"
+
+
+async def test_wish_to_cancel_holds_for_the_life_that_follows_a_lost_decline() -> None:
+    """It comes while the gateway is asked: nothing is charged under the next life's key either."""
+    async with world(keyed=True) as shop:
+        shop.gateway.will(Does.DECLINE)
+        with pytest.raises(PaymentDeclined):
+            await shop.press()
+        await shop.fail_over()
+
+        async def cancelled_meanwhile(op: Any) -> Any:
+            await shop.wish_to_cancel(op.work.operation)
+            return await op.charge(Charge(4999, "EUR", source="tok_ok"))
+
+        with pytest.raises(PaymentDeferred):
+            await shop.guard.run(cancelled_meanwhile, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+        assert len(shop.gateway.standing) == 1, "the first order's"
