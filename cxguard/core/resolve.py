@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 from cxguard.core.again import is_remembered, may_run_again, send_to_repeat
 from cxguard.core.asks import CARD_DECLINED, TRY_FAILED, falls_back
-from cxguard.core.decide import NOT_KEPT, RELEASED
+from cxguard.core.decide import NOT_KEPT, ORDER_MISSING, RELEASED
 from cxguard.core.figures import failed_refunds, figures_of, standing_minor
 from cxguard.core.money import (
     Money,
@@ -172,6 +172,11 @@ def ends_uncharged(operation: Operation, duty: Duty) -> bool:
     return tells and operation.state not in _ENDED and money_of(operation).state in (MoneyState.NONE, MoneyState.DECLINED)
 
 
+def tells_paid(duty: Duty) -> bool:
+    """Whether *duty* goes by the word that the order is paid: it is completed, it ends, or a person is told to complete it."""
+    return isinstance(duty, Place | Finish) or (isinstance(duty, Hold) and duty.why == ORDER_MISSING)
+
+
 # --- unknown
 
 
@@ -260,7 +265,7 @@ def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozense
         return Hold("answered_not_confirmed", WaitingFor.AGENT)
     if ways.later:
         return Place()
-    return Hold("order_missing", WaitingFor.AGENT)
+    return Hold(ORDER_MISSING, WaitingFor.AGENT)
 
 
 def _surplus(operation: Operation, keys: tuple[str, ...]) -> str:

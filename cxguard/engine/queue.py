@@ -32,6 +32,7 @@ from cxguard.core.resolve import (
     ends_uncharged,
     looks_at,
     next_duty,
+    tells_paid,
 )
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import Work
@@ -227,7 +228,7 @@ class FallbackQueue:
             duty = next_duty(work.operation, self._rulings.ways(work.operation), looked=frozenset(looked), now=self._engine.clock.now())
             if ends_uncharged(work.operation, duty) and await self._was_not_so(work):
                 continue
-            if isinstance(duty, Place | Finish) and await self._was_given_back(work, looked):
+            if tells_paid(duty) and await self._was_given_back(work, looked):
                 continue
             if await self._do(work, duty, looked, began):
                 return work.operation
@@ -258,7 +259,7 @@ class FallbackQueue:
             case Cancel():
                 await self._cancel(work, duty)
             case Hold():
-                await self._hold(work, duty)
+                await self._hold(work, duty, again=SILENCE_EVENT in looked)
             case Wait():
                 await self._wait(work, duty)
             case _:
@@ -277,7 +278,7 @@ class FallbackQueue:
 
     async def _was_given_back(self, work: Work, looked: set[str]) -> bool:
         """Whether an order that is about to be completed has been refunded, in writes that the store has lost: the word that it
-        is charged may come late, of a webhook, and be older. Without an answer it stands."""
+        is charged may come late, of a webhook, and be older. Without an answer it stands; what a person then has is asked again."""
         known = money_of(work.operation)
         keys = [key for key in known.charged_keys if f"given back:{key}" not in looked]
         if not keys or work.operation.state in (State.FINISHED, State.CANCELLED) or not await may_be_copy(self._engine, work.operation):
@@ -285,6 +286,8 @@ class FallbackQueue:
         for key in keys:
             looked.add(f"given back:{key}")
             await self._find(work, Find(key))
+            if work.operation.history and work.operation.history[-1].event == SILENCE_EVENT:
+                looked.add(SILENCE_EVENT)
         return money_of(work.operation).state is not known.state
 
     async def _find(self, work: Work, duty: Find) -> None:
@@ -304,8 +307,8 @@ class FallbackQueue:
         lines = tuple(entry for entry in work.operation.history if entry in began or entry.event not in (LOOK_EVENT, SILENCE_EVENT))
         work.operation = await self._engine.operations.end(changed(work.operation, history=lines, due_at=due_at), work.lease)
 
-    async def _hold(self, work: Work, duty: Hold) -> None:
-        ends: dict[str, Any] = {"due_at": None}
+    async def _hold(self, work: Work, duty: Hold, *, again: bool = False) -> None:
+        ends: dict[str, Any] = {"due_at": self._next_look_at(work) if again else None}
         if duty.waiting_for is WaitingFor.SHOPPER:
             now, seconds = self._engine.clock.now(), self._rulings.tenor(work.operation).queue_seconds
             ends = shopper_ends(work.operation, duty.why, now=now, queue_seconds=seconds)
@@ -343,9 +346,9 @@ class FallbackQueue:
         await self._end(work, Move.CANCEL, "order.cancelled", why=duty.why, keep_until=keep_until, **_erased(work.operation))
 
     async def _wait(self, work: Work, duty: Wait) -> None:
-        """Back into the queue; looks come further apart with each."""
+        """Back into the queue."""
         operation = work.operation
-        due_at = max(duty.until or 0.0, self._engine.clock.now() + resolve_pause_seconds(looks_at(operation), jitter=self._engine.jitter()))
+        due_at = max(duty.until or 0.0, self._next_look_at(work))
         to = Move.HOLD if operation.state is State.HELD else Move.DEFER
         waiting = {"waiting_for": operation.waiting_for} if to is Move.HOLD else {}
         if operation.state in (State.FINISHED, State.CANCELLED):
@@ -354,6 +357,10 @@ class FallbackQueue:
         give_up_at = operation.give_up_at or self._engine.clock.now() + self._rulings.tenor(operation).queue_seconds
         event = "order.held" if to is Move.HOLD else "order.queued"
         await self._end(work, to, event, why=duty.why, due_at=due_at, give_up_at=give_up_at, **waiting)
+
+    def _next_look_at(self, work: Work) -> float:
+        """Looks come further apart with each."""
+        return self._engine.clock.now() + resolve_pause_seconds(looks_at(work.operation), jitter=self._engine.jitter())
 
     async def _end(self, work: Work, to: Move, event: str, *, why: str, **changes: Any) -> None:
         """One legal move, written together with the end of the lease; then the listeners hear of it."""

@@ -1,0 +1,54 @@
+"""The store lost the refund of an order that nothing here can place; then a late webhook says that it is charged."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from lostworld import World, world
+
+from cxguard.core.operation import money_of
+from cxguard.core.outcomes import Charged, Unknown
+from cxguard.engine.library import Purpose
+from cxguard.errors import PaymentDeferred
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+
+
+@asynccontextmanager
+async def given_back() -> AsyncIterator[World]:
+    """Charged without an answer, cancelled and paid back; of all that the store has the order in doubt. Then the webhook comes."""
+    async with world(keyed=True) as shop:
+        shop.guard.purposes["order"] = Purpose("order")
+        shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+        shop.gateway.will_say("find", [Unknown("no answer in time")])
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        copy = await shop.record()
+        await shop.wish_to_cancel(copy)
+        await shop.rest()
+        assert money_of(await shop.record()).state == "refunded"
+        await shop.fail_over(copy)
+        await shop.guard.note(Charged(4999, "EUR", "pay_2"), gateway_key=copy.sends[0].key, event_id="evt")
+        yield shop
+
+
+async def test_late_webhook_of_a_charge_that_went_back_is_not_believed() -> None:
+    """The gateway is asked what stands now, before a person is told that the order is paid. Found by a hunt, as seed 2170744."""
+    async with given_back() as shop:
+        await shop.rest()
+        assert (await shop.record()).money == "refunded"
+
+
+async def test_gateway_that_says_nothing_then_is_asked_again_while_a_person_has_it() -> None:
+    """The word of the webhook stands until it answers, and no longer."""
+    async with given_back() as shop:
+        shop.gateway.will_say("find", [Unknown("no answer in time")])
+        await shop.rest()
+        held = await shop.record()
+        assert (held.money, held.why) == ("charged", "order_missing")
+        shop.clock.advance(600.0)
+        await shop.rest()
+        assert (await shop.record()).money == "refunded"
