@@ -1,8 +1,9 @@
 """The mutants of one module: made by mutmut, looked at by mypy, tried by the tests that ask for that module.
 
-The tests are collected once, and each mutant is tried in a fork of that process, which takes a moment. What ran while they were
-collected has run without the mutant, and may be remembered: a mutant of such a function that survives is tried once more, in a
-process of its own.
+The tests are collected once, and each mutant is tried in a fork of that process, by those tests that call its function, the
+quickest first. There the function is given the mutant's code, so that it costs what it cost before. What ran while they were collected
+has run without the mutant, and may be remembered: a mutant of such a function that survives is tried once more, in a process of
+its own.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 GROUND = ROOT / "mutants"  # a copy of the package, with one module changed, beside the tests
 WHOLE = ("tests", "examples", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")
-TIMES_SLOWER_MAX = 8  # a mutant that takes so many times the processor time of the tests, and 5 s, never ends: it is noticed
+TIMES_SLOWER_MAX = 8  # a mutant with which a test takes so many times its processor time, and 5 s, never ends: it is noticed
 EXAMPLES_MAX = 30  # of each property of hypothesis: fewer than in the gate, so a kill here is one there
 QUIET = ("-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "600")
 _JOINT = "\u01c1"  # what mutmut writes around the name of a method's class
@@ -117,6 +119,7 @@ def killed(names: list[str], tests: list[str]) -> dict[str, bool]:
 
 
 def _function(name: str) -> str:
+    """What the mutants of one function have in common."""
     return name.rpartition(".")[2].rpartition("__mutmut_")[0]
 
 
@@ -125,11 +128,26 @@ class _Forks:
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
-        self._early: set[str] = set()  # the functions that have run before the first fork
+        self._mutants: list[tuple[FunctionType, dict[str, FunctionType]]] = []  # each function of the module, with its mutants
+        self._called: set[int] = set()  # the codes of functions that were called since it was emptied
+
+    def in_place(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[[FunctionType], FunctionType]:
+        """Instead of mutmut's decorator, which asks the environment at each call whom to call: nothing, until a fork puts one in."""
+
+        def noted(function: FunctionType) -> FunctionType:
+            self._mutants.append((function, mutants))
+            return function
+
+        return noted
 
     def _see(self, frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_name.endswith("__mutmut_orig"):
-            self._early.add(_function(frame.f_code.co_name))
+        if event == "call":
+            self._called.add(id(frame.f_code))
+
+    def _called_here(self) -> list[str]:
+        """Those of the module, by mutmut's names for them."""
+        called = [mutants["_mutmut_orig"] for function, mutants in self._mutants if id(function.__code__) in self._called]
+        return [_function(function.__name__) for function in called]
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """No shrinking: it is enough that a property fails. Loaded after conftest's own."""
@@ -144,49 +162,70 @@ class _Forks:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """All of them, and what was seen into a file."""
         sys.setprofile(None)
+        early = self._called_here()
         gc.freeze()  # else each fork copies all that it looks through
-        before = _processor_seconds()
-        if _noticed(session, "", cpu_seconds_max=600):
+        if _failed(lambda: self._measure(session)):
             pytest.exit("the tests fail without any mutant", returncode=1)
-        seconds: dict[str, float] = json.loads(Path("seconds.json").read_text())
-        session.items.sort(key=lambda item: seconds[item.nodeid])
-        most = int((_processor_seconds() - before) * TIMES_SLOWER_MAX) + 5
-        found = {name: _noticed(session, name, cpu_seconds_max=most) for name in self._names}
-        Path("killed.json").write_text(json.dumps([found, sorted(self._early)]))
+        measured: dict[str, tuple[float, list[str]]] = json.loads(Path("measured.json").read_text())
+        items = sorted(session.items, key=lambda item: measured[item.nodeid][0])
+        found = {}
+        for name in self._names:
+            reach = {item: measured[item.nodeid][0] for item in items if _function(name) in measured[item.nodeid][1]}
+            found[name] = _failed(lambda name=name, reach=reach: self._try(session, name, reach))  # type: ignore[misc]
+        Path("killed.json").write_text(json.dumps([found, early]))
         return True
 
+    def _measure(self, session: pytest.Session) -> bool:
+        """How long each test takes, and which functions of the module it calls."""
+        measured = {}
+        for item, after in _in_turn(session.items):
+            self._called.clear()
+            sys.setprofile(self._see)
+            begun = time.process_time()
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            measured[item.nodeid] = time.process_time() - begun, self._called_here()
+            sys.setprofile(None)
+        Path("measured.json").write_text(json.dumps(measured))
+        return bool(session.testsfailed)
 
-def _processor_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    def _try(self, session: pytest.Session, name: str, reach: dict[pytest.Item, float]) -> bool:
+        """Put the mutant in, and see whether one of its tests fails, or does not end."""
+        self._put_in(name.rpartition(".")[2])
+        for item, after in _in_turn(list(reach)):
+            most = int(time.process_time() + reach[item] * TIMES_SLOWER_MAX) + 5
+            resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if session.testsfailed:
+                return True
+        return False
+
+    def _put_in(self, name: str) -> None:
+        function, mutant = next((function, mutants[name]) for function, mutants in self._mutants if name in mutants)
+        function.__code__, function.__defaults__, function.__kwdefaults__ = mutant.__code__, mutant.__defaults__, mutant.__kwdefaults__
 
 
-def _noticed(session: pytest.Session, name: str, *, cpu_seconds_max: int) -> bool:
+def _in_turn(items: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(items, [*items, None][1:], strict=True)
+
+
+def _failed(run: Callable[[], bool]) -> bool:
+    """Whether *run* says so, or runs out of time, in a fork."""
     process = os.fork()
     if process:
-        return os.waitpid(process, 0)[1] != 0
-    code = 1
+        ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        assert ended in (0, 1, -signal.SIGXCPU), f"not a test has failed, but what tries the mutant: {ended}"
+        return ended != 0
+    code = 2
     try:
-        os.environ["MUTANT_UNDER_TEST"] = name
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds_max, cpu_seconds_max + 1))
-        code = int(_fails(session))
+        code = int(run())
     finally:
         os._exit(code)
 
 
-def _fails(session: pytest.Session) -> bool:
-    following: list[Any] = [*session.items[1:], None]
-    seconds: dict[str, float] = {}
-    for item, after in zip(session.items, following, strict=True):
-        begun = time.process_time()
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
-        seconds[item.nodeid] = time.process_time() - begun
-        if session.testsfailed:
-            return True
-    Path("seconds.json").write_text(json.dumps(seconds))
-    return False
-
-
 if __name__ == "__main__":
+    from mutmut.mutation import trampoline
+
     names, tests = json.load(sys.stdin)
-    raise SystemExit(pytest.main([*QUIET, *tests], plugins=[_Forks(names)]))
+    forks = _Forks(names)
+    trampoline.wrap_in_trampoline = forks.in_place  # type: ignore[assignment]
+    raise SystemExit(pytest.main([*QUIET, *tests], plugins=[forks]))

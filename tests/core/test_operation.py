@@ -122,6 +122,13 @@ def test_a_move_is_judged_with_the_facts_that_it_brings() -> None:
     assert (finished.state, finished.money) == (State.FINISHED, MoneyState.DECLINED)
 
 
+def test_a_move_is_judged_with_the_notes_that_it_brings() -> None:
+    """A charge that a note tells of forbids the cancel that the note comes with."""
+    told = Note("e1", NoteKind.OUTCOME, 1.0, gateway_key="key-1", outcome=Charged(4999, "EUR"))
+    with pytest.raises(IllegalMove):
+        move(operation(), Move.CANCEL, notes=(told,))
+
+
 @pytest.mark.parametrize("member", ["state", "generation", "money", "captured_minor", "notes_seen"])
 def test_a_move_cannot_set_what_the_table_and_the_fold_decide(member: str) -> None:
     """State, generation and money are never passed in."""
@@ -147,6 +154,12 @@ def test_refolding_twice_is_refolding_once() -> None:
     record = refolded(operation(sends=(line(Charged(4999, "EUR")),)))
     assert (record.money, record.captured_minor) == (MoneyState.CHARGED, 4999)
     assert refolded(record) == record
+
+
+def test_refolding_sets_what_it_is_given_beside_the_figures() -> None:
+    """What the caller changes comes with it."""
+    record = refolded(operation(), why="gateway_down")
+    assert record.why == "gateway_down"
 
 
 @pytest.mark.parametrize(
