@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
-from types import FrameType, FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
@@ -128,26 +128,39 @@ class _Forks:
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
-        self._mutants: list[tuple[FunctionType, dict[str, FunctionType]]] = []  # each function of the module, with its mutants
-        self._called: set[int] = set()  # the codes of functions that were called since it was emptied
+        self._functions: list[tuple[FunctionType, CodeType, dict[str, FunctionType]]] = []  # of the module: itself, its code, its mutants
+        self._called: set[int] = set()  # their numbers, since it was emptied
 
     def in_place(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[[FunctionType], FunctionType]:
-        """Instead of mutmut's decorator, which asks the environment at each call whom to call: nothing, until a fork puts one in."""
+        """Instead of mutmut's decorator, which asks the environment at each call whom to call."""
 
         def noted(function: FunctionType) -> FunctionType:
-            self._mutants.append((function, mutants))
+            self._functions.append((function, function.__code__, mutants))
+            self._watch(len(self._functions) - 1)
             return function
 
         return noted
 
-    def _see(self, frame: FrameType, event: str, _: object) -> None:
-        if event == "call":
-            self._called.add(id(frame.f_code))
+    def _watch(self, number: int) -> None:
+        """Have its next call noted, at no cost to those after it: it gets a code that says so, and puts its own back."""
+        function, _, _ = self._functions[number]
+        function.__globals__["_note_call"] = self._note_call
+        code = _noting.__code__
+        function.__code__ = code.replace(co_consts=tuple(number if const == -1 else const for const in code.co_consts))
 
-    def _called_here(self) -> list[str]:
-        """Those of the module, by mutmut's names for them."""
-        called = [mutants["_mutmut_orig"] for function, mutants in self._mutants if id(function.__code__) in self._called]
-        return [_function(function.__name__) for function in called]
+    def _note_call(self, number: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        self._called.add(number)
+        function, code, _ = self._functions[number]
+        function.__code__ = code
+        return function(*args, **named)
+
+    def _seen(self) -> list[str]:
+        """Those that were called, by mutmut's names, and none is any more."""
+        seen = [_function(self._functions[number][2]["_mutmut_orig"].__name__) for number in sorted(self._called)]
+        self._called.clear()
+        for number in range(len(self._functions)):
+            self._watch(number)
+        return seen
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """No shrinking: it is enough that a property fails. Loaded after conftest's own."""
@@ -156,13 +169,11 @@ class _Forks:
         phases = (Phase.explicit, Phase.generate)
         settings.register_profile("mutants", settings(), phases=phases, database=None, max_examples=EXAMPLES_MAX, derandomize=True)
         settings.load_profile("mutants")
-        sys.setprofile(self._see)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """All of them, and what was seen into a file."""
-        sys.setprofile(None)
-        early = self._called_here()
+        early = self._seen()
         gc.freeze()  # else each fork copies all that it looks through
         if _failed(lambda: self._measure(session)):
             pytest.exit("the tests fail without any mutant", returncode=1)
@@ -179,12 +190,9 @@ class _Forks:
         """How long each test takes, and which functions of the module it calls."""
         measured = {}
         for item, after in _in_turn(session.items):
-            self._called.clear()
-            sys.setprofile(self._see)
             begun = time.process_time()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
-            measured[item.nodeid] = time.process_time() - begun, self._called_here()
-            sys.setprofile(None)
+            measured[item.nodeid] = time.process_time() - begun, self._seen()
         Path("measured.json").write_text(json.dumps(measured))
         return bool(session.testsfailed)
 
@@ -200,8 +208,15 @@ class _Forks:
         return False
 
     def _put_in(self, name: str) -> None:
-        function, mutant = next((function, mutants[name]) for function, mutants in self._mutants if name in mutants)
-        function.__code__, function.__defaults__, function.__kwdefaults__ = mutant.__code__, mutant.__defaults__, mutant.__kwdefaults__
+        for function, code, mutants in self._functions:
+            function.__code__ = code
+            if name in mutants:
+                new = mutants[name]
+                function.__code__, function.__defaults__, function.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+
+
+def _noting(*args: Any, **named: Any) -> Any:
+    return _note_call(-1, args, named)  # type: ignore[name-defined]  # noqa: F821  # in the globals of the function that gets this code
 
 
 def _in_turn(items: list[Any]) -> Iterator[tuple[Any, Any]]:

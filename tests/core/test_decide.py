@@ -7,78 +7,38 @@ from itertools import product
 from typing import Any
 
 import pytest
+from decide_orders import (
+    CELLS,
+    CHARGED,
+    CLIENTS_KEY,
+    CURRENT,
+    DECLINED,
+    ENDED,
+    NONE,
+    NOW,
+    REFUNDED,
+    RULE,
+    SCRIPT,
+    UNKNOWN,
+    WISH,
+    C,
+    F,
+    H,
+    Q,
+    R,
+    done,
+    record,
+    send,
+    submit,
+)
 
-from cxguard.core.decide import ORDER_MISSING, RELEASED, Do, Policy, Submit, decide
-from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
-from cxguard.core.operation import Operation, State, WaitingFor
-from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded, Unknown
-
-NOW = 1_800_000_000.0
-R, Q, H, F, C = State.RUNNING, State.QUEUED, State.HELD, State.FINISHED, State.CANCELLED
-NONE, UNKNOWN, CHARGED, DECLINED, REFUNDED = MoneyState
-CELLS = list(product(State, MoneyState))
-ENDED = [(F, money) for money in MoneyState] + [(C, money) for money in MoneyState]
-
-RULE = Policy(double_click_seconds=10.0, duplicate_window_seconds=900.0, can_resolve=True)
-SCRIPT = replace(RULE, double_click_seconds=0.0, duplicate_window_seconds=float("inf"), resumable=True)
-CURRENT = replace(RULE, current_seconds=1_800.0)
-
-
-def send(number: int, outcome: Outcome, *, kind: SendKind = SendKind.CHARGE) -> Send:
-    key, of = ("gk", None) if kind is SendKind.CHARGE else ("gk-back", "gk")
-    return Send(number, "http:shop:live", key, "charge", 1, kind, 1_000, "EUR", NOW - 30.0, outcome=outcome, of=of)
-
-
-SENDS = {
-    NONE: (),
-    UNKNOWN: (send(1, Unknown("no answer")),),
-    CHARGED: (send(1, Charged(1_000, "EUR")),),
-    DECLINED: (send(1, Declined()),),
-    REFUNDED: (send(1, Charged(1_000, "EUR")), send(2, Refunded(1_000, "EUR"), kind=SendKind.REFUND)),
-}
-WISH = Note("cancel:1", NoteKind.CANCEL, NOW - 5.0, generation=1)
-
-
-def record(state: State, money: MoneyState, *, age_seconds: float = 5.0, **changes: Any) -> Operation:
-    """A record that came to rest *age_seconds* ago, its figures as at its last save."""
-    plain = Operation(
-        id="a" * 64,
-        namespace="shop",
-        rule="pay",
-        owner="ann",
-        reference="R1",
-        fingerprint="f1",
-        state=state,
-        created_at=NOW - age_seconds - 60.0,
-        updated_at=NOW - age_seconds,
-        sends=SENDS[money],
-        money=money,
-        answer=b"sealed" if state is F else None,
-        answered_at=NOW - age_seconds if state is F else None,
-        amount_minor=1_000,
-        currency="EUR",
-        kept=True,
-    )
-    return replace(plain, **changes)
-
-
-def submit(*, client_key: bool = True, same_request: bool = True, **others: Any) -> Submit:
-    return Submit("ann", client_key, same_request, **{"amount_minor": 1_000, "currency": "EUR", **others})
-
-
-def done(operation: Operation, what: Submit, policy: Policy = RULE, *, leased: bool = False, claim: bool = False) -> Do:
-    return decide(operation, what, policy, leased=leased, claim=claim, now=NOW)
-
+from cxguard.core.decide import NOT_KEPT, ORDER_MISSING, RELEASED, Do, Policy
+from cxguard.core.money import MoneyState, Note
+from cxguard.core.operation import State, WaitingFor
+from cxguard.core.outcomes import NotCharged
 
 # --- the same key
 
-CLIENTS_KEY = {
-    R: dict.fromkeys(MoneyState, Do.RESCUE),
-    Q: {NONE: Do.TELL, UNKNOWN: Do.RESOLVE, CHARGED: Do.TELL, DECLINED: Do.TELL, REFUNDED: Do.TELL},
-    H: dict.fromkeys(MoneyState, Do.TELL),
-    F: {NONE: Do.REPLAY, UNKNOWN: Do.TELL, CHARGED: Do.REPLAY, DECLINED: Do.REPLAY, REFUNDED: Do.TELL},
-    C: dict.fromkeys(MoneyState, Do.TELL),
-}
 LATER = {
     **CLIENTS_KEY,
     F: {NONE: Do.REOPEN, UNKNOWN: Do.TELL, CHARGED: Do.REPLAY, DECLINED: Do.REOPEN, REFUNDED: Do.REOPEN},
@@ -135,10 +95,34 @@ def test_nobody_steps_in_while_somebody_works_on_it(state: State, money: MoneySt
 
 
 @pytest.mark.parametrize(("state", "money"), CELLS)
+def test_an_answer_that_has_gone_out_is_given_again_while_work_goes_on(state: State, money: MoneyState) -> None:
+    """While it still runs and its charge stands; over anything else the answer would lie."""
+    wanted = Do.TELL if state is not R else Do.REPLAY if money is CHARGED else Do.WAIT
+    assert done(record(state, money, answer=b"sealed"), submit(), leased=True) is wanted
+
+
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_fact_that_came_before_its_order_is_told(leased: bool) -> None:
+    """It has no owner yet: who knows its name is not refused, and nothing runs over it."""
+    assert done(record(Q, CHARGED, owner="", kept=False), submit(), leased=leased) is Do.TELL
+
+
+@pytest.mark.parametrize(("state", "money"), CELLS)
 @pytest.mark.parametrize(("leased", "claim"), list(product((False, True), (False, True))))
 def test_another_owner_learns_nothing(state: State, money: MoneyState, leased: bool, claim: bool) -> None:
     """A basket that somebody else pays gets a neutral word in every cell."""
     assert done(record(state, money), replace(submit(), owner="bob"), leased=leased, claim=claim) is Do.FOREIGN
+
+
+def test_the_window_of_an_order_that_nobody_answered_begins_with_its_end() -> None:
+    """One that a person closed has no answer; and what was saved of an answered one later makes it no younger."""
+    by_hand = record(F, CHARGED, age_seconds=900.0, answered_at=None)
+    assert done(by_hand, submit(client_key=False)) is Do.REPLAY
+    saved_later = record(F, CHARGED, age_seconds=901.0, updated_at=NOW)
+    assert done(saved_later, submit(client_key=False)) is Do.DUPLICATE
+    assert done(saved_later, submit(), claim=True) is Do.SUPERSEDE
+    assert done(saved_later, submit(client_key=False), replace(CURRENT, current_seconds=900.0), claim=True) is Do.SUPERSEDE
+    assert done(record(F, DECLINED, age_seconds=11.0, updated_at=NOW), submit(client_key=False)) is Do.REOPEN
 
 
 @pytest.mark.parametrize(("age_seconds", "wanted"), [(900.0, Do.REPLAY), (901.0, Do.AGAIN)])
@@ -245,7 +229,7 @@ def test_an_end_without_a_stored_answer_is_told_from_the_record(state: State, mo
     assert done(record(state, money, answer=None), submit()) is wanted
 
 
-@pytest.mark.parametrize(("client_key", "same_request"), [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize(("client_key", "same_request"), list(product((True, False), repeat=2)))
 @pytest.mark.parametrize("policy", [RULE, SCRIPT])
 def test_a_key_that_was_freed_may_be_sent_again(client_key: bool, same_request: bool, policy: Policy) -> None:
     """Its client was told "not charged, safe to try again": the same key runs, as the next generation."""
@@ -259,6 +243,19 @@ def test_a_key_that_was_freed_may_be_sent_again(client_key: bool, same_request: 
 def test_a_client_that_repeats_by_itself_does_not_undo_a_cancellation(why: str, money: MoneyState, notes: tuple[Note, ...]) -> None:
     """A freed key runs again only if nobody wished to cancel, and no late charge is on it."""
     assert done(record(C, money, why=why, notes=notes), submit()) is Do.TELL
+    assert done(record(C, money, why=why, notes=notes), submit(same_request=False)) is Do.MISMATCH
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_only_an_ended_life_frees_its_key(state: State) -> None:
+    """The reason alone says nothing."""
+    assert (done(record(state, NONE, why=RELEASED), submit(same_request=False)) is Do.MISMATCH) is (state is not C)
+
+
+@pytest.mark.parametrize(("policy", "wanted"), [(RULE, Do.TELL), (SCRIPT, Do.REOPEN)])
+def test_only_a_script_is_run_again_after_it_was_found_uncharged(policy: Policy, wanted: Do) -> None:
+    """It ended because nothing said how to go on without its caller, and here the caller is."""
+    assert done(record(C, NONE, why=NOT_KEPT), submit(), policy) is wanted
 
 
 # --- the same purchase under another key
@@ -316,34 +313,6 @@ def test_a_run_that_died_before_it_sent_anything_blocks_nobody(state: State, lea
 def test_a_lapsed_run_that_may_go_on_is_told_about(state: State, changes: dict[str, Any]) -> None:
     """One that is kept, or has called a gateway, may be continued by the queue."""
     assert done(record(state, NONE, **{"kept": False, **changes}), submit(), claim=True) is Do.DUPLICATE
-
-
-# --- one current operation for each owner
-
-
-@pytest.mark.parametrize(("state", "money"), CELLS)
-def test_the_owners_current_operation_is_this_very_one(state: State, money: MoneyState) -> None:
-    """Found by the owner's claim, it is decided as if found by its id."""
-    assert done(record(state, money), submit(client_key=False), CURRENT, claim=True) is CLIENTS_KEY[state][money]
-
-
-@pytest.mark.parametrize(("state", "money"), CELLS)
-@pytest.mark.parametrize("sign", ["served", "basket", "window"])
-def test_a_purchase_that_is_over_gives_way_to_the_next(state: State, money: MoneyState, sign: str) -> None:
-    """Ended with its money known, and its confirmation served, its basket changed or its window passed: a new purchase."""
-    served = (Note("served:1", NoteKind.SERVED, NOW - 1.0),) if sign == "served" else ()
-    age_seconds = 1_801.0 if sign == "window" else 5.0
-    operation = record(state, money, age_seconds=age_seconds, notes=served, basket="b1")
-    what = submit(client_key=False, basket="b2" if sign == "basket" else "b1")
-    over = state in (F, C) and money is not UNKNOWN
-    told = done(operation, what, CURRENT, claim=True)
-    assert (told is Do.SUPERSEDE) is over
-
-
-def test_a_confirmation_that_was_served_before_the_end_says_nothing() -> None:
-    """The page of the purchase before this one does not end this one."""
-    operation = record(F, CHARGED, notes=(Note("served:0", NoteKind.SERVED, NOW - 100.0),))
-    assert done(operation, submit(client_key=False), CURRENT, claim=True) is Do.REPLAY
 
 
 # --- over everything
