@@ -79,8 +79,9 @@ def test_my_own_hands_add_only_giving_back(state: State, money: MoneyState) -> N
 
 @pytest.mark.parametrize("action", Action)
 def test_every_refusal_says_why(action: Action) -> None:
-    """In every cell each action says what it will do, or why it is not offered."""
-    assert all(offers(case)[action].says.endswith(".") for case in CASES)
+    """In every cell each action says what it will do, or why it is not offered: in sentences, and without shouting."""
+    said = {offers(case)[action].says for case in CASES}
+    assert all(says[0].isupper() and not says.isupper() and says.endswith(".") for says in said)
 
 
 def test_nothing_is_offered_that_the_moves_forbid() -> None:
@@ -136,6 +137,45 @@ def test_requeue(case: Case, offered: bool, words: str) -> None:
     assert (offer.allowed, words in offer.says) == (offered, True)
 
 
+WORDS = [
+    (A.TAKE, Case(S.RUNNING, M.NONE), False, "has gone"),
+    (A.TAKE, Case(S.RUNNING, M.NONE, Hands.MINE), False, "Somebody is working on it"),
+    (A.TAKE, Case(S.RUNNING, M.NONE, Hands.ANOTHER), False, "Somebody is working on it"),
+    (A.TAKE, Case(S.FINISHED, M.NONE), False, "nothing to take in hand"),
+    (A.TAKE, Case(S.HELD, M.NONE, Hands.ANOTHER), False, "Somebody is working on it"),
+    (A.TAKE, Case(S.HELD, M.NONE, Hands.MINE), True, "You have it in hand"),
+    (A.TAKE, Case(S.QUEUED, M.NONE), True, "Nobody else acts on it"),
+    (A.REQUEUE, Case(S.HELD, M.NONE, refund_pending=True, can_ask=True), True, "asks the gateway again"),
+    (A.RESOLVE, Case(S.HELD, M.NONE, Hands.ANOTHER), False, "Somebody is working on it"),
+    (A.RESOLVE, Case(S.HELD, M.REFUNDED), False, "The money went back"),
+    (A.RESOLVE, Case(S.HELD, M.NONE, has_key=False), False, "no payment to speak about"),
+    (A.RESOLVE, Case(S.HELD, M.UNKNOWN), True, "Look the payment up"),
+    (A.RESOLVE, Case(S.HELD, M.CHARGED), True, "Give the money back"),
+    (A.RESOLVE, Case(S.HELD, M.REFUNDED, refund_pending=True), True, "Give the money back"),
+    (A.RESOLVE, Case(S.HELD, M.DECLINED), True, "shows a charge after all"),
+    (A.FINISH, Case(S.RUNNING, M.CHARGED), False, "held or queued"),
+    (A.FINISH, Case(S.HELD, M.CHARGED, Hands.ANOTHER), False, "Somebody is working on it"),
+    (A.FINISH, Case(S.HELD, M.CHARGED, refund_pending=True), False, "Money has to go back first"),
+    (A.FINISH, Case(S.HELD, M.CHARGED, refund_due=True), False, "Money has to go back first"),
+    (A.FINISH, Case(S.HELD, M.NONE), False, "not known to be paid"),
+    (A.CANCEL, Case(S.CANCELLED, M.CHARGED), False, "It is cancelled"),
+    (A.CANCEL, Case(S.FINISHED, M.CHARGED), False, "placed and paid"),
+    (A.CANCEL, Case(S.FINISHED, M.UNKNOWN), False, "It has ended"),
+    (A.CANCEL, Case(S.HELD, M.REFUNDED), True, "No charge stands"),
+    (A.CANCEL, Case(S.HELD, M.REFUNDED, refund_pending=True), True, "found out first"),
+    (A.CANCEL, Case(S.HELD, M.NONE, Hands.ANOTHER), True, "asked to stop"),
+    (A.CANCEL, Case(S.HELD, M.CHARGED), True, "goes back first"),
+    (A.CANCEL, Case(S.HELD, M.UNKNOWN), True, "found out first"),
+]
+
+
+@pytest.mark.parametrize(("action", "case", "offered", "words"), WORDS)
+def test_the_words_are_those_of_the_case(action: Action, case: Case, offered: bool, words: str) -> None:
+    """What is said about an action is what is in its way, or what it comes to."""
+    offer = offers(case)[action]
+    assert (offer.allowed, words in offer.says) == (offered, True)
+
+
 def test_cancel_is_asked_once() -> None:
     """A second wish to cancel changes nothing, so it is not offered; where it can be done at once, it is."""
     assert not offers(Case(S.HELD, M.UNKNOWN, cancel_asked=True))[A.CANCEL].allowed
@@ -168,6 +208,12 @@ def test_facts_alone_are_ended_where_no_money_stands(money: MoneyState) -> None:
 def test_sayable(money: MoneyState, said: set[Said]) -> None:
     """A person may say only what the money leaves open; a charge that surfaced late may always be told."""
     assert set(sayable(Case(S.HELD, money))) == said
+
+
+@pytest.mark.parametrize(("money", "said"), [(money, tuple(Said) if money is M.UNKNOWN else (Said.REFUNDED,)) for money in MoneyState])
+def test_while_a_refund_has_no_answer_that_is_what_can_be_said(money: MoneyState, said: tuple[Said, ...]) -> None:
+    """An unknown charge may still be anything."""
+    assert sayable(Case(S.HELD, money, refund_pending=True)) == said
 
 
 def test_nothing_is_said_of_no_payment() -> None:
@@ -252,6 +298,9 @@ def test_refund_under_way_is_what_refunded_speaks_about() -> None:
     refund = send(2, "r1", Unknown("?"), kind=SendKind.REFUND, of="k1")
     assert keys_for(record(charged, refund), Said.REFUNDED) == ("r1",)
     assert keys_for(record(charged), Said.REFUNDED) == ("k1",)
+    void = send(4, "v1", Unknown("?"), kind=SendKind.VOID, of="k1")
+    made = send(3, "r2", Refunded(1, "EUR"), kind=SendKind.REFUND, of="k1")
+    assert keys_for(record(charged, refund, made, void), Said.REFUNDED) == ("r1", "v1")
 
 
 def test_surfaced_charge_is_about_the_newest_payment_first() -> None:
