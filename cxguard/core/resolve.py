@@ -284,13 +284,13 @@ def _cancelled_in_time(operation: Operation) -> bool:
 
 
 def _finished_and_charged(operation: Operation) -> Duty:
-    """The usual end, unless the last save knew of no charge (the shopper was told so), or what was given back came back, or a
+    """The usual end, unless what was given back came back, or the last save knew of no charge (the shopper was told so), or a
     wish to cancel came after it."""
     known = operation.notes[: operation.notes_seen]
+    if failed_refunds(operation.sends, operation.notes) - failed_refunds(operation.sends, known):
+        return Hold("refund_failed", WaitingFor.AGENT)  # first: all of it may have gone back, so that no charge was known
     if fold(operation.sends, known, generation=operation.generation).state is not MoneyState.CHARGED:
         return Hold("charged_after_end", WaitingFor.AGENT)
-    if failed_refunds(operation.sends, operation.notes) - failed_refunds(operation.sends, known):
-        return Hold("refund_failed", WaitingFor.AGENT)
     if any(note.kind is NoteKind.CANCEL for note in operation.notes[operation.notes_seen :]):
         return Hold("cancel_asked", WaitingFor.AGENT)
     return Finish("paid")

@@ -44,6 +44,7 @@ _WHY: Mapping[str, str] = {
     "consent_ended": "what the shopper agreed to has ended",
     "claimed_there": "moved to a store that had another order of the same purchase: which one stands?",
     "charge_unknown": "the charge has no answer",
+    "charged_after_end": "a charge came to light after the order had ended",
     "declined": "declined by the issuer",
     "duties_circle": "the queue went in circles",
     "failed_after_answer": "the shop failed after it had answered",

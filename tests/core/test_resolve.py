@@ -34,15 +34,35 @@ from resolve_orders import (
 from cxguard.core.again import SHOP_KEY_SECONDS
 from cxguard.core.consent import Consent
 from cxguard.core.operation import Entry, Operation
-from cxguard.core.outcomes import Unknown
-from cxguard.core.resolve import SHOP, SILENCE_EVENT, Duty, Find, Hold, Place, Resend, Wait, Ways
+from cxguard.core.outcomes import OTHER_FIGURES, Declined, Unknown
+from cxguard.core.resolve import (
+    LOOK_EVENT,
+    SHOP,
+    SILENCE_EVENT,
+    SILENCE_SECONDS_MAX,
+    Cancel,
+    Duty,
+    Find,
+    Finish,
+    Hold,
+    Place,
+    Resend,
+    Wait,
+    Ways,
+    ends_uncharged,
+    looks_at,
+)
 
 RERUN = replace(NO_RESEND, rerun=True)
 PATIENT = replace(RERUN, looks_max=9)
+PATIENT_LOOK = replace(NO_RESEND, looks_max=9)
 BY_SHOP = send(UNKNOWN, gateway=SHOP, keyed=False)
 LONG_AGO = replace(BY_SHOP, sent_at=NOW - SHOP_KEY_SECONDS)
 WAIT = Wait(NOW, "charge_unknown")
 SILENT = (*looked(1), Entry(at=NOW, event=SILENCE_EVENT))
+WAITED = (Entry(at=NOW, event="order.held"),)
+OTHER = (*looked(1), Entry(at=NOW, event=LOOK_EVENT, detail={"why": f"{OTHER_FIGURES}: 5000 EUR"}))
+LAST = NOW - SILENCE_SECONDS_MAX
 CONSENT = Consent("1", NOW - 90.0, NOW, 4999, "EUR")
 
 UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
@@ -177,6 +197,37 @@ UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("not over two of them", order(Q, BY_SHOP, send(UNKNOWN, 2, key="key-2"), history=looked(1)), PATIENT, ("key-1", "key-2"), WAIT),
     ("nor when its gateway may have forgotten the key", order(Q, LONG_AGO, history=looked(1)), RERUN, ("key-1",), WAIT),
     ("asked often enough: a person", order(Q, BY_SHOP, history=looked(3)), RERUN, ("key-1",), Hold("unknown_unresolved", AGENT)),
+    ("within the shopper's word", order(Q, send(UNKNOWN), consent=replace(CONSENT, until=NOW + 1)), NO_FIND, (), Resend(send(UNKNOWN))),
+    ("nor at its end", order(Q, send(UNKNOWN), consent=CONSENT), NO_FIND, (), Hold("charge_unknown", AGENT)),
+    ("told of another amount: asked once more", order(Q, send(UNKNOWN), history=OTHER), ALL, (), Find("key-1")),
+    ("then a person", order(Q, send(UNKNOWN), history=OTHER), ALL, ("key-1",), Hold("amount_differs", AGENT)),
+    ("unless nobody can be asked", order(Q, send(UNKNOWN), history=OTHER), NO_FIND, (), Resend(send(UNKNOWN))),
+    ("or a later look told otherwise", order(Q, send(UNKNOWN), history=OTHER + looked(1)), PATIENT_LOOK, ("key-1",), WAIT),
+    ("and whatever else came since", order(Q, send(UNKNOWN), history=OTHER + WAITED), ALL, ("key-1",), Hold("amount_differs", AGENT)),
+    ("silent, an hour past its end", order(Q, send(UNKNOWN), give_up_at=LAST), ALL, ("key-1",), Hold("unknown_unresolved", AGENT)),
+    ("silent, not quite so long", order(Q, send(UNKNOWN), give_up_at=LAST + 1), ALL, ("key-1",), WAIT),
+    ("silent, without an end", order(Q, send(UNKNOWN), give_up_at=None), NO_RESEND, ("key-1",), WAIT),
+    (
+        "a late send must have shown up by now",
+        order(Q, send(UNKNOWN), history=looked(9)),
+        replace(NO_RESEND, settle_seconds=60.0),
+        ("key-1",),
+        Hold("unknown_unresolved", AGENT),
+    ),
+    (
+        "the newest send must have shown up",
+        order(Q, send(UNKNOWN), send(UNKNOWN, 2, sent_at=SENT + 30), send(UNKNOWN, 3, key="key-2")),
+        replace(NO_RESEND, settle_seconds=90.0),
+        ("key-1", "key-2"),
+        Wait(SENT + 120.0, "charge_unknown"),
+    ),
+    (
+        "any of the payments may wait for the shopper's step",
+        order(Q, send(UNKNOWN), send(NEEDS, 2, key="key-2")),
+        ALL,
+        ("key-1", "key-2"),
+        Hold("needs_shopper", SHOPPER),
+    ),
 ]
 
 
@@ -184,3 +235,27 @@ UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
 def test_unknown(name: str, operation: Operation, ways: Ways, done: tuple[str, ...], expected: Duty) -> None:
     """An unknown charge is asked about, sent again where that is right, and at last given to a person."""
     assert duty(operation, ways, *done) == expected
+
+
+def test_a_look_counts_whether_or_not_it_was_answered() -> None:
+    """For the pause until the next one; nothing else does."""
+    assert [looks_at(order(Q, history=history)) for history in ((), WAITED, looked(2), SILENT)] == [0, 0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("operation", "found", "ends"),
+    [
+        (order(Q), Cancel("gave_up"), True),
+        (order(H, send(Declined())), Finish("declined"), True),
+        (order(Q, send(Declined())), Hold("card_declined", SHOPPER), True),
+        (order(Q), Hold("order_missing", AGENT), False),
+        (order(Q), Place(), False),
+        (order(F), Finish("ended"), False),
+        (order(C), Finish("ended"), False),
+        (order(Q, send(CHARGED)), Finish("paid"), False),
+        (order(Q, send(UNKNOWN)), Hold("card_declined", SHOPPER), False),
+    ],
+)
+def test_which_duty_tells_that_nothing_was_charged(operation: Operation, found: Duty, ends: bool) -> None:
+    """The end of an order that has none yet, or the question for another card; never over money that may stand."""
+    assert ends_uncharged(operation, found) is ends

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from resolve_orders import (
     AGENT,
@@ -11,11 +13,13 @@ from resolve_orders import (
     NEEDS,
     NO_FIND,
     NO_LATER,
+    NO_RESEND,
     NOT_CHARGED,
     NOW,
     OVER,
     REFUND_CANCELLED,
     SECOND,
+    SHOPPER,
     TWO,
     UNKNOWN,
     C,
@@ -37,6 +41,14 @@ from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Declined, Refunded, Unknown
 from cxguard.core.resolve import SHOP, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, Ways
 
+RESERVED = Charged(4999, "EUR", "pay_1", captured=False)
+PAY_2 = Charged(4999, "EUR", "pay_2")
+PART = back(Charged(3000, "EUR"), kind=SendKind.CAPTURE)
+BACK = Refunded(4999, "EUR")
+BACK_TOO = send(UNKNOWN, 3, key="back-2", kind=SendKind.REFUND, of="key-1")
+SEEN = {"notes": (fact(NOT_CHARGED, key="back-1"),), "notes_seen": 1}
+FAILED = fact(NOT_CHARGED, key="back-1")
+FIRST = Refund("key-1", 4999, "EUR", "pay_1", "second_charge")
 CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("complete the order", order(Q, send(CHARGED)), ALL, (), Place()),
     ("of a dead process, too", order(R, send(CHARGED)), ALL, (), Place()),
@@ -131,6 +143,39 @@ CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
         ("refund:key-1",),
         Hold("refund_due", AGENT),
     ),
+    ("what nobody was told of goes back", order(Q, send(UNKNOWN), TWO[1], notes=(fact(CHARGED),)), ALL, (), FIRST),
+    (
+        "of two that nobody was told of, the last",
+        order(Q, send(UNKNOWN), send(UNKNOWN, 2, key="key-2"), notes=(fact(CHARGED), fact(PAY_2, key="key-2"))),
+        ALL,
+        (),
+        SECOND,
+    ),
+    ("a charge that is only reserved goes back whole", order(C, send(RESERVED)), ALL, (), REFUND_CANCELLED),
+    ("of a part that was taken, the part", order(C, send(RESERVED), PART), ALL, (), replace(REFUND_CANCELLED, amount_minor=3000)),
+    ("the bank sent it back: a person", order(C, send(CHARGED), back(BACK), notes=(FAILED,)), ALL, (), Hold("refund_failed", AGENT)),
+    ("after its end, too", order(F, send(CHARGED), back(BACK), notes=(FAILED,), **ENDED), ALL, (), Hold("refund_failed", AGENT)),
+    (
+        "which a person has seen, as well",
+        order(F, send(CHARGED), back(BACK), **SEEN, **ENDED),
+        ALL,
+        (),
+        Finish("paid"),
+    ),
+    ("an order that nobody gave a reason", order(H, send(CHARGED)), ALL, (), Hold("held", AGENT)),
+    ("whoever it waits for", order(H, send(CHARGED), why="price_up", waiting_for=SHOPPER), ALL, (), Hold("price_up", SHOPPER)),
+    ("a person's own cancel of another life", order(Q, send(CHARGED), notes=(wish(),), generation=2), ALL, (), Place()),
+    ("answered while it waited: complete it", order(Q, send(CHARGED), answer=b"sealed"), ALL, (), Place()),
+    ("in doubt, but answered well before", order(H, send(CHARGED), why="refund_due", **ENDED), NO_LATER, (), Finish("paid")),
+    ("cancel asked at the very end", order(F, send(CHARGED), notes=(wish(at=NOW - 50),), **ENDED), ALL, (), REFUND_CANCELLED),
+    (
+        "cancel asked of another life before its end",
+        order(F, send(CHARGED), notes=(wish(at=NOW - 60),), notes_seen=1, generation=2, **ENDED),
+        ALL,
+        (),
+        Finish("paid"),
+    ),
+    ("finished by hand: a wish is a wish", order(F, send(CHARGED), notes=(wish(),)), ALL, (), REFUND_CANCELLED),
 ]
 
 
@@ -142,7 +187,6 @@ def test_charged(name: str, operation: Operation, ways: Ways, done: tuple[str, .
 
 # Refunds under way.
 
-RESERVED = Charged(4999, "EUR", "pay_1", captured=False)
 VOID = back(UNKNOWN, kind=SendKind.VOID)
 CAPTURE = back(UNKNOWN, kind=SendKind.CAPTURE)
 UNKEYED_CAPTURE = back(UNKNOWN, kind=SendKind.CAPTURE, keyed=False)
@@ -177,6 +221,13 @@ REFUND_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("refused: another try", order(C, send(CHARGED), back(NOT_CHARGED)), ALL, (), REFUND_CANCELLED),
     ("done: the order ends", order(Q, send(CHARGED), back(Refunded(4999, "EUR"))), ALL, (), Cancel("refunded")),
     ("done on a cancelled one", order(C, send(CHARGED), back(Refunded(4999, "EUR"))), ALL, (), Cancel("refunded")),
+    ("its own key's age counts", order(C, send(CHARGED, **OLD), back(UNKNOWN)), ALL, (), Resend(back(UNKNOWN))),
+    ("the first send of the key counts", order(C, send(CHARGED), back(UNKNOWN, **OLD), back(UNKNOWN, 3)), ALL, (), Find("back-1")),
+    ("the newest is sent again", order(C, send(CHARGED), back(UNKNOWN), back(UNKNOWN, 3)), ALL, (), Resend(back(UNKNOWN, 3))),
+    ("the first of two", order(C, send(CHARGED), back(UNKNOWN), BACK_TOO), ALL, (), Resend(back(UNKNOWN))),
+    ("a capture that was asked about", order(C, send(RESERVED), CAPTURE), ALL, ("resend:back-1", "key-1"), Wait(NOW, "capture_unknown")),
+    ("by looking alone", order(C, send(CHARGED), back(UNKNOWN)), NO_RESEND, (), Find("back-1")),
+    ("by sending alone", order(C, send(CHARGED), back(UNKNOWN)), NO_FIND, ("resend:back-1",), Wait(NOW, "refund_unknown")),
     ("done on a finished one", order(F, send(CHARGED), back(Refunded(4999, "EUR")), **ENDED), ALL, (), Finish("refunded")),
 ]
 
