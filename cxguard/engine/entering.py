@@ -24,6 +24,7 @@ from cxguard.engine.handle import OperationHandle
 from cxguard.engine.keeping import Promise, promise_for, tell_not_kept
 from cxguard.engine.looking import look
 from cxguard.engine.operations import SEIZING, Entered, Terms
+from cxguard.engine.stray import bring_stray_facts
 from cxguard.engine.tenor import Ask, Tenor
 from cxguard.errors import LeaseLost
 
@@ -120,12 +121,12 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
     try:
         if entered.do is not Do.RUN:
             begun = await _take_up(engine, submission, entered, handle)
-            if begun.handle is None or entered.do not in _UNASKED or not await _may_be_lost(engine, submission):
+            if begun.handle is None or entered.do not in _UNASKED or not await _may_be_lost(engine, submission, work):
                 return begun
             return await _resolve_first(engine, submission, replace(entered, do=Do.RUN), handle)
         if submission.blocked is not None:
             return await _keep_or_refuse(engine, submission, handle)
-        if await _may_be_lost(engine, submission):
+        if await _may_be_lost(engine, submission, work):
             return await _resolve_first(engine, submission, entered, handle)
     except BaseException:
         engine.operations.leases.drop(entered.lease)  # nothing runs, so it may lapse
@@ -133,11 +134,14 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
     return Begun(Do.RUN, work.operation, handle)
 
 
-async def _may_be_lost(engine: Engine, submission: Submission) -> bool:
+async def _may_be_lost(engine: Engine, submission: Submission, work: Work) -> bool:
     """Whether an order, or a life of it, that looks new may be one that the store has lost, and the shop's own code would
-    charge it again unasked. (Where the guard charges, `op.charge` asks.)"""
-    asked = submission.fresh.charged_by == SHOP and submission.tenor.ask is not None
-    return asked and await engine.epochs.lost_since() is not None
+    charge it again unasked. (Where the guard charges, `op.charge` asks.) Where nobody can be asked, a webhook may have told."""
+    if submission.fresh.charged_by != SHOP or await engine.epochs.lost_since() is None:
+        return False
+    if submission.tenor.ask is None:
+        await bring_stray_facts(engine, work)
+    return submission.tenor.ask is not None or money_of(work.operation).state is MoneyState.CHARGED
 
 
 async def _keep_or_refuse(engine: Engine, submission: Submission, handle: OperationHandle) -> Begun:

@@ -1,8 +1,8 @@
 """The duty that brings to the store what waits in the spool. Idempotent: it may die at any point, and be done twice.
 
-Facts go first, so that a wish to cancel is in the store before the order that it is about. An order is then opened there,
-or merged with what is there (`core.spooling.merge`), in one write that carries the order's mark: whoever comes again
-after a crash sees that it is done. Last, it is erased from the spool.
+Facts go first, so that a wish to cancel, or a webhook, is in the store before the order that it is about. An order is then
+opened there, or merged with what is there (`core.spooling.merge`), in one write that carries the order's mark: whoever comes
+again after a crash sees that it is done. Last, it is erased from the spool.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ class Forwarding:
             ahead_seconds = await self._engine.operations.store.clock() - self._engine.clock.now()
         except StoreError:
             return Forwarded(away=len(due))
-        ends = await asyncio.gather(*(self._attend(item, ahead_seconds) for item in due))
+        facts, orders = [item for item in due if not is_order(item)], [item for item in due if is_order(item)]
+        ends = [end for items in (facts, orders) for end in await asyncio.gather(*(self._attend(item, ahead_seconds) for item in items))]
         return Forwarded(
             forwarded=sum(end in FORWARDED for end in ends),
             waiting=ends.count(End.WAITING),

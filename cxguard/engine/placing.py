@@ -22,6 +22,7 @@ from cxguard.engine.engine import Engine
 from cxguard.engine.entering import shop_line, unsent
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.rulings import Rulings
+from cxguard.engine.stray import bring_stray_facts
 from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StepMismatch, StoreError
 from cxguard.logs import get_logger, where_raised
 from cxguard.rules import Rule, replay
@@ -76,10 +77,13 @@ class Placing:
 
     async def _is_not_lost(self, handle: OperationHandle) -> bool:
         """Whether the shop's own code may charge now. A store that lost its tail may have an older copy of a paid order: then
-        the shop is asked first."""
+        the shop is asked first; where it cannot be, a webhook may have told."""
         work, ask = handle.work, self.rulings.ask_of(handle.work.operation)
-        if ask is None or await self.engine.epochs.lost_since() is None:
+        if await self.engine.epochs.lost_since() is None:
             return True
+        if ask is None:
+            await bring_stray_facts(self.engine, work)
+            return money_of(work.operation).state is not MoneyState.CHARGED
         await ask_about_shop_sends(self.engine, handle, ask)
         match money_of(work.operation).state:
             case MoneyState.NONE:  # that settled the line, and the run needs one
