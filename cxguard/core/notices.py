@@ -1,6 +1,6 @@
 """What the shopper of a kept order is to be told beside the page, each once: read from the record, so that no crash forgets it.
 
-    accepted         we have the order; it is not charged yet
+    accepted         we have the order; it is not charged yet, or nobody knows: `money` says which
     action_needed    it waits for its shopper
     delayed          the time that we named has passed
     paid             it was charged and placed

@@ -32,7 +32,8 @@ class Notice:
         id: the same if the notice is given again after a crash: whoever keeps it sends each once.
         contact: as the rule's `contact` read it; None: the shopper left none.
         why: the reason on record, a short code.
-        money: `none` surely not charged, `unknown`, `charged`, `declined`, `refunded`.
+        money: `none` surely not charged, `unknown` (also while the order may be an older copy of a paid one), `charged`,
+            `declined`, `refunded`.
         status_path: the order's page, where it can be cancelled while that is possible: put your shop's address before it.
         resume_url: where the shopper goes on with the order (`resume_at`), when it waits for them.
         ends_at: when the order ends by itself; wall clock, seconds since the epoch.
@@ -83,7 +84,10 @@ class Courier:
         Raises:
             LeaseLost, StoreUnavailable: nothing more is given here.
         """
-        for kind in owed(work.operation, now=self.engine.clock.now()):
+        kinds = owed(work.operation, now=self.engine.clock.now())
+        if kinds:
+            await self.engine.epochs.look()
+        for kind in kinds:
             work.operation = await self.engine.operations.write(tried(work.operation, kind, now=self.engine.clock.now()), work.lease)
             try:
                 await call_hook(self.notify, self._notice(work.operation, kind), name="notify", seconds=NOTIFY_SECONDS_MAX)
@@ -109,7 +113,7 @@ class Courier:
             contact=self._contact(operation),
             locale=operation.locale,
             why=operation.why,
-            money=operation.money,
+            money=MoneyState.UNKNOWN if self.engine.epochs.doubts(operation) else operation.money,
             amount_minor=operation.amount_minor,
             currency=operation.currency,
             status_path=f"{self.prefix}/orders/{token}",

@@ -19,6 +19,7 @@ from cxguard.errors import ConfigurationError
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import Rule, json_field
+from cxguard.stores.memory import MemoryStore
 from cxguard.testing.fake_gateway import Does, FakeGateway
 from cxguard.testing.faulty_store import Fault
 
@@ -81,6 +82,17 @@ async def test_a_kept_order_that_is_paid_later_is_told_as_accepted_and_then_as_p
     assert len({mail.id for mail in mails}) == 2
     page = await shop.client.get(accepted.status_path, headers=JSON)
     assert (page.status_code, page.json()["situation"]) == (200, "placed")
+
+
+async def test_an_order_that_may_be_an_older_copy_is_not_told_as_not_charged(world: Worlds) -> None:
+    """The store has lost its last writes: until the gateway was asked, nobody knows."""
+    mails: list[Notice] = []
+    shop = await outage(world, mails.append)
+    await submit(shop)
+    assert isinstance(shop.store, MemoryStore)
+    shop.store.go_back(shop.store.copied())
+    await work(shop)
+    assert [(mail.kind, mail.money) for mail in mails] == [("accepted", "unknown")]
 
 
 async def test_an_order_that_is_late_says_so_once_and_can_be_cancelled_from_there(world: Worlds) -> None:
