@@ -22,11 +22,12 @@ charge. But it speaks for no other key: no end, and no other life, may rest on i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Entry, Operation, State, money_of
+from cxguard.core.operation import Entry, Operation, State, changed, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
 LOST_BACK_SECONDS = 2 * 86_400.0  # a shopper, or a script, whose order is gone may come back so late; what is older waits on record
@@ -139,6 +140,32 @@ def key_life(operation: Operation) -> int:
     looks = [entry.detail for entry in operation.history if entry.event == LOST_EVENT]
     mine = [detail.get("key_of") for detail in looks if detail.get("generation") == operation.generation]
     return next((life for life in reversed(mine) if isinstance(life, int)), operation.generation)
+
+
+def second_look_at(operation: Operation) -> float | None:
+    """When the gateways are to be asked whether a lost life has charged beside the charge that stands: once all that was under
+    way must have shown up. None: the look before the charge was proof, or nothing is charged."""
+    looks = [entry.detail for entry in operation.history if entry.event == LOST_EVENT and entry.detail.get("outcome") == NOTHING_STANDS]
+    if not looks or looks[-1].get("proven", True) or money_of(operation).state is not MoneyState.CHARGED:
+        return None
+    at = looks[-1].get("settles_at")
+    return float(at) if at is not None else None
+
+
+def due_for_second_look(operation: Operation) -> Operation:
+    """The record as it is saved when its lease ends: due in time for that."""
+    at = second_look_at(operation)
+    if at is None or (operation.due_at is not None and operation.due_at <= at):
+        return operation
+    return changed(operation, due_at=at)
+
+
+def put_off(operation: Operation, *, until: float) -> Operation:
+    """The record with that look put off: nobody has answered. Its timeline does not grow."""
+    last = max(number for number, entry in enumerate(operation.history) if entry.event == LOST_EVENT and "settles_at" in entry.detail)
+    entry = operation.history[last]
+    later = replace(entry, detail={**entry.detail, "settles_at": until})
+    return changed(operation, history=(*operation.history[:last], later, *operation.history[last + 1 :]))
 
 
 def was_taken_over(operation: Operation, send: Send) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cxguard.core import names
 from cxguard.core.lost import (
@@ -103,10 +104,10 @@ async def look_for_lost(
         return None
     trails = [Trail(route.gateway, route.step, route.charge) for route in routes]
     lost = await _follow(engine, work, trails, since)
-    if lost is None and not _is_settled(engine, trails[0].gateway, since):
+    if lost is None and not is_settled(engine, trails[0].gateway, since):
         late = Found(key_of(routes[0].charge, routes[0].step), NO_ANSWER, work.operation.generation)
         async with work.turn:  # written with the line of the charge itself
-            work.operation = _with_lost_line(engine, work.operation, trails[0], late, since=since)
+            work.operation = with_lost_line(engine, work.operation, trails[0], late, since=since)
     return lost
 
 
@@ -119,7 +120,7 @@ async def look_before_end(engine: Engine, work: Work, gateways: Sequence[str], *
     """
     since = await _since(engine, work.operation)
     if since is not None:
-        await _follow(engine, work, _trails(engine, work.operation, gateways), since, ends=True, doubts=doubts)
+        await _follow(engine, work, trails_of(engine, work.operation, gateways), since, ends=True, doubts=doubts)
 
 
 async def may_be_copy(engine: Engine, operation: Operation) -> bool:
@@ -131,7 +132,7 @@ async def may_be_copy(engine: Engine, operation: Operation) -> bool:
     return await _since(engine, operation) is not None
 
 
-def _trails(engine: Engine, operation: Operation, named: Sequence[str]) -> list[Trail]:
+def trails_of(engine: Engine, operation: Operation, named: Sequence[str]) -> list[Trail]:
     """The usual step at each gateway, and every other one that the copy knows of."""
     first, *others = named or tuple(engine.gateways)[:1] or ("",)
     steps = {(first, STEP): None, **{(name, f"{STEP}@{name}"): None for name in others}}
@@ -164,8 +165,10 @@ async def _follow(
         silent = next(each for each in doubtful.found if each.generation in doubtful.unproven)
         return await _take_over(engine, work, doubtful.trail, silent, since=since)
     life = max(present, life - 1) if ends else life  # what ends, ends with what its last life came to
-    proven = not any(one.unproven for one in clear)
-    await _note_clear(engine, work, generation=life, since=since, proven=proven, key_of=min(passed[0], default=None) if passed else None)
+    more: dict[str, Any] = {"key_of": min(passed[0])} if passed and passed[0] else {}
+    if not all(is_settled(engine, one.trail.gateway, since) for one in clear):
+        more["settles_at"] = since + max(one.trail.gateway.settle_seconds for one in clear)
+    await _note_clear(engine, work, generation=life, since=since, proven=not any(one.unproven for one in clear), **more)
     return None
 
 
@@ -188,7 +191,8 @@ async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway
         if found[-1].key != send.key and was_answered(found[-1].outcome):
             await _take_over(engine, work, trail, found[-1], since=since)
         return None
-    if _unproven(engine, trail, found[1:], since):
+    others = found if work.operation.request is not None else found[1:]  # a replaced basket has another key in the same life
+    if _unproven(engine, trail, others, since):
         return max(since + gateway.settle_seconds - engine.clock.now(), 0.0)
     await _note_clear(engine, work, generation=send.generation, since=since, proven=not _unproven(engine, trail, found, since))
     return 0.0
@@ -211,7 +215,7 @@ async def look_up(engine: Engine, work: Work, *, gateway: Gateway, key: str, can
     again = any(line.parcel is not None for line in lines) and not cancel
     if not doubts or (again and not _was_refused(work.operation, key, since=changed_at + gateway.settle_seconds)):
         return
-    if _is_settled(engine, gateway, changed_at):
+    if is_settled(engine, gateway, changed_at):
         await keep_fact(engine, work, NotCharged("not found after a failover"), key=key, source=f"settled:{gateway.name}")
         before = work.operation.generation
         async with work.turn:
@@ -224,9 +228,8 @@ def _was_refused(operation: Operation, key: str, *, since: float) -> bool:
     return any(send.key == key and send.sent_at >= since and isinstance(send.outcome, NotCharged) for send in operation.sends)
 
 
-async def _note_clear(engine: Engine, work: Work, *, generation: int, since: float, proven: bool, key_of: int | None = None) -> None:
-    detail = {"outcome": NOTHING_STANDS, "generation": generation, "since": since, "proven": proven}
-    entry = engine.operations.entry(LOST_EVENT, **detail, **({} if key_of is None else {"key_of": key_of}))
+async def _note_clear(engine: Engine, work: Work, *, generation: int, since: float, proven: bool, **more: Any) -> None:
+    entry = engine.operations.entry(LOST_EVENT, outcome=NOTHING_STANDS, generation=generation, since=since, proven=proven, **more)
     before = work.operation.generation
     async with work.turn:
         work.operation = remember(changed(work.operation, generation=generation), entry)
@@ -247,14 +250,14 @@ async def _carry_wish(engine: Engine, work: Work, before: int) -> None:
         work.operation = changed(work.operation, notes=noted.notes)
 
 
-def _is_settled(engine: Engine, gateway: Gateway, since: float) -> bool:
+def is_settled(engine: Engine, gateway: Gateway, since: float) -> bool:
     """Whether all that was under way when the store lost its tail must have shown up by now."""
     return engine.clock.now() - since >= gateway.settle_seconds
 
 
 def _unproven(engine: Engine, trail: Trail, found: Sequence[Found], since: float) -> list[int]:
     """The lives among *found* under whose keys a charge may still be under way."""
-    if _is_settled(engine, trail.gateway, since):
+    if is_settled(engine, trail.gateway, since):
         return []
     return [each.generation for each in found if isinstance(each.outcome, Unknown)]
 
@@ -272,7 +275,7 @@ def _doubtful(found: list[Found], verdict: Lost) -> Found:
 async def _said_about(engine: Engine, work: Work, trail: Trail, search: Search) -> tuple[list[Found], Lost]:
     """What each life's key is said to have come to. Before an end keys are no help: the next life is charged under another one."""
     same_key = trail.gateway.keyed and not search.ends
-    sure = same_key or _is_settled(engine, trail.gateway, search.since)
+    sure = same_key or is_settled(engine, trail.gateway, search.since)
     found: list[Found] = []
     while (verdict := judge_lost([each.outcome for each in found], sure=sure, passed=search.passed)) is Lost.LOOK:
         found.append(await _of_life(engine, work, trail, search.first + len(found)))
@@ -298,13 +301,13 @@ async def _take_over(engine: Engine, work: Work, trail: Trail, found: Found, *, 
     """Write the line that was lost, with what is known of it."""
     before = work.operation.generation
     async with work.turn:
-        record = _with_lost_line(engine, work.operation, trail, found, since=since)
+        record = with_lost_line(engine, work.operation, trail, found, since=since)
         work.operation = await engine.operations.write(record, work.lease)
     await _carry_wish(engine, work, before)
     return record.sends[-1].outcome
 
 
-def _with_lost_line(engine: Engine, operation: Operation, trail: Trail, found: Found, *, since: float) -> Operation:
+def with_lost_line(engine: Engine, operation: Operation, trail: Trail, found: Found, *, since: float) -> Operation:
     gateway, charge, unknown = trail.gateway, trail.charge, isinstance(found.outcome, Unknown)
     amount_minor, currency = _figures(operation, trail, found)
     send = Send(

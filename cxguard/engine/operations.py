@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from cxguard.clock import Clock
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.hints import due_topic
+from cxguard.core.lost import due_for_second_look
 from cxguard.core.money import Note
 from cxguard.core.notices import due_for_notice
 from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, appended, changed, move, refolded
@@ -256,11 +257,13 @@ class Operations:
         return saved
 
     def ready(self, operation: Operation, *, ends: bool) -> Operation:
-        """The record as it is saved: folded, and due in time for a notice if its lease *ends* with this save."""
+        """The record as it is saved: folded, and due in time for a notice or a look if its lease *ends* with this save."""
         now = self.clock.now()
         # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
         record = refolded(operation, updated_at=now, version=RECORD_VERSION, deaths=0 if ends else operation.deaths)
-        return due_for_notice(record, now=now) if self.tells and ends else record
+        if ends:
+            record = due_for_second_look(due_for_notice(record, now=now) if self.tells else record)
+        return record
 
     async def _save_again(self, record: Operation, lease: HeldLease, *, keep_lease: bool) -> Operation:
         """The first answer was lost: the write may have happened. A second refusal is then read against the record."""

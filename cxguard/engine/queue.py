@@ -50,6 +50,7 @@ from cxguard.engine.refunding import refund
 from cxguard.engine.resending import send_same
 from cxguard.engine.revalidating import instead_of_charging
 from cxguard.engine.rulings import Rulings
+from cxguard.engine.second_charges import look_for_second
 from cxguard.errors import CxguardError, LeaseLost, StoreError, TransactionOpen
 from cxguard.logs import get_logger, where_raised
 from cxguard.rules import Rule
@@ -225,6 +226,7 @@ class FallbackQueue:
         looked: set[str] = set()
         began = work.operation.history
         for _ in range(DUTIES_MAX):
+            await look_for_second(self._engine, work, self._rulings.gateway_names(work.operation))
             duty = next_duty(work.operation, self._rulings.ways(work.operation), looked=frozenset(looked), now=self._engine.clock.now())
             if ends_uncharged(work.operation, duty) and await self._was_not_so(work):
                 continue

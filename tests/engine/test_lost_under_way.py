@@ -13,7 +13,7 @@ from cxguard.core.operation import Operation, State, changed
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.errors import PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge
-from cxguard.testing.fake_gateway import Does
+from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
 
@@ -204,3 +204,70 @@ async def test_wish_to_cancel_holds_for_the_life_that_follows_a_lost_decline() -
         with pytest.raises(PaymentDeferred):
             await shop.guard.run(cancelled_meanwhile, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
         assert len(shop.gateway.standing) == 1, "the first order's"
+
+
+async def test_charge_of_a_later_life_that_lands_beside_this_one_goes_back() -> None:
+    """The first life was refused and the second one's charge was on its way, both in the lost writes: the order looks new."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+        paid = await shop.press()
+        second = await lands(shop, key_of(await shop.record(), 2))
+        await settled(shop)
+        record = await shop.record()
+        assert (record.state, record.money, record.answer is not None) == ("finished", "charged", True)
+        assert second.payment_id not in [payment.id for payment in shop.gateway.standing]
+        assert (await shop.press(), len(shop.gateway.standing)) == (paid, 2)
+
+
+async def test_late_charge_at_another_gateway_goes_back() -> None:
+    """It was asked after the first one's refusal, in the lost writes."""
+    other = FakeGateway(name="second:test")
+    async with world(other, keyed=True) as shop:
+        await shop.fail_over()
+        await shop.press()
+        there = gateway_key((await shop.record()).id, step="charge@second:test", generation=1)
+        await other.charge(Charge(4999, "EUR", source="tok_ok"), key=there, timeout_seconds=1.0)
+        await settled(shop)
+        assert (len(shop.gateway.standing), len(other.standing)) == (2, 0)
+
+
+async def test_late_payment_that_waits_for_its_shopper_is_called_off() -> None:
+    """Nobody pays at the bank for what is paid."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+        await shop.press()
+        shop.gateway.will(Does.NEEDS_SHOPPER)
+        key = key_of(await shop.record(), 2)
+        await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=key, timeout_seconds=1.0)
+        await settled(shop)
+        assert [payment.state for payment in shop.gateway.payments if payment.key == key] == ["cancelled"]
+
+
+async def test_gateway_that_says_nothing_is_asked_for_a_late_charge_again() -> None:
+    """Each five minutes, and the order's timeline is not filled with it."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+        await shop.press()
+        await lands(shop, key_of(await shop.record(), 2))
+        shop.gateway.will_say("find", [Unknown("no answer in time")] * 3)
+        shop.clock.advance(shop.gateway.settle_seconds)
+        await shop.rest()
+        lines = len((await shop.record()).history)
+        for _ in range(2):
+            shop.clock.advance(300.0)
+            await shop.rest()
+        assert (len((await shop.record()).history), len(shop.gateway.standing)) == (lines, 3)
+        shop.clock.advance(300.0)
+        await shop.rest()
+        assert len(shop.gateway.standing) == 2
+
+
+async def test_order_is_asked_about_once_for_a_late_charge() -> None:
+    """Nothing was under way: it is done with."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+        await shop.press()
+        await settled(shop)
+        shop.gateway.calls.clear()
+        await settled(shop)
+        assert (shop.gateway.calls, (await shop.record()).due_at) == ([], None)
