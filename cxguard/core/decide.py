@@ -125,8 +125,9 @@ def _is_let_go(operation: Operation, money: Money) -> bool:
 
 
 def _at_work(operation: Operation, money: Money) -> Do:
-    """Somebody holds it. An answer that has gone out already (while background work goes on) is given again at once."""
-    if operation.state is not State.RUNNING:
+    """Somebody holds it. An answer that has gone out already (while background work goes on) is given again at once; not of an
+    order that is being cancelled: at any moment it may be paid back."""
+    if operation.state is not State.RUNNING or (operation.answer is not None and operation.cancel_asked):
         return Do.TELL
     return Do.REPLAY if operation.answer is not None and money.state is MoneyState.CHARGED else Do.WAIT
 
@@ -180,6 +181,8 @@ def _finished(operation: Operation, submit: Submit, policy: Policy, *, money: Mo
     if money.state is not MoneyState.CHARGED or operation.money is not MoneyState.CHARGED:
         return _ended_uncharged(operation, submit, policy, money=money, now=now)
     ended_at = operation.answered_at or operation.updated_at
+    if money.refund_pending and operation.cancel_asked:
+        return Do.TELL  # whether it is still paid, nobody knows
     if submit.client_key or now - ended_at <= policy.duplicate_window_seconds:
         return Do.REPLAY
     return Do.AGAIN if submit.confirmed == operation.reference else Do.DUPLICATE

@@ -19,6 +19,7 @@ from decide_orders import (
     REFUNDED,
     RULE,
     SCRIPT,
+    SENDS,
     UNKNOWN,
     WISH,
     C,
@@ -33,9 +34,9 @@ from decide_orders import (
 )
 
 from cxguard.core.decide import NOT_KEPT, ORDER_MISSING, RELEASED, Do, Policy
-from cxguard.core.money import MoneyState, Note
+from cxguard.core.money import MoneyState, Note, SendKind
 from cxguard.core.operation import State, WaitingFor
-from cxguard.core.outcomes import NotCharged
+from cxguard.core.outcomes import NotCharged, Unknown
 
 # --- the same key
 
@@ -92,6 +93,19 @@ def test_nobody_steps_in_while_somebody_works_on_it(state: State, money: MoneySt
     """Under a live lease the submit waits for the run, or hears what the record says."""
     wanted = Do.WAIT if state is R else Do.TELL
     assert done(record(state, money), submit(client_key=client_key), policy, leased=True) is wanted
+
+
+@pytest.mark.parametrize(("notes", "wanted"), [((), Do.REPLAY), ((WISH,), Do.TELL)])
+def test_answer_that_has_gone_out_is_given_again_unless_the_order_is_to_end(notes: tuple[Note, ...], wanted: Do) -> None:
+    """While it is being cancelled it may be paid back at any moment: "paid" would be too much."""
+    assert done(record(R, CHARGED, answer=b"sealed", notes=notes), submit(), leased=True) is wanted
+
+
+@pytest.mark.parametrize(("notes", "wanted"), [((), Do.REPLAY), ((WISH,), Do.TELL)])
+def test_answer_is_not_given_again_while_nobody_knows_whether_all_went_back(notes: tuple[Note, ...], wanted: Do) -> None:
+    """A refund without an answer; without a wish to cancel it is one of the shop's own, perhaps of a part."""
+    sends = (*SENDS[CHARGED], send(2, Unknown("no answer"), kind=SendKind.REFUND))
+    assert done(record(F, CHARGED, sends=sends, notes=notes), submit()) is wanted
 
 
 @pytest.mark.parametrize(("state", "money"), CELLS)

@@ -16,6 +16,7 @@ from cxguard.core.lost import (
     NOTHING_STANDS,
     TAKEN_OVER,
     Lost,
+    due_for_second_look,
     first_life,
     is_doubted,
     is_silent,
@@ -24,6 +25,8 @@ from cxguard.core.lost import (
     life_after,
     may_come_back,
     own_life,
+    put_off,
+    second_look_at,
     was_taken_over,
 )
 from cxguard.core.money import MoneyState, Send, SendKind
@@ -233,3 +236,36 @@ def test_line_that_was_written_in_doubt_is_told_from_a_call_of_ours() -> None:
     history = (looked(IN_DOUBT, 1, number=2), looked(TAKEN_OVER, 1, number=3))
     there = sample(history=history, sends=tuple(charge_send("key", number) for number in (1, 2, 3)))
     assert [was_taken_over(there, send) for send in there.sends] == [False, True, False]
+
+
+UNPROVEN = looked(NOTHING_STANDS, 1, proven=False, settles_at=BEGAN + 60.0)
+
+
+@pytest.mark.parametrize(
+    ("looks", "outcome", "at"),
+    [
+        ((UNPROVEN,), CHARGED, BEGAN + 60.0),
+        ((UNPROVEN,), NOT_CHARGED, None),
+        ((UNPROVEN,), SILENT, None),
+        ((), CHARGED, None),
+        ((looked(NOTHING_STANDS, 1, proven=False),), CHARGED, None),
+        ((looked(NOTHING_STANDS, 1, proven=True, settles_at=BEGAN + 60.0),), CHARGED, None),
+        ((UNPROVEN, looked(NOTHING_STANDS, 1, proven=True)), CHARGED, None),
+        ((UNPROVEN, looked(IN_DOUBT, 1)), CHARGED, BEGAN + 60.0),
+    ],
+)
+def test_when_a_second_charge_is_looked_for(looks: tuple[Entry, ...], outcome: Outcome, at: float | None) -> None:
+    """Beside a charge that stands and was made without proof, once; the record is due for it then, or sooner for something else."""
+    there = sample(history=looks, sends=(charge_send("key", 1, outcome=outcome),), due_at=None)
+    assert second_look_at(there) == at
+    assert due_for_second_look(there).due_at == at
+    assert due_for_second_look(replace(there, due_at=BEGAN)).due_at == BEGAN
+    assert due_for_second_look(replace(there, due_at=BEGAN + 90.0)).due_at == (at or BEGAN + 90.0)
+
+
+def test_look_that_is_put_off_adds_no_line() -> None:
+    """It is the same one, later."""
+    there = sample(history=(looked(IN_DOUBT, 1), UNPROVEN, looked(IN_DOUBT, 2)), sends=(charge_send("key", 1, outcome=CHARGED),))
+    later = put_off(there, until=BEGAN + 300.0)
+    assert (second_look_at(later), len(later.history)) == (BEGAN + 300.0, 3)
+    assert (later.history[0], later.history[2]) == (there.history[0], there.history[2])
