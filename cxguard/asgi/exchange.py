@@ -9,7 +9,7 @@ from typing import Any
 
 from cxguard.asgi.bodies import ClientGone, Replayed, check_headers, read_body
 from cxguard.asgi.capture import Capture, Phase, send_answer
-from cxguard.asgi.finding import followed
+from cxguard.asgi.finding import followed, looked_at
 from cxguard.asgi.identify import Identity, identify, resumed_by, submission_of, telling_of
 from cxguard.asgi.spooling import spool_order, tell_spooled
 from cxguard.asgi.telling import FINISHED_IN_SCOPE, Teller
@@ -150,6 +150,8 @@ class Exchange:
         first = await followed(self._guard, begun.operation)
         if first is not begun.operation:
             begun = replace(begun, do=Do.DUPLICATE, operation=first)
+        elif begun.do in (Do.REPLAY, Do.TELL):
+            begun = await self._doubted(begun)
         operation, answer = begun.operation, self._teller.begun(begun, identity.telling, identity.snapshot)
         match begun.do:
             case Do.REPLAY:
@@ -161,6 +163,15 @@ class Exchange:
             case Do.DUPLICATE:
                 self._guard.emit("operation.duplicate", operation, state=operation.state, money=operation.money)
         await self._say(answer)
+
+    async def _doubted(self, begun: Begun) -> Begun:
+        """An end of before the store lost its tail is asked about. Until that is answered it is told as unknown, whatever answer
+        is stored."""
+        seen = await looked_at(self._guard, begun.operation)
+        if seen is begun.operation and not self._guard.engine.epochs.doubts(seen):
+            return begun
+        stands = seen.state is State.FINISHED and not self._guard.engine.epochs.doubts(seen)
+        return replace(begun, do=begun.do if stands else Do.TELL, operation=seen, say=begun.say if stands else None)
 
     async def _say(self, answer: HandlerAnswer) -> None:
         self._said = True

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from cxguard.asgi.telling import SPOOLED_PURPOSE
 from cxguard.core.money import MoneyState, Note
 from cxguard.core.names import reference_of
-from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.operation import ENDED, Operation, State, money_of
 from cxguard.core.spooling import SAME_AS, is_order, is_second_name, spooled_situation
 from cxguard.engine.courier import STATUS_PURPOSE
-from cxguard.errors import StoreError, StoreUnavailable
+from cxguard.engine.duties import PATIENCE_SECONDS
+from cxguard.errors import LeaseLost, StoreError, StoreUnavailable
 from cxguard.guard import Guard
+
+LOOKS_AT_ONCE = 16  # at orders that are over, in one process: live checkouts need the gateway more
+_LOOK = "cxguard-look-at-end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,29 @@ async def followed(guard: Guard, operation: Operation) -> Operation:
         return await guard.store.get(first) or operation
     except StoreError:
         return operation
+
+
+async def looked_at(guard: Guard, seen: Operation) -> Operation:
+    """*seen*, asked about first where it is over by an older copy of it: a life that the store has lost may be paid.
+
+    Whoever waits for that does so for a moment only: until it is answered, it is told as unknown.
+    """
+    if seen.state not in ENDED or not guard.engine.epochs.doubts(seen):
+        return seen
+    if sum(task.get_name() == _LOOK for task in guard.runs) >= LOOKS_AT_ONCE:
+        return seen
+    task = asyncio.create_task(_looked_at_end(guard, seen), name=_LOOK)
+    guard.runs.add(task)
+    task.add_done_callback(guard.runs.discard)
+    done, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+    return task.result() if done else seen
+
+
+async def _looked_at_end(guard: Guard, seen: Operation) -> Operation:
+    try:
+        return await guard.queue().look_at_end(seen)
+    except (StoreError, LeaseLost):
+        return seen  # somebody else has it, or nobody knows: the next look says more
 
 
 async def note_where_it_lies(guard: Guard, found: Found, note: Note) -> Operation:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from cxguard.asgi.bodies import ClientGone, read_body
 from cxguard.asgi.capture import send_answer
-from cxguard.asgi.finding import Found, find_order, look_up, note_where_it_lies
+from cxguard.asgi.finding import Found, find_order, look_up, looked_at, note_where_it_lies
 from cxguard.asgi.telling import accept_language, as_answer, bank_url, next_update_at
 from cxguard.asgi.types import Receive, Scope, Send
 from cxguard.core.answer import CANCELLABLE, Medium, Situation, Telling, answer_for
@@ -97,6 +97,8 @@ class StatusPages:
         if found is None:
             return None
         await self._guard.engine.epochs.look()
+        if not found.spooled:
+            found = replace(found, operation=await looked_at(self._guard, found.operation))
         here = f"{scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
         match scope["method"], action:
             case "GET" | "HEAD", "":
@@ -170,6 +172,8 @@ class StatusPages:
         """The shop's own answer, for its owner only, and only while the money is as it was when that was said."""
         rule = self._guard.matcher.by_name(operation.rule)
         if rule is None or operation.answer is None or money_of(operation).state is not operation.money:
+            return None
+        if self._guard.engine.epochs.doubts(operation):
             return None
         try:
             owner = await resolve_owner(rule, Arrival(snapshot, scope))

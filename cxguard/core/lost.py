@@ -26,11 +26,13 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
+from cxguard.core.decide import LET_GO
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Entry, Operation, State, changed, money_of
+from cxguard.core.operation import ENDED, Entry, Operation, State, changed, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
 LOST_BACK_SECONDS = 2 * 86_400.0  # a shopper, or a script, whose order is gone may come back so late; what is older waits on record
+PRESSED_AGAIN_SECONDS = 3_600.0  # nearly all orders that look new are new: what comes later is taken for that, if nobody can be asked
 LIVES_MAX = 8  # of one operation that are looked at; a shopper has given up long before
 SILENT_MAX = 2  # in a row: one life may have ended before anything was sent
 NOT_FOUND = "not_found"
@@ -39,6 +41,7 @@ NOTHING_STANDS = "nothing stands"
 TAKEN_OVER = "taken over"
 IN_DOUBT = "in doubt"
 DOUBT_OR_PAID = "in doubt or paid"  # where the shop's own code charges: whoever could be asked was asked about that life
+BELIEVED = "believed"  # nobody can be asked; it was opened long after, or the shop's own code has tried to charge since
 _UNCHARGED = frozenset({MoneyState.NONE, MoneyState.DECLINED, MoneyState.REFUNDED})
 
 
@@ -112,12 +115,32 @@ def may_come_back(operation: Operation, since: float | None, now: float, *, char
 
 
 def is_doubted(operation: Operation, since: float | None, now: float) -> bool:
-    """Whether *operation* says that nothing is charged, and may be an older copy of a record that knew of a charge.
+    """Whether *operation* says that nothing is charged, and may be an older copy of a record that knew of a charge."""
+    if since is None or money_of(operation).state not in _UNCHARGED:
+        return False
+    return may_have_gone_on(operation, since, now) if operation.state in ENDED else may_come_back(operation, since, now)
 
-    What has its end was looked for before it ended.
+
+def may_have_gone_on(operation: Operation, since: float | None, now: float) -> bool:
+    """Whether an order that has its end here may have had another life, in writes that the store has lost.
+
+    Only one whose key was free for another press. Whoever pressed has heard from it by `LOST_BACK_SECONDS`: from then on it is
+    told as it stands, also where nobody could be asked.
     """
-    ended = operation.state in (State.FINISHED, State.CANCELLED)
-    return not ended and money_of(operation).state in _UNCHARGED and may_come_back(operation, since, now)
+    if since is None or now - since >= LOST_BACK_SECONDS:
+        return False
+    free = not operation.client_key or (operation.state is State.CANCELLED and operation.why in LET_GO)
+    return free and not _was_looked_for(operation, since, charging=False) and not is_believed(operation, since)
+
+
+def is_believed(operation: Operation, since: float) -> bool:
+    """Whether it was taken for what it says in this life of the store, since nobody can be asked."""
+    return any(entry.detail.get("outcome") == BELIEVED for entry in _looks(operation, since))
+
+
+def is_taken_for_new(operation: Operation, since: float) -> bool:
+    """Whether it came so long after the failover that it is no lost one's second press, where nobody can be asked."""
+    return operation.created_at > since + PRESSED_AGAIN_SECONDS
 
 
 def _was_looked_for(operation: Operation, since: float, *, charging: bool) -> bool:
@@ -178,3 +201,11 @@ def life_after(said: Sequence[Outcome], *, generation: int) -> int:
     """The first life that has not ended with a decline or a refund, if the first one asked about was *generation*."""
     over = [number for number, each in enumerate(said) if isinstance(each, Declined | Refunded)]
     return generation + over[-1] + 1 if over else generation
+
+
+def last_life(operation: Operation) -> int:
+    """The last life of which a charge stands, where that is a later one than the record knows of; else the record's."""
+    stands = money_of(operation).charged_keys
+    sent = (send.generation for send in operation.sends if send.key in stands)
+    told = (note.generation for note in operation.notes if note.gateway_key in stands)
+    return max((operation.generation, *sent, *told))

@@ -39,6 +39,9 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+ENDED = frozenset({State.FINISHED, State.CANCELLED})  # nobody works on it, and nothing is due by itself
+
+
 class Move(StrEnum):
     """What a holder may do with the work."""
 

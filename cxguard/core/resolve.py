@@ -23,8 +23,9 @@ from typing import TypeAlias
 
 from cxguard.core.again import is_remembered, may_run_again, send_to_repeat
 from cxguard.core.asks import CARD_DECLINED, TRY_FAILED, falls_back
-from cxguard.core.decide import NOT_KEPT, ORDER_MISSING, RELEASED
+from cxguard.core.decide import LET_GO, NOT_KEPT, ORDER_MISSING, RELEASED
 from cxguard.core.figures import failed_refunds, figures_of, standing_minor
+from cxguard.core.lost import last_life
 from cxguard.core.money import (
     Money,
     MoneyState,
@@ -36,11 +37,13 @@ from cxguard.core.money import (
     pending_refunds,
     unanswered,
 )
-from cxguard.core.operation import Operation, State, WaitingFor, money_of
-from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper, Outcome
+from cxguard.core.operation import ENDED, Operation, State, WaitingFor, money_of
+from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper
 from cxguard.core.spooling import WHY_SAME_AS
+from cxguard.core.standing import proof_of_charge, told_of
 
 SHOP = "shop"  # the gateway name of sends that the shop's own code makes
+CHARGED_AFTER_END = "charged_after_end"
 LOOKS_MAX = 12  # looks at one unknown; at the schedule's pauses about half an hour
 LOOK_EVENT = "payment.looked_up"
 SILENCE_EVENT = "payment.look_unanswered"  # not a look: while a gateway is away, no order goes to a person for it
@@ -169,7 +172,7 @@ def looks_at(operation: Operation) -> int:
 def ends_uncharged(operation: Operation, duty: Duty) -> bool:
     """Whether *duty* ends the order, or tells its shopper, as one that surely was not charged."""
     tells = isinstance(duty, Cancel | Finish) or (isinstance(duty, Hold) and duty.why == CARD_DECLINED)
-    return tells and operation.state not in _ENDED and money_of(operation).state in (MoneyState.NONE, MoneyState.DECLINED)
+    return tells and operation.state not in ENDED and money_of(operation).state in (MoneyState.NONE, MoneyState.DECLINED)
 
 
 def tells_paid(duty: Duty) -> bool:
@@ -209,7 +212,7 @@ def _tells_other_figures(operation: Operation) -> bool:
 
 def _is_unwanted(operation: Operation, money: Money, now: float) -> bool:
     """Whether a charge that is still under way should never complete: the order is over, or paid by another one."""
-    over = operation.cancel_asked or _gave_up(operation, now) or operation.state in _ENDED
+    over = operation.cancel_asked or _gave_up(operation, now) or operation.state in ENDED
     return over or bool(money.charged_keys)
 
 
@@ -229,7 +232,7 @@ def _runs_again(operation: Operation, money: Money, ways: Ways, *, now: float) -
 
 
 def _needs_shopper(operation: Operation, key: str) -> bool:
-    return any(isinstance(outcome, NeedsShopper) for outcome in _told(operation, key))
+    return any(isinstance(outcome, NeedsShopper) for outcome in told_of(operation, key))
 
 
 def _wait_or_hold(operation: Operation, keys: Sequence[str], ways: Ways, *, hold: str, wait: str, now: float) -> Duty:
@@ -251,6 +254,8 @@ def _tries(operation: Operation, keys: Sequence[str]) -> int:
 
 
 def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
+    if operation.state in ENDED and len(money.charged_keys) == 1 and last_life(operation) > operation.generation:
+        return Hold(CHARGED_AFTER_END, WaitingFor.AGENT)  # pressed again, in lost writes: the shop may have sent the goods
     if operation.state is State.CANCELLED or _cancelled_in_time(operation):
         return _refund(operation, money.charged_keys[0], "cancelled", ways, looked=looked, now=now)
     if len(money.charged_keys) > 1:
@@ -290,7 +295,7 @@ def _finished_and_charged(operation: Operation) -> Duty:
     if failed_refunds(operation.sends, operation.notes) - failed_refunds(operation.sends, known):
         return Hold("refund_failed", WaitingFor.AGENT)  # first: all of it may have gone back, so that no charge was known
     if fold(operation.sends, known, generation=operation.generation).state is not MoneyState.CHARGED:
-        return Hold("charged_after_end", WaitingFor.AGENT)
+        return Hold(CHARGED_AFTER_END, WaitingFor.AGENT)
     if any(note.kind is NoteKind.CANCEL for note in operation.notes[operation.notes_seen :]):
         return Hold("cancel_asked", WaitingFor.AGENT)
     return Finish("paid")
@@ -299,10 +304,10 @@ def _finished_and_charged(operation: Operation) -> Duty:
 def _refund(operation: Operation, key: str, why: str, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
     """Under a gateway name that we cannot call (the shop's own charging) only a person can give back."""
     send = next((send for send in operation.sends if send.key == key), None)
-    proof = _proof(operation, key)
+    proof = proof_of_charge(operation, key)
     amount_minor = _to_give_back(operation, key)
     if send is None or send.gateway == SHOP or proof is None or not amount_minor:
-        return Hold("refund_due", WaitingFor.AGENT)
+        return Hold(CHARGED_AFTER_END if operation.why in LET_GO else "refund_due", WaitingFor.AGENT)
     if failed_refunds(operation.sends, operation.notes, key):  # the bank sent it back: by which way it goes now, a person finds out
         return Hold("refund_failed", WaitingFor.AGENT)
     if f"refund:{key}" in looked:  # it was refused just now
@@ -316,11 +321,6 @@ def _to_give_back(operation: Operation, key: str) -> int:
     if figures is not None and figures.captured_minor:
         return figures.refundable_minor
     return standing_minor(operation.sends, operation.notes, key)
-
-
-def _proof(operation: Operation, key: str) -> Charged | None:
-    """What was told of the charge, with the gateway's own name for it, without which nothing can be given back."""
-    return next((outcome for outcome in _told(operation, key) if isinstance(outcome, Charged) and outcome.payment_id), None)
 
 
 def _move_pending(operation: Operation, key: str, ways: Ways, *, why: str, looked: frozenset[str], now: float) -> Duty:
@@ -347,7 +347,7 @@ def _declined(operation: Operation, ways: Ways, *, now: float) -> Duty:
         return Cancel("cancel_asked")
     if asked and _gave_up(operation, now):
         return Cancel("gave_up")
-    if asked or (ways.ask and operation.kept and operation.state not in _ENDED and not _is_unwanted(operation, money_of(operation), now)):
+    if asked or (ways.ask and operation.kept and operation.state not in ENDED and not _is_unwanted(operation, money_of(operation), now)):
         return Hold(CARD_DECLINED, WaitingFor.SHOPPER)
     return Finish("declined")
 
@@ -356,7 +356,7 @@ def _declined(operation: Operation, ways: Ways, *, now: float) -> Duty:
 
 
 def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
-    if operation.state in _ENDED:
+    if operation.state in ENDED:
         return Finish("ended")
     if operation.why == WHY_SAME_AS:
         return Cancel(WHY_SAME_AS)
@@ -379,7 +379,6 @@ def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
     return Cancel(RELEASED if operation.state is State.RUNNING else NOT_KEPT)
 
 
-_ENDED = frozenset({State.FINISHED, State.CANCELLED})
 _IN_DOUBT = frozenset(
     {"charge_unknown", "unknown_unresolved", "amount_differs", "needs_shopper", "refund_due", "refund_unknown", "capture_unknown"}
 )
@@ -392,8 +391,3 @@ def _still_held(operation: Operation) -> Hold:
 
 def _gave_up(operation: Operation, now: float) -> bool:
     return operation.give_up_at is not None and now >= operation.give_up_at
-
-
-def _told(operation: Operation, key: str) -> list[Outcome]:
-    own = [send.outcome for send in operation.sends if send.key == key]
-    return own + [note.outcome for note in operation.notes if note.gateway_key == key and note.outcome is not None]

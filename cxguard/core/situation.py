@@ -99,6 +99,8 @@ def situation_of_operation(operation: Operation, *, at_work: bool = False, doubt
     Args:
         doubted: the record may be an older copy (`lost.is_doubted`): its money is not known, whatever it says.
     """
+    if doubted and operation.state is State.CANCELLED:
+        return _S.UNKNOWN  # a life after that end may be paid: nobody asked for that one to be cancelled
     money = money_of(operation)
     waits_for = operation.waiting_for
     return situation_of(

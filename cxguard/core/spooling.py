@@ -23,7 +23,7 @@ from typing import Any
 
 from cxguard.core.answer import WHY_REPLACED, MoneyTold, Situation
 from cxguard.core.consent import Consent
-from cxguard.core.decide import NOT_KEPT, RELEASED, Do, Policy, Submit, decide
+from cxguard.core.decide import LET_GO, Do, Policy, Submit, decide
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, WaitingFor, appended, changed, money_of, move
 
@@ -230,7 +230,7 @@ def _ended_uncharged(there: Operation, submit: Submit, do: Do, *, arrived_at: fl
     a record that was let go because its process died, or its store went away, before anybody was told anything."""
     if cancelled or do is Do.MISMATCH:
         return Merge.DROP if submit.same_request else Merge.REMARK
-    let_go = there.state is State.CANCELLED and there.why in (RELEASED, NOT_KEPT) and not there.cancel_asked
+    let_go = there.state is State.CANCELLED and there.why in LET_GO and not there.cancel_asked
     ended_at = there.answered_at or there.updated_at
     return Merge.REOPEN if let_go or (do is Do.REOPEN and ended_at <= arrived_at) else Merge.DROP
 

@@ -11,7 +11,7 @@ def standing_outcome(operation: Operation, key: str) -> Outcome | None:
     """The outcome that the fold stands on for *key*, or None: nothing is known, or surely not charged, so it may be sent."""
     sends = [send for send in operation.sends if send.key == key]
     notes = [note for note in operation.notes if note.gateway_key == key]
-    facts = [send.outcome for send in sends] + [note.outcome for note in notes if note.outcome is not None]
+    facts = told_of(operation, key)
     if not facts:
         return None
     match fold(sends, notes, generation=operation.generation).state:
@@ -25,6 +25,17 @@ def standing_outcome(operation: Operation, key: str) -> Outcome | None:
             return _last(facts, NeedsShopper) or _last(facts, Unknown) or NO_ANSWER
         case MoneyState.NONE:
             return None
+
+
+def told_of(operation: Operation, key: str) -> list[Outcome]:
+    """Everything that was said about *key*: in answer to a send, then by facts."""
+    own = [send.outcome for send in operation.sends if send.key == key]
+    return own + [note.outcome for note in operation.notes if note.gateway_key == key and note.outcome is not None]
+
+
+def proof_of_charge(operation: Operation, key: str) -> Charged | None:
+    """What was told of the charge, with the gateway's own name for it, without which nothing can be given back."""
+    return next((outcome for outcome in told_of(operation, key) if isinstance(outcome, Charged) and outcome.payment_id), None)
 
 
 def _last(facts: list[Outcome], kind: type[Outcome]) -> Outcome | None:

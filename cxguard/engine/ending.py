@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from cxguard.core.asks import falls_back
 from cxguard.core.conclude import Conclusion, Ending, Run, Say, conclude
 from cxguard.core.decide import RELEASED
+from cxguard.core.lost import BELIEVED, LOST_EVENT, is_believed, is_taken_for_new
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Move, Operation, State, changed, money_of, move, remember
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Unknown
@@ -88,6 +89,7 @@ async def _end_run(
         _feed_breaker(engine, handle, handle.shop_ticket, reading)
     await _settle_unknown(engine, handle, tenor, reading=reading, answer=answer)
     await _look_for_lost(engine, handle, reading)
+    await _believe_shop(engine, work, tenor, reading)
     money = money_of(work.operation)
     tenor = await _unless_over(engine, handle, tenor)
     conclusion = conclude(
@@ -191,6 +193,18 @@ async def _look_for_lost(engine: Engine, handle: OperationHandle, reading: Readi
     turned_away = reading in (Reading.REJECTED, Reading.FAILED) and not handle.deferral.why
     if turned_away and operation.charged_by != SHOP and money_of(operation).state is MoneyState.NONE:
         await look_before_end(engine, handle.work, handle.gateways, doubts=reading is Reading.FAILED)
+
+
+async def _believe_shop(engine: Engine, work: Work, tenor: Tenor, reading: Reading | None) -> None:
+    """After a failover an order is doubted, and without `resolve` nobody can be asked. Where the shop's own code has tried to charge
+    since, it has said what came of it; one that turned the submit away may have done so because that was paid."""
+    operation = work.operation
+    since = await engine.epochs.lost_since() if operation.charged_by == SHOP else None
+    if since is None or is_believed(operation, since):
+        return
+    if reading in (Reading.SUCCEEDED, Reading.DECLINED) or (tenor.ask is None and is_taken_for_new(operation, since)):
+        async with work.turn:
+            work.operation = remember(operation, engine.operations.entry(LOST_EVENT, outcome=BELIEVED, since=since))
 
 
 async def look_at_unknown(engine: Engine, work: Work) -> None:

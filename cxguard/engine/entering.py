@@ -9,7 +9,7 @@ from cxguard.core import names
 from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.asks import gone_on_with
 from cxguard.core.conclude import Say
-from cxguard.core.decide import NOT_KEPT, RELEASED, Do, Submit
+from cxguard.core.decide import LET_GO, Do, Submit
 from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Move, Operation, State, Step, changed, money_of, move, remember
 from cxguard.core.outcomes import NotCharged
@@ -28,7 +28,6 @@ from cxguard.engine.stray import bring_stray_facts
 from cxguard.engine.tenor import Ask, Tenor
 from cxguard.errors import LeaseLost
 
-_LET_GO = frozenset({RELEASED, NOT_KEPT})  # nothing was charged, so that the next submit goes on after the steps that have run
 _UNASKED = frozenset({Do.REOPEN, Do.RESUME, Do.RERUN})  # these run at once; the others have asked about what was sent
 LOST_MAX = 3  # times that the record is taken from us while we begin, before we say "in flight"
 
@@ -292,7 +291,7 @@ def _sealed_for(engine: Engine, operation: Operation, fresh: Operation, member: 
 def _steps_for(submission: Submission, there: Operation, *, reopened: bool) -> tuple[Step, ...]:
     """Finished steps belong to the request that they were made for, and to a life that was not undone: whoever buys again
     what was given back or cancelled gets an order of its own. One without an end stays, so that a person looks."""
-    undone = reopened and (money_of(there).state is MoneyState.REFUNDED or (there.state is State.CANCELLED and there.why not in _LET_GO))
+    undone = reopened and (money_of(there).state is MoneyState.REFUNDED or (there.state is State.CANCELLED and there.why not in LET_GO))
     if submission.submit_of(there).same_request and not undone:
         return there.steps
     return tuple(step for step in there.steps if step.ended_at is None)

@@ -54,7 +54,12 @@ async def ask_shop(engine: Engine, work: Work, ask: Callable[[], Awaitable[Outco
 
 def was_answered(outcome: Outcome) -> bool:
     """Whether the gateway said something about the payment, if only that it does not find it."""
-    return not isinstance(outcome, Unknown) or outcome.why in ANSWERED or outcome.why.startswith(OTHER_FIGURES)
+    return not isinstance(outcome, Unknown) or outcome.why in ANSWERED or has_other_figures(outcome)
+
+
+def has_other_figures(outcome: Outcome) -> bool:
+    """Whether there is a charge, of another amount or currency than was asked for."""
+    return isinstance(outcome, Unknown) and outcome.why.startswith(OTHER_FIGURES)
 
 
 async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, source: str, generation: int = 0) -> Outcome:

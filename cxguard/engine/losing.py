@@ -25,12 +25,12 @@ from cxguard.core.lost import (
     was_taken_over,
 )
 from cxguard.core.money import NO_ANSWER, NoteKind, Send, SendKind, unanswered
-from cxguard.core.operation import Operation, changed, remember
+from cxguard.core.operation import ENDED, Operation, changed, remember
 from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import seal_charge
 from cxguard.engine.engine import Engine
-from cxguard.engine.looking import keep_fact, look, was_answered
+from cxguard.engine.looking import has_other_figures, keep_fact, look, was_answered
 from cxguard.engine.routing import Route
 from cxguard.gateways.base import Charge, Gateway
 
@@ -115,6 +115,7 @@ async def look_before_end(engine: Engine, work: Work, gateways: Sequence[str], *
     """The same before an order ends as one that was not charged: the record then says what stands, or that it is unknown.
 
     Args:
+        work: of an order that is over already, too: it stays so, and whoever asked finds out from its facts what stands.
         gateways: those of its rule or purpose, by name, in order; none: the guard's first.
         doubts: without an answer it is unknown; else it is what it seemed to be.
     """
@@ -150,11 +151,14 @@ async def _follow(
     engine: Engine, work: Work, trails: Sequence[Trail], since: float, *, ends: bool = False, doubts: bool = True
 ) -> Outcome | None:
     first, present = first_life(work.operation), work.operation.generation
+    over = work.operation.state in ENDED
     search, life, clear = Search(since, first, passed=own_life(work.operation) - first, ends=ends), present, []
     for trail in trails:
         found, verdict = await _said_about(engine, work, trail, search)
         if verdict is Lost.DOUBT and not doubts:
             return None
+        if verdict is not Lost.CLEAR and over and not has_other_figures(found[-1].outcome):
+            return None  # its facts are on record, for a person where it was paid; silence is asked again
         if verdict is not Lost.CLEAR:
             return await _take_over(engine, work, trail, _doubtful(found, verdict), since=since)
         clear.append(Clear(trail, found, frozenset(_unproven(engine, trail, found, since))))

@@ -7,9 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from cxguard.core.lost import DOUBT_OR_PAID, LOST_EVENT, NOTHING_STANDS, may_come_back
+from cxguard.core.lost import (
+    BELIEVED,
+    DOUBT_OR_PAID,
+    LOST_EVENT,
+    NOTHING_STANDS,
+    is_believed,
+    is_taken_for_new,
+    may_come_back,
+)
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import Move, Operation, State, changed, money_of, move, remember
+from cxguard.core.operation import ENDED, Move, Operation, State, changed, money_of, move, remember
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot
@@ -30,7 +38,6 @@ from cxguard.rules import Rule, replay
 _log = get_logger("placing")
 
 LOGIN_STATUSES = frozenset({401, 403})
-PRESSED_AGAIN_SECONDS = 3_600.0  # after a failover: nearly all orders that look new are new, and later ones are taken for that
 
 Rerun: TypeAlias = Callable[[OperationHandle, Snapshot], Awaitable[HandlerAnswer | None]]
 """Runs a kept request again through the outermost app."""
@@ -95,22 +102,37 @@ class Placing:
                 return False
 
     async def ask_before_end(self, work: Work) -> None:
-        """The same before an order ends as one that was not charged, about a life that was lost: this one, or the next one
-        after a decline. The line that was lost is put back if the shop does not say that nothing stands; also where nobody can
-        be asked, and the order may have been pressed before the failover: then a person finds out."""
+        """The same before an order ends as one that was not charged, or after that, about a life that was lost: this one, or the
+        next one after a decline or an end. The line that was lost is put back if the shop does not say that nothing stands; also
+        where nobody can be asked, and the order may have been pressed before the failover: then a person finds out."""
         ask, since, before = self.rulings.ask_of(work.operation), await self.engine.epochs.changed_at(), work.operation
         if since is None or not may_come_back(before, since, self.engine.clock.now()):
             return
-        over = money_of(before).state is MoneyState.DECLINED
-        if ask is None and (over or before.created_at > since + PRESSED_AGAIN_SECONDS):
+        declined = money_of(before).state is MoneyState.DECLINED
+        if ask is None and (before.state in ENDED or declined or is_believed(before, since) or is_taken_for_new(before, since)):
+            if before.state not in ENDED:
+                work.operation = remember(before, self.engine.operations.entry(LOST_EVENT, outcome=BELIEVED, since=since))
             return
-        life = changed(before, generation=before.generation + 1) if over else before
-        work.operation = changed(life, sends=life.sends + shop_line(self.engine, life, life))
-        if ask is not None:
-            await ask_about_shop_sends(self.engine, OperationHandle(self.engine, work), ask)
-        stands = money_of(work.operation).state not in (MoneyState.NONE, MoneyState.DECLINED)
+        this, following = before.generation, before.generation + 1
+        for generation in (this, following) if before.state in ENDED else (following if declined else this,):
+            life = changed(work.operation, generation=generation, sends=before.sends)
+            work.operation = changed(life, sends=life.sends + shop_line(self.engine, life, life))
+            if ask is not None:
+                await ask_about_shop_sends(self.engine, OperationHandle(self.engine, work), ask)
+            if money_of(work.operation).state in (MoneyState.CHARGED, MoneyState.UNKNOWN):
+                break
+        self._note_lost(work, before, since=since)
+
+    def _note_lost(self, work: Work, before: Operation, *, since: float) -> None:
+        """An order that is over keeps its own life, and the line only where it is paid; without an answer it is asked about again."""
+        money, over = money_of(work.operation).state, before.state in ENDED
+        stands = money is MoneyState.CHARGED or (not over and money not in (MoneyState.NONE, MoneyState.DECLINED))
+        if over or not stands:
+            work.operation = changed(work.operation, generation=before.generation)
         if not stands:
-            work.operation = changed(work.operation, generation=before.generation, sends=before.sends)
+            work.operation = changed(work.operation, sends=before.sends)
+        if over and money is MoneyState.UNKNOWN:
+            return
         detail = {"outcome": DOUBT_OR_PAID if stands else NOTHING_STANDS, "generation": work.operation.generation, "since": since}
         work.operation = remember(work.operation, self.engine.operations.entry(LOST_EVENT, **detail))
 

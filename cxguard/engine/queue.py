@@ -14,11 +14,12 @@ from typing import Any, assert_never
 from cxguard.config import Settings
 from cxguard.core.asks import TRY_FAILED, shopper_ends
 from cxguard.core.decide import ORDER_MISSING
+from cxguard.core.lost import last_life
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Entry, Move, Operation, State, WaitingFor, changed, money_of
 from cxguard.core.resolve import (
+    CHARGED_AFTER_END,
     LOOK_EVENT,
-    SHOP,
     SILENCE_EVENT,
     Cancel,
     Duty,
@@ -36,15 +37,13 @@ from cxguard.core.resolve import (
 )
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import Work
+from cxguard.engine.copies import Copies
 from cxguard.engine.courier import Courier
 from cxguard.engine.end_record import without_parcels
 from cxguard.engine.engine import Engine
-from cxguard.engine.handle import OperationHandle
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.left_behind import WHY_DEATHS, may_be_tried
 from cxguard.engine.library import Purpose
-from cxguard.engine.looking import ask_shop
-from cxguard.engine.losing import look_before_end, look_up, may_be_copy
 from cxguard.engine.placing import Placing, Rerun
 from cxguard.engine.refunding import refund
 from cxguard.engine.resending import send_same
@@ -61,6 +60,7 @@ TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
 ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, cancelled, given up
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
 STOP_SECONDS = 2.0  # for what is stopped to come to its end
+OLD_END = "old end"  # an end of before the store lost its tail is asked about once in a turn
 DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
 
 
@@ -100,6 +100,7 @@ class FallbackQueue:
         self._settings = settings
         self._rulings = Rulings(engine, rules, purposes)
         self._placing = Placing(engine, self._rulings, rerun, settings.run_seconds_max)
+        self._copies = Copies(engine, self._rulings, self._placing)
         self._slow: set[Task[State | None]] = set()  # in hand, and not waited for any more
 
     async def run_once(self, *, limit: int = TAKE_AT_ONCE, wait_seconds: float | None = None) -> Counts:
@@ -183,6 +184,16 @@ class FallbackQueue:
         await self._attend_safely(work)
         return work.operation
 
+    async def look_at_end(self, seen: Operation) -> Operation:
+        """Find out whether an order that is over was paid in a life that the store has lost; nothing, where it surely was not, or
+        is looked at later anyway. Returns the record as it is then.
+
+        Raises:
+            StoreUnavailable: nobody knows now.
+        """
+        asks = await self._copies.may_have_gone_on(seen) and not self._copies.asked_lately(seen)
+        return await self.attend_now(seen) if asks else seen
+
     def _work(self, operation: Operation, asked_at: float) -> Work:
         seconds = self._settings.run_seconds_max
         lease = self._engine.operations.adopt(operation, lease_seconds=LEASE_SECONDS, run_seconds_max=seconds, asked_at=asked_at)
@@ -228,10 +239,16 @@ class FallbackQueue:
         for _ in range(DUTIES_MAX):
             await look_for_second(self._engine, work, self._rulings.gateway_names(work.operation))
             duty = next_duty(work.operation, self._rulings.ways(work.operation), looked=frozenset(looked), now=self._engine.clock.now())
-            if ends_uncharged(work.operation, duty) and await self._was_not_so(work):
+            if ends_uncharged(work.operation, duty) and await self._copies.was_paid(work):
                 continue
-            if tells_paid(duty) and await self._was_given_back(work, looked):
+            if tells_paid(duty) and await self._copies.was_given_back(work, looked):
                 continue
+            if isinstance(duty, Finish | Cancel) and await self._copies.may_have_gone_on(work.operation):
+                if OLD_END not in looked:
+                    looked.add(OLD_END)
+                    await self._copies.was_paid(work)
+                    continue
+                duty = Wait(None, work.operation.why) if self._copies.asks_again(work.operation) else duty
             if await self._do(work, duty, looked, began):
                 return work.operation
         await self._end(work, Move.HOLD, "order.held", why="duties_circle", waiting_for=WaitingFor.AGENT)
@@ -242,7 +259,7 @@ class FallbackQueue:
         match duty:
             case Find():
                 looked.add(duty.key)
-                await self._find(work, duty)
+                await self._copies.find(work, duty)
                 return False
             case Resend():
                 looked.add(f"resend:{duty.send.key}")
@@ -268,41 +285,6 @@ class FallbackQueue:
                 assert_never(duty)
         return True
 
-    async def _was_not_so(self, work: Work) -> bool:
-        """Whether an order that is about to end as not charged is another case: a store that lost its tail may have an older
-        copy of a paid one."""
-        known = money_of(work.operation).state
-        if work.operation.charged_by == SHOP:
-            await self._placing.ask_before_end(work)
-        else:
-            await look_before_end(self._engine, work, self._rulings.gateway_names(work.operation))
-        return money_of(work.operation).state is not known
-
-    async def _was_given_back(self, work: Work, looked: set[str]) -> bool:
-        """Whether an order that is about to be completed has been refunded, in writes that the store has lost: the word that it
-        is charged may come late, of a webhook, and be older. Without an answer it stands; what a person then has is asked again."""
-        known = money_of(work.operation)
-        keys = [key for key in known.charged_keys if f"given back:{key}" not in looked]
-        if not keys or work.operation.state in (State.FINISHED, State.CANCELLED) or not await may_be_copy(self._engine, work.operation):
-            return False
-        for key in keys:
-            looked.add(f"given back:{key}")
-            await self._find(work, Find(key))
-            if work.operation.history and work.operation.history[-1].event == SILENCE_EVENT:
-                looked.add(SILENCE_EVENT)
-        return money_of(work.operation).state is not known.state
-
-    async def _find(self, work: Work, duty: Find) -> None:
-        ask = self._rulings.ask_of(work.operation)
-        if ask is not None:
-            handle = OperationHandle(self._engine, work)
-            await ask_shop(self._engine, work, lambda: ask(handle), key=duty.key)
-            return
-        named = next((send.gateway for send in work.operation.sends if send.key == duty.key), None)
-        gateway = self._engine.gateway(named) if named else self._rulings.gateway_of(work.operation)
-        if gateway is not None:  # only the account that was asked may say what became of a key
-            await look_up(self._engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
-
     async def _wait_for_turn(self, work: Work, seconds: float, began: tuple[Entry, ...]) -> None:
         """Only our own breaker stood in the way. That was no look in vain: it is not remembered as one, and the turn comes soon."""
         due_at = self._engine.clock.now() + seconds * (1.0 + self._engine.jitter())
@@ -314,6 +296,8 @@ class FallbackQueue:
         if duty.waiting_for is WaitingFor.SHOPPER:
             now, seconds = self._engine.clock.now(), self._rulings.tenor(work.operation).queue_seconds
             ends = shopper_ends(work.operation, duty.why, now=now, queue_seconds=seconds)
+        if duty.why == CHARGED_AFTER_END:
+            work.operation = changed(work.operation, generation=last_life(work.operation))
         kept = work.operation.kept or duty.why == TRY_FAILED
         await self._end(work, Move.HOLD, "order.held", why=duty.why, waiting_for=duty.waiting_for, kept=kept, **ends)
 

@@ -216,6 +216,9 @@ def test_a_record_is_read_with_its_money_folded_anew(operation: Operation, situa
         (H, WaitingFor.SHOPPER, PRICE_UP, False, S.UNKNOWN),
         (H, WaitingFor.AGENT, "", False, S.HELD),
         (R, None, "", False, S.UNKNOWN),
+        (F, None, "", False, S.UNKNOWN),
+        (C, None, "released", False, S.UNKNOWN),
+        (C, None, "cancel_asked", True, S.UNKNOWN),
     ],
 )
 @pytest.mark.parametrize("outcome", [None, Declined()])

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from cxguard.core.decide import NOT_KEPT, RELEASED
 from cxguard.core.lost import (
+    BELIEVED,
     DOUBT_OR_PAID,
     IN_DOUBT,
     LIVES_MAX,
@@ -22,6 +24,7 @@ from cxguard.core.lost import (
     is_silent,
     judge_lost,
     key_life,
+    last_life,
     life_after,
     may_come_back,
     own_life,
@@ -29,7 +32,7 @@ from cxguard.core.lost import (
     second_look_at,
     was_taken_over,
 )
-from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Entry, Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.testing.contract.base import charge_send, sample
@@ -162,7 +165,7 @@ def test_who_is_looked_for(since: float | None, created_at: float, after_seconds
     ],
 )
 def test_what_a_copy_says_is_doubted(state: State, outcome: Outcome | None, money: MoneyState) -> None:
-    """A "not charged", while the order has no end: what is known of a charge is known, and what ended was looked for before."""
+    """A "not charged", while the order has no end: what is known of a charge is known, and an end under a client's key is the last."""
     send = Send(1, "http:eu:test", "k1", "charge", 1, SendKind.CHARGE, 4999, "EUR", 0.0, outcome=outcome)
     named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", state, BEGAN - 5.0, BEGAN - 5.0)
     copy = replace(named, sends=(send,) if outcome else ())
@@ -171,6 +174,52 @@ def test_what_a_copy_says_is_doubted(state: State, outcome: Outcome | None, mone
     assert is_doubted(copy, BEGAN, BEGAN + 10.0) is doubted
     assert not is_doubted(copy, None, BEGAN + 10.0)
     assert not is_doubted(replace(copy, history=(looked(NOTHING_STANDS, 1),)), BEGAN, BEGAN + 10.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "why", "client_key", "doubted"),
+    [
+        (State.FINISHED, "declined", True, False),
+        (State.FINISHED, "declined", False, True),
+        (State.CANCELLED, "cancel_asked", True, False),
+        (State.CANCELLED, "cancel_asked", False, True),
+        (State.CANCELLED, RELEASED, True, True),
+        (State.CANCELLED, NOT_KEPT, True, True),
+        (State.FINISHED, RELEASED, True, False),
+    ],
+)
+def test_an_end_is_doubted_where_its_key_was_free_for_another_press(state: State, why: str, client_key: bool, doubted: bool) -> None:
+    """For two days, until it was looked for, or believed where nobody can be asked; whenever the record was opened."""
+    named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", state, BEGAN + 5.0, BEGAN + 5.0)
+    copy = replace(named, why=why, client_key=client_key)
+    assert is_doubted(copy, BEGAN, BEGAN + 10.0) is doubted
+    old = replace(copy, created_at=BEGAN - 5.0)
+    assert is_doubted(old, BEGAN, BEGAN + LOST_BACK_SECONDS - 1.0) is doubted
+    assert not is_doubted(old, BEGAN, BEGAN + LOST_BACK_SECONDS)
+    assert not is_doubted(old, None, BEGAN + 10.0)
+    for word in (NOTHING_STANDS, BELIEVED):
+        entry = Entry(BEGAN + 1.0, LOST_EVENT, "worker", {"outcome": word, "since": BEGAN})
+        assert not is_doubted(replace(old, history=(entry,)), BEGAN, BEGAN + 10.0)
+        before = replace(entry, detail={"outcome": word, "since": BEGAN - 60.0})
+        assert is_doubted(replace(old, history=(before,)), BEGAN, BEGAN + 10.0) is doubted
+
+
+def test_what_was_believed_says_nothing_about_an_order_that_waits() -> None:
+    """Only an end rests on it."""
+    named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", State.QUEUED, BEGAN - 5.0, BEGAN - 5.0)
+    assert is_doubted(replace(named, history=(looked(BELIEVED, 0),)), BEGAN, BEGAN + 10.0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "told", "outcome", "life"),
+    [(1, 0, CHARGED, 1), (2, 0, CHARGED, 2), (1, 3, CHARGED, 3), (2, 2, DECLINED, 1), (1, 0, DECLINED, 1)],
+)
+def test_the_last_life_is_the_one_of_a_charge_that_stands(sent: int, told: int, outcome: Outcome, life: int) -> None:
+    """By the line, or by the fact alone; what was declined says nothing about it."""
+    send = Send(1, "http:eu:test", "k1", "charge", sent, SendKind.CHARGE, 4999, "EUR", 0.0, outcome=outcome)
+    note = Note("find:k1", NoteKind.OUTCOME, 1.0, gateway_key="k1", outcome=outcome, generation=told)
+    named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", State.CANCELLED, 0.0, 0.0)
+    assert last_life(replace(named, sends=(send,), notes=(note,))) == life
 
 
 def test_a_look_that_names_no_life_speaks_for_none() -> None:

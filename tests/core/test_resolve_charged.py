@@ -92,6 +92,27 @@ CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("cancel asked in flight", order(R, send(CHARGED), notes=(wish(),)), ALL, (), REFUND_CANCELLED),
     ("cancel asked while held", order(H, send(CHARGED), why="order_missing", notes=(wish(),)), ALL, (), REFUND_CANCELLED),
     ("surfaced on a cancelled order", order(C, send(NOT_CHARGED), notes=(fact(CHARGED),)), ALL, (), REFUND_CANCELLED),
+    (
+        "paid in a life after the cancelled one: it may be with the shopper",
+        order(C, send(NOT_CHARGED), notes=(replace(fact(CHARGED, key="key-2"), generation=2),)),
+        ALL,
+        (),
+        Hold("charged_after_end", AGENT),
+    ),
+    (
+        "paid, and charged once more in a life that was lost: that one goes back",
+        order(F, send(CHARGED), send(Charged(4999, "EUR", "pay_2"), 2, key="key-2", generation=2), **ENDED),
+        ALL,
+        (),
+        SECOND,
+    ),
+    (
+        "let go, and the charge is known from elsewhere: nobody wished it to be cancelled",
+        order(C, notes=(fact(CHARGED),), why="released"),
+        ALL,
+        (),
+        Hold("charged_after_end", AGENT),
+    ),
     ("cancel asked before it finished", order(F, send(CHARGED), notes=(wish(at=NOW - 60),), **ENDED), ALL, (), REFUND_CANCELLED),
     ("cancel asked after it finished", order(F, send(CHARGED), notes=(wish(),), **ENDED), ALL, (), Hold("cancel_asked", AGENT)),
     (

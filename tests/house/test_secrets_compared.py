@@ -20,6 +20,7 @@ HARMLESS = {
     "dashboard/forms.py: engine.seal.read_token(token, now=engine.clock.now(), purpose=_PURPOSE) == actor": "who is at the desk",
     "demo/gateway/ledger.py: source == token": "a test card's name in the demo's gateway",
     "engine/leases.py: lease.token in self._held": "a lease's number",
+    "engine/losing.py: each.generation in doubtful.unproven": "lives, by their number",
     "engine/once.py: key not in signature.parameters": "a function's signature",
     "engine/relocating.py: known == mark": "the store's own mark, in the store",
     "engine/waiting.py: other.token != mine.token": "a lease's number",
