@@ -102,6 +102,8 @@ def situation_of_operation(operation: Operation, *, at_work: bool = False, doubt
     if doubted and operation.state is State.CANCELLED:
         return _S.UNKNOWN  # a life after that end may be paid: nobody asked for that one to be cancelled
     money = money_of(operation)
+    if money.state is MoneyState.CHARGED and _came_to_light(operation):
+        return _S.PAID_UNFINISHED if money.captured_minor > 0 else _S.RESERVED_UNFINISHED
     waits_for = operation.waiting_for
     return situation_of(
         operation.state,
@@ -114,6 +116,12 @@ def situation_of_operation(operation: Operation, *, at_work: bool = False, doubt
         kept=operation.kept,
         at_work=at_work,
     )
+
+
+def _came_to_light(operation: Operation) -> bool:
+    """Whether it ended well or declined, and only a fact since then tells of the charge: nobody has placed it yet."""
+    over = operation.state is State.FINISHED and not operation.cancel_asked
+    return over and operation.money is not MoneyState.CHARGED and operation.notes_seen < len(operation.notes)
 
 
 def money_told(state: State, money: MoneyState) -> MoneyTold:

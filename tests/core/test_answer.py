@@ -38,6 +38,8 @@ S = Situation
 R, Q, H, F, C = State.RUNNING, State.QUEUED, State.HELD, State.FINISHED, State.CANCELLED
 NONE, UNKNOWN, CHARGED, DECLINED, REFUNDED = MoneyState
 
+FOUND = Note("n1", NoteKind.OUTCOME, 1.0, gateway_key="k1", outcome=Charged(4999, "EUR"))
+RESERVED = Note("n1", NoteKind.OUTCOME, 1.0, gateway_key="k1", outcome=Charged(4999, "EUR", captured=False))
 PLAIN = {
     R: {NONE: S.IN_FLIGHT, UNKNOWN: S.UNKNOWN, CHARGED: S.PAID_UNFINISHED, DECLINED: S.DECLINED, REFUNDED: S.REFUNDED},
     Q: {NONE: S.KEPT, UNKNOWN: S.UNKNOWN, CHARGED: S.PAID_UNFINISHED, DECLINED: S.DECLINED, REFUNDED: S.REFUNDED},
@@ -198,6 +200,11 @@ def _operation(outcome: Outcome | None, *, state: State = R, notes: tuple[Note, 
             _operation(Unknown("timeout"), notes=(Note("n1", NoteKind.OUTCOME, 1.0, gateway_key="k1", outcome=Charged(4999, "EUR")),)),
             S.PAID_UNFINISHED,
         ),
+        (_operation(Declined(), state=F, money=DECLINED, notes=(FOUND,)), S.PAID_UNFINISHED),
+        (_operation(Declined(), state=F, money=DECLINED, notes=(RESERVED,)), S.RESERVED_UNFINISHED),
+        (_operation(Declined(), state=F, money=DECLINED, notes=(FOUND, Note("n2", NoteKind.CANCEL, 1.0))), S.CANCEL_ASKED),
+        (_operation(Declined(), state=F, money=CHARGED, notes=(FOUND,), notes_seen=1), S.PLACED),
+        (_operation(Charged(4999, "EUR"), state=F, money=CHARGED, notes=(Note("n2", NoteKind.REMARK, 1.0),)), S.PLACED),
     ],
 )
 def test_a_record_is_read_with_its_money_folded_anew(operation: Operation, situation: Situation) -> None:
