@@ -170,6 +170,14 @@ class _Forks:
         settings.register_profile("mutants", settings(), phases=phases, database=None, max_examples=EXAMPLES_MAX, derandomize=True)
         settings.load_profile("mutants")
 
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Those that name a number of examples of their own, too."""
+        for property_ in {getattr(item.obj, "__func__", item.obj) for item in items}:
+            if own := getattr(property_, "_hypothesis_internal_use_settings", None):
+                property_._hypothesis_internal_use_settings = _few(own)
+        for walk in {item.cls for item in items if hasattr(item.cls, "settings")}:
+            walk.settings = _few(walk.settings)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """All of them, and what was seen into a file."""
@@ -213,6 +221,12 @@ class _Forks:
             if name in mutants:
                 new = mutants[name]
                 function.__code__, function.__defaults__, function.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+
+
+def _few(own: Any) -> Any:
+    from hypothesis import settings
+
+    return settings(own, max_examples=min(own.max_examples, EXAMPLES_MAX))
 
 
 def _noting(*args: Any, **named: Any) -> Any:
