@@ -191,7 +191,7 @@ class _Forks:
         for name in self._names:
             reach = {item: measured[item.nodeid][0] for item in items if _function(name) in measured[item.nodeid][1]}
             found[name] = _failed(lambda name=name, reach=reach: self._try(session, name, reach))  # type: ignore[misc]
-        Path("killed.json").write_text(json.dumps([found, early]))
+            Path("killed.json").write_text(json.dumps([found, early]))  # each time: whoever waits can look
         return True
 
     def _measure(self, session: pytest.Session) -> bool:
