@@ -274,7 +274,7 @@ def _folded(shared: Shared, report: Report, policy: BreakerPolicy, now: float, *
             heard=told.heard,
             retry_after_seconds=told.retry_after_seconds,
             jitter=jitter,
-            beside=beside and told.heard is not Heard.NEUTRAL,
+            beside=beside,
             times=told.times,
             may_open=may_open,
         )

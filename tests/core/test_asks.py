@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from resolve_orders import ALL, CHARGED, NOW, duty, order, send, wish
 
-from cxguard.core.asks import ASK_SECONDS, ASKS, CARD_DECLINED, TRY_FAILED, asked_words, gone_on_with, may_resume, shopper_ends
+from cxguard.core.asks import ASK_SECONDS, ASKS, CARD_DECLINED, TRY_FAILED, asked_words, falls_back, gone_on_with, may_resume, shopper_ends
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Declined, Unknown
@@ -26,6 +26,10 @@ def test_a_question_is_open_for_a_day_and_asked_once(why: str) -> None:
     assert shopper_ends(asked, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + ASK_SECONDS, "give_up_at": NOW + ASK_SECONDS}
     held = order(State.HELD, why=why, waiting_for=SHOPPER, give_up_at=NOW + 60)
     assert shopper_ends(held, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + 60, "give_up_at": NOW + 60}
+    tried = replace(asked, asked_until=NOW + 30)
+    assert shopper_ends(tried, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + 30, "give_up_at": NOW + 30}
+    elsewhere = replace(held, state=State.QUEUED)
+    assert shopper_ends(elsewhere, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + ASK_SECONDS, "give_up_at": NOW + ASK_SECONDS}
     other = replace(held, why="order_missing")
     assert shopper_ends(other, why, now=NOW, queue_seconds=5.0) == {"due_at": NOW + ASK_SECONDS, "give_up_at": NOW + ASK_SECONDS}
 
@@ -91,6 +95,20 @@ def test_a_link_is_for_one_try_of_one_generation(changes: dict[str, Any], leased
     assert decide(held, submit, POLICY, leased=leased, claim=False, now=NOW) is do
 
 
+@pytest.mark.parametrize(
+    ("changes", "back"),
+    [
+        ({}, False),
+        ({"asked_until": NOW + 1}, True),
+        ({"asked_until": NOW}, False),
+        ({"asked_until": NOW + 1, "notes": (wish(),)}, False),
+    ],
+)
+def test_an_order_waits_for_its_shopper_again_until_their_day_is_over(changes: dict[str, Any], back: bool) -> None:
+    """If a try of theirs charges nothing, and they have not cancelled."""
+    assert falls_back(order(State.RUNNING, **changes), now=NOW) is back
+
+
 DECLINED = send(Declined())
 
 
@@ -119,6 +137,7 @@ def test_what_is_asked_has_words_of_its_own_while_it_is_asked() -> None:
     """`price` and `card`; nothing in particular for the rest, and nothing once it is over."""
     assert asked_words(order(State.HELD, why="price_up")) == "price"
     assert asked_words(order(State.HELD, why="card_declined")) == "card"
+    assert asked_words(order(State.HELD, why=TRY_FAILED)) == "again"
     assert asked_words(order(State.HELD, why="consent_ended")) == ""
     assert asked_words(order(State.CANCELLED, why="price_up")) == ""
 
