@@ -156,3 +156,34 @@ def test_an_order_that_its_shopper_went_on_with_waits_for_them_again(reading: Re
 def test_an_order_that_was_gone_on_with_and_cancelled_is_let_go() -> None:
     """Its shopper wanted out."""
     assert ended(NONE, FAILED, falls_back=True, cancel_asked=True) == FREE
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_wish_to_cancel_that_came_too_late_to_stop_the_charge_gives_it_back(reading: Reading | None) -> None:
+    """Whatever the handler says; only a person's case stays one."""
+    assert ended(CHARGED, reading, cancel_asked=True, has_later=True) == Conclusion(DEFER, Say.CANCEL_ASKED, "cancel_asked")
+    assert ended(CHARGED, reading, cancel_asked=True, hold="step_unfinished") == HELD_FOR_A_PERSON[CHARGED]
+
+
+@pytest.mark.parametrize("reading", [NO, REJECTED])
+def test_a_handler_that_failed_after_its_answer_has_no_last_word(reading: Reading) -> None:
+    """A decline is told in our words, and a charge is looked at by a person, where an order could be completed, too."""
+    assert ended(DECLINED, reading, raised_after=True) == OUR_NO
+    assert ended(CHARGED, reading, raised_after=True, has_later=True) == AFTER[CHARGED]
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_decline_of_an_accepted_order_waits_for_another_card(reading: Reading | None) -> None:
+    """Its shopper is away, and has a page to go on with it; whoever cancelled is asked nothing."""
+    asked = Conclusion(HOLD, Say.DECLINED, "card_declined", waiting_for_shopper=True)
+    assert ended(DECLINED, reading, may_ask=True) == asked
+    assert ended(DECLINED, reading, may_ask=True, cancel_asked=True) == PLAIN[DECLINED][reading]
+
+
+@pytest.mark.parametrize("may_keep", [False, True])
+@pytest.mark.parametrize("reading", READINGS)
+def test_what_the_shopper_has_not_agreed_to_is_asked(reading: Reading | None, may_keep: bool) -> None:
+    """Nothing was charged, and it is neither let go nor queued; a person's case stays one."""
+    asked = Conclusion(HOLD, Say.NEEDS_SHOPPER, "price_up", waiting_for_shopper=True)
+    assert ended(NONE, reading, asks=True, deferred="price_up", may_keep=may_keep) == asked
+    assert ended(NONE, reading, asks=True, deferred="price_up", hold="step_unfinished") == HELD_FOR_A_PERSON[NONE]
