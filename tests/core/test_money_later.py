@@ -8,9 +8,10 @@ import pytest
 from money_lines import DECLINED, NEEDS, NOT_CHARGED, REFUNDED, RESERVED, UNKNOWN, act, charge, fact, send
 
 from cxguard.core.figures import failed_refunds, standing_minor
-from cxguard.core.money import MoneyState, Note, Send, SendKind, fold, pending_captures
+from cxguard.core.money import GIVING_BACK, MoneyState, Note, Send, SendKind, fold, pending_captures, unanswered
 from cxguard.core.outcomes import Charged, Outcome, Refunded
 
+PART, LESS = Refunded(1000, "EUR"), Refunded(300, "EUR")
 OPEN_CAPTURE = act(2, SendKind.CAPTURE, UNKNOWN, key="cap-1", amount_minor=3000)
 SECOND_CAPTURE = act(3, SendKind.CAPTURE, UNKNOWN, key="cap-2", amount_minor=1000)
 MADE_CAPTURE = replace(SECOND_CAPTURE, outcome=Charged(1000, "EUR"))
@@ -45,16 +46,31 @@ def test_captures_without_an_answer(others: list[Send], notes: list[Note], pendi
 
 
 def test_one_charge_alone_has_nothing_pending() -> None:
-    """Neither a capture nor a refund."""
+    """Neither a capture nor a refund; the currency is that of the charge."""
+    assert fold([charge()], [], generation=1).currency == "EUR"
     money = fold([charge(UNKNOWN)], [], generation=1)
     assert (money.capture_pending, money.refund_pending, money.charged_keys, money.unknown_keys) == (False, False, (), ("key-1",))
+
+
+@pytest.mark.parametrize("outcome", [UNKNOWN, NOT_CHARGED, DECLINED, Charged(3000, "EUR"), PART])
+@pytest.mark.parametrize("kind", [SendKind.CAPTURE, SendKind.REFUND, SendKind.VOID])
+def test_what_follows_a_charge_is_none_without_it(kind: SendKind, outcome: Outcome) -> None:
+    """A copy of the record may have lost the charge's own line: no other call stands in for it."""
+    money = fold([act(2, kind, outcome)], [], generation=1)
+    assert (money.state, money.charged_keys, money.unknown_keys, money.captured_minor) == (MoneyState.NONE, (), (), 0)
+    open_refund, open_capture = (outcome is UNKNOWN and kind in GIVING_BACK, outcome is UNKNOWN and kind is SendKind.CAPTURE)
+    assert (money.refund_pending, money.capture_pending) == (open_refund, open_capture)
+
+
+def test_what_was_never_sent_has_nothing_unanswered() -> None:
+    """Neither a key that nobody knows, nor one that only a note speaks of."""
+    assert unanswered([charge(UNKNOWN)], [], "key-9") == unanswered([], [fact(UNKNOWN, key="key-9")], "key-9") == ()
 
 
 def heard(outcome: Outcome, at: float, *, key: str = "key-1", through: int | None = None) -> Note:
     return replace(fact(outcome, key=key, through=through), at=at)
 
 
-PART, LESS = Refunded(1000, "EUR"), Refunded(300, "EUR")
 BACK = act(2, SendKind.REFUND, PART)
 BOTH = [BACK, replace(BACK, number=3, key="act-2", outcome=LESS)]
 FAILED = heard(NOT_CHARGED, 3000.0, key="act-1")
