@@ -166,13 +166,18 @@ def key_life(operation: Operation) -> int:
 
 
 def second_look_at(operation: Operation) -> float | None:
-    """When the gateways are to be asked whether a lost life has charged beside the charge that stands: once all that was under
-    way must have shown up. None: the look before the charge was proof, or nothing is charged."""
-    looks = [entry.detail for entry in operation.history if entry.event == LOST_EVENT and entry.detail.get("outcome") == NOTHING_STANDS]
-    if not looks or looks[-1].get("proven", True) or money_of(operation).state is not MoneyState.CHARGED:
+    """When the gateways are to be asked whether a lost life has charged, too, beside what this one came to: once all that was
+    under way must have shown up. None: the look before was proof, or the money is not known yet, or asked about at the end."""
+    last = last_clear(operation)
+    if last.get("proven", True) or "settles_at" not in last or money_of(operation).state in (MoneyState.NONE, MoneyState.UNKNOWN):
         return None
-    at = looks[-1].get("settles_at")
-    return float(at) if at is not None else None
+    return float(last["settles_at"])
+
+
+def last_clear(operation: Operation) -> Mapping[str, Any]:
+    """What the last look noted that found nothing."""
+    looks = (entry.detail for entry in reversed(operation.history) if entry.event == LOST_EVENT)
+    return next((detail for detail in looks if detail.get("outcome") == NOTHING_STANDS), {})
 
 
 def due_for_second_look(operation: Operation) -> Operation:

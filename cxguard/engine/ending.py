@@ -188,11 +188,11 @@ async def _settle_unknown(
 async def _look_for_lost(engine: Engine, handle: OperationHandle, reading: Reading | None) -> None:
     """A handler that turns a submit away before it has charged may do so because that has been paid, in a record that the
     store has lost: the basket is gone. Without an answer its reason stands: nearly all such submits are new. One that failed has
-    given none, and ours would be "not charged"."""
-    operation = handle.work.operation
+    given none, and ours would be "not charged". The person who gets an order is shown what the gateway knows of it."""
+    operation, held = handle.work.operation, handle.deferral.hold
     turned_away = reading in (Reading.REJECTED, Reading.FAILED) and not handle.deferral.why
-    if turned_away and operation.charged_by != SHOP and money_of(operation).state is MoneyState.NONE:
-        await look_before_end(engine, handle.work, handle.gateways, doubts=reading is Reading.FAILED)
+    if (turned_away or held) and operation.charged_by != SHOP and money_of(operation).state is MoneyState.NONE:
+        await look_before_end(engine, handle.work, handle.gateways, doubts=reading is Reading.FAILED and not held)
 
 
 async def _believe_shop(engine: Engine, work: Work, tenor: Tenor, reading: Reading | None) -> None:

@@ -1,5 +1,6 @@
 """After a failover an order is charged as soon as nothing is found, though a life that the store has lost may still be charging
-under another key. Once that must have shown up the gateways are asked; a second charge goes back."""
+under another key. Once that must have shown up the gateways are asked; a second charge goes back, and one beside a decline is a
+person's."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from cxguard.core.lost import (
     SILENT_MAX,
     first_life,
     is_silent,
+    last_clear,
     put_off,
     second_look_at,
 )
@@ -38,11 +40,10 @@ async def look_for_second(engine: Engine, work: Work, gateways: Sequence[str]) -
     Raises:
         StoreUnavailable: what was said could not be kept.
     """
-    at = second_look_at(work.operation)
-    since = await engine.epochs.changed_at() if at is not None and engine.clock.now() >= at else None
-    if since is None:
+    before, at = work.operation, second_look_at(work.operation)
+    if at is None or engine.clock.now() < at:
         return
-    before = work.operation
+    since = last_clear(before)["since"]
     for trail in trails_of(engine, before, gateways):
         if not await _ask(engine, work, trail, since=since) and engine.clock.now() - since < LOST_BACK_SECONDS:
             later = put_off(before, until=engine.clock.now() + PUT_OFF_SECONDS)

@@ -294,6 +294,8 @@ UNPROVEN = looked(NOTHING_STANDS, 1, proven=False, settles_at=BEGAN + 60.0)
     ("looks", "outcome", "at"),
     [
         ((UNPROVEN,), CHARGED, BEGAN + 60.0),
+        ((UNPROVEN,), DECLINED, BEGAN + 60.0),
+        ((UNPROVEN,), REFUNDED, BEGAN + 60.0),
         ((UNPROVEN,), NOT_CHARGED, None),
         ((UNPROVEN,), SILENT, None),
         ((), CHARGED, None),
@@ -304,7 +306,7 @@ UNPROVEN = looked(NOTHING_STANDS, 1, proven=False, settles_at=BEGAN + 60.0)
     ],
 )
 def test_when_a_second_charge_is_looked_for(looks: tuple[Entry, ...], outcome: Outcome, at: float | None) -> None:
-    """Beside a charge that stands and was made without proof, once; the record is due for it then, or sooner for something else."""
+    """Where a charge was tried without proof, and has an answer: once. The record is due for it then, or sooner for something else."""
     there = sample(history=looks, sends=(charge_send("key", 1, outcome=outcome),), due_at=None)
     assert second_look_at(there) == at
     assert due_for_second_look(there).due_at == at

@@ -11,7 +11,7 @@ from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
 from cxguard.core.operation import Operation, State, changed
 from cxguard.core.outcomes import Charged, Unknown
-from cxguard.errors import PaymentDeclined, PaymentDeferred
+from cxguard.errors import PaymentDeclined, PaymentDeferred, StepUnfinished
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
@@ -271,3 +271,58 @@ async def test_order_is_asked_about_once_for_a_late_charge() -> None:
         shop.gateway.calls.clear()
         await settled(shop)
         assert (shop.gateway.calls, (await shop.record()).due_at) == ([], None)
+
+
+async def test_person_is_shown_the_charge_of_an_order_whose_step_has_no_end() -> None:
+    """The copy was made while the step ran; what was paid after it is lost. Nobody has to ask the gateway by hand."""
+    async with world(keyed=True) as shop:
+        copies = []
+
+        async def reserves(op: Any) -> dict[str, str]:
+            async def reserve() -> bool:
+                copies.append(await shop.record())
+                return True
+
+            await op.step("reserve", reserve)
+            payment = await op.charge(Charge(4999, "EUR", source="tok_ok"))
+            return {"payment": payment.payment_id}
+
+        await shop.guard.run(reserves, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+        await shop.fail_over(changed(copies[0], lease=None))
+        with pytest.raises(StepUnfinished):
+            await shop.guard.run(reserves, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+        record = await shop.record()
+        assert (record.state, record.money) == ("held", "charged")
+
+
+async def test_late_charge_beside_a_cancelled_order_is_a_persons() -> None:
+    """The order was charged, cancelled and paid back before the charge of a later press landed, which the store has lost."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+
+        async def charges(op: Any) -> None:
+            await op.charge(Charge(4999, "EUR", source="tok_ok"))
+            await shop.wish_to_cancel(op.work.operation)
+            raise RuntimeError("it could not be written")
+
+        with pytest.raises(RuntimeError):
+            await shop.guard.run(charges, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+        await shop.rest()
+        assert (await shop.record()).money == "refunded"
+        await lands(shop, key_of(await shop.record(), 2))
+        await settled(shop)
+        record = await shop.record()
+        assert (record.state, record.money, record.why) == ("held", "charged", "charged_after_end")
+
+
+async def test_late_charge_beside_a_decline_is_a_persons() -> None:
+    """Its shopper heard that the bank said no; the good card of a lost life pays after that."""
+    async with world(keyed=True) as shop:
+        await shop.fail_over()
+        shop.gateway.will(Does.DECLINE)
+        with pytest.raises(PaymentDeclined):
+            await shop.press()
+        await lands(shop, key_of(await shop.record(), 2))
+        await settled(shop)
+        record = await shop.record()
+        assert (record.state, record.money, record.why) == ("held", "charged", "charged_after_end")
