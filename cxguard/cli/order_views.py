@@ -13,6 +13,7 @@ from cxguard.engine.cold import KeptResult, open_answer, open_member
 from cxguard.errors import SealError
 from cxguard.seal import Seal
 
+OLDER = "NOBODY KNOWS whether it was charged: the store has lost its last writes, and this may be an older copy. Ask the gateway."
 _SEND_COLUMNS = ("no", "when (UTC)", "kind", "gateway", "gateway key", "amount", "answer")
 
 
@@ -67,9 +68,15 @@ def order_json(operation: Operation, *, whole: bool = False) -> dict[str, Any]:
     }
 
 
-def print_order(operation: Operation, sealed: dict[str, Any]) -> None:
-    """One order, for a person who has somebody on the phone."""
+def print_order(operation: Operation, sealed: dict[str, Any], *, doubted: bool = False) -> None:
+    """One order, for a person who has somebody on the phone.
+
+    Args:
+        doubted: it may be an older copy of one that was charged.
+    """
     money = money_of(operation)
+    if doubted:
+        say(OLDER)
     say(f"Order {operation.reference}: {operation.state}, money {money.state}{_why(operation)}")
     figures = {"wanted": operation.amount_minor, "captured": money.captured_minor, "reserved": money.authorised_minor}
     figures["given back"] = money.refunded_minor

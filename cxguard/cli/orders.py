@@ -18,6 +18,7 @@ from cxguard.core.names import normalise_reference
 from cxguard.core.operation import Operation, State
 from cxguard.engine.casefile import Actor, Became
 from cxguard.engine.desk import Desk
+from cxguard.engine.epochs import may_be_older
 from cxguard.errors import NoSuchOrder
 from cxguard.stores.base import PAGE_MAX, Page, Query, Store
 
@@ -102,11 +103,11 @@ def list_(
 def show(target: str, reference: str, reveal: bool, namespace: str, as_json: bool) -> None:
     """One order: where its money is, what was sent to gateways, and what happened when."""
     found = find_target(target, namespace=namespace)
-    operation, sealed = asyncio.run(_revealed(found, reference) if reveal else _found(found, reference))
+    operation, sealed, doubted = asyncio.run(_revealed(found, reference) if reveal else _found(found, reference))
     if as_json:
-        print_json({**order_json(operation, whole=True), **({"sealed": sealed} if reveal else {})})
+        print_json({**order_json(operation, whole=True), "doubted": doubted, **({"sealed": sealed} if reveal else {})})
     else:
-        print_order(operation, sealed)
+        print_order(operation, sealed, doubted=doubted)
 
 
 @command.command()
@@ -140,15 +141,17 @@ async def _search(target: Target, query: Query) -> Page:
         return await store.search(query)
 
 
-async def _found(target: Target, reference: str) -> tuple[Operation, dict[str, Any]]:
+async def _found(target: Target, reference: str) -> tuple[Operation, dict[str, Any], bool]:
     async with opened_store(target) as store:
-        return await _one(store, reference, namespace=target.guard.namespace), {}
+        operation = await _one(store, reference, namespace=target.guard.namespace)
+        return operation, {}, await may_be_older(store, operation, now=target.guard.clock.now())
 
 
-async def _revealed(target: Target, reference: str) -> tuple[Operation, dict[str, Any]]:
+async def _revealed(target: Target, reference: str) -> tuple[Operation, dict[str, Any], bool]:
     async with opened_guard(target) as guard:
         operation = await _one(guard.store, reference, namespace=guard.namespace)
-        return operation, sealed_parts(guard.engine.seal, operation)
+        doubted = await may_be_older(guard.store, operation, now=guard.clock.now())
+        return operation, sealed_parts(guard.engine.seal, operation), doubted
 
 
 async def _one(store: Store, reference: str, *, namespace: str) -> Operation:

@@ -27,7 +27,7 @@ class Epochs:
     def __init__(self, store: Store, clock: Clock, *, namespace: str, tell: Callable[[str], None]) -> None:
         self._store = store
         self._clock = clock
-        self._key = f"epoch:{namespace}"
+        self._key = _key(namespace)
         self._tell = tell
         self._seen: str | None = None
         self._changed_at: float | None = None
@@ -85,6 +85,23 @@ class Epochs:
                     self._tell(epoch)
                 return changed_at
         return changed_at
+
+
+async def may_be_older(store: Store, operation: Operation, *, now: float) -> bool:
+    """As `Epochs.doubts`, for somebody who only looks: nothing is written, so whoever works with the store still notices by itself.
+
+    Raises:
+        StoreUnavailable: it cannot be told now.
+    """
+    kept = await store.load(_key(operation.namespace))
+    if not (kept.revision and store.epoch):
+        return False
+    last, since = _read(kept.value)
+    return is_doubted(operation, since if last == store.epoch else now, now)
+
+
+def _key(namespace: str) -> str:
+    return f"epoch:{namespace}"
 
 
 def _written(epoch: str, changed_at: float | None) -> bytes:

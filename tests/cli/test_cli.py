@@ -200,6 +200,31 @@ def test_sealed_parts_are_opened_only_when_asked(shop: str) -> None:
     }
 
 
+def test_an_order_that_may_be_an_older_copy_is_shown_as_such(shop: str) -> None:
+    """The store has lost its last writes: nobody on the phone hears that nothing was charged. Looking writes nothing."""
+    kept, paid = orders(shop)["queued none"], orders(shop)["finished charged"]
+    assert not as_json("orders", "show", shop, kept.reference)["doubted"]
+    life = asyncio.run(_lose_the_tail(shop))
+    assert "NOBODY KNOWS whether it was charged" in cxguard("orders", "show", shop, kept.reference).output
+    assert as_json("orders", "show", shop, kept.reference, "--reveal")["doubted"]
+    assert not as_json("orders", "show", shop, paid.reference)["doubted"]
+    assert asyncio.run(_life_of(shop)) == life
+
+
+async def _life_of(url: str) -> bytes:
+    async with Guard(url, shop=SHOP, duties=False) as guard:
+        return (await guard.store.load("epoch:shop")).value
+
+
+async def _lose_the_tail(url: str) -> bytes:
+    """As somebody noticed it a moment ago."""
+    async with Guard(url, shop=SHOP, duties=False) as guard:
+        kept = await guard.store.load("epoch:shop")
+        value = json.dumps({**json.loads(kept.value), "changed_at": guard.clock.now()}).encode()
+        assert await guard.store.swap("epoch:shop", revision=kept.revision, value=value)
+        return value
+
+
 def test_an_unpaid_order_is_cancelled_and_remembers_why(shop: str) -> None:
     """Surely not charged: it ends at once, and the record says who and why."""
     kept = orders(shop)["queued none"]
