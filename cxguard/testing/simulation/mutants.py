@@ -100,6 +100,10 @@ def _line_in_memory_only(right: Any) -> Any:
     return write_send
 
 
+def _as_if_wanted(right: Any) -> Any:
+    return lambda run: right(replace(run, cancel_asked=False))
+
+
 def _lost_notes(right: Any) -> Any:
     def save(table: Any, operation: Any, **named: Any) -> Any:
         row = table.row(operation.id)
@@ -268,6 +272,7 @@ MUTANTS = (
         "who asked in time to have the order cancelled pays, and gets it",
         (resolve, "_cancelled_in_time"),
         _always(False),
+        masked_by=(((ending, "conclude"), _as_if_wanted),),
         deep=True,
     ),
     Mutant(
