@@ -18,7 +18,7 @@ from cxguard.core.answer import Situation, Telling
 from cxguard.core.conclude import Say
 from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import State
+from cxguard.core.operation import ENDED, State
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, kept_form
@@ -123,8 +123,7 @@ class Exchange:
                 await self._say(self._teller.situation(Situation.NO_SUCH_ORDER, identity.telling, identity.snapshot))
                 return
             submission = submission_of(self._guard, identity, resumed=resumed)
-            begun = await begin_or_wait(self._guard.engine, submission, wait_seconds=identity.rule.wait_seconds)
-            await self._guard.engine.epochs.look()
+            begun = await self._begun(identity, submission)
         except StoreError as error:
             await self._without_store(identity, submission, error)
             return
@@ -133,6 +132,18 @@ class Exchange:
             await _Running(self, identity, submission, begun.handle).run()
         else:
             await self._tell(identity, begun)
+
+    async def _begun(self, identity: Identity, submission: Submission) -> Begun:
+        """The same purchase may have had its end under another key, by an older copy: once that is known to be true, it is free."""
+        guard, wait_seconds = self._guard, identity.rule.wait_seconds
+        begun = await begin_or_wait(guard.engine, submission, wait_seconds=wait_seconds)
+        await guard.engine.epochs.look()
+        if begun.do is not Do.DUPLICATE or begun.operation.state not in ENDED or not guard.engine.epochs.doubts(begun.operation):
+            return begun
+        seen = await looked_at(guard, begun.operation)
+        if guard.engine.epochs.doubts(seen):
+            return replace(begun, operation=seen)
+        return await begin_or_wait(guard.engine, submission, wait_seconds=wait_seconds)
 
     async def _without_store(self, identity: Identity, submission: Submission | None, error: StoreError) -> None:
         """Nothing is known and nothing runs: the order is spooled where it may be, else refused."""

@@ -9,7 +9,8 @@ record whose money is unknown is resolved or told about, and nothing else.
     queued                            tell (or replace what is kept, while surely unpaid)
     finished, charged                 replay; under a derived key after the window: "this looks like order R"
     finished, not charged; cancelled  replay within the double click; later the next generation (derived key)
-    another record has the purchase   tell about that one, unless it surely charged nothing or the shopper confirmed
+    another record has the purchase   tell about that one, unless it surely charged nothing or the shopper confirmed; an older copy
+                                      of it, after a failover, is not sure before the gateway was asked
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Policy:
         double_click_seconds: within this time the same submit is the same press of the button.
         duplicate_window_seconds: within this time the same purchase is taken for a repeat.
         can_resolve: somebody can be asked what became of an unknown charge.
+        can_ask: and what a store that lost its tail does not know any more.
         current_seconds: the claim is the owner's current operation: a record found by it is this very operation, until it
             has ended, and its confirmation was served, the basket changed, or so many seconds passed. None: no such claim.
         resumable: the same call goes on after its last finished step (a script's function, run again).
@@ -40,6 +42,7 @@ class Policy:
     can_resolve: bool
     current_seconds: float | None = None
     resumable: bool = False
+    can_ask: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +96,16 @@ LET_GO = frozenset({RELEASED, NOT_KEPT})  # nobody wished such an order to be ca
 _LIVE = frozenset({State.RUNNING, State.QUEUED, State.HELD})
 
 
-def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool, claim: bool, now: float) -> Do:
+def decide(
+    operation: Operation, submit: Submit, policy: Policy, *, leased: bool, claim: bool, now: float, doubted: bool = False
+) -> Do:
     """What to do with *submit*, when the store has *operation* for it and this call did not create it.
 
     Args:
         leased: a live lease is on it.
         claim: it was found by a claim (same purchase under another key), not by its id.
         now: wall clock, seconds since the epoch.
+        doubted: it may be an older copy of a record that knew of a charge (`lost.is_doubted`).
     """
     money = money_of(operation)
     if not operation.owner:
@@ -111,7 +117,8 @@ def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool
     if claim and policy.current_seconds is not None and _is_over(operation, submit, money=money, seconds=policy.current_seconds, now=now):
         return Do.SUPERSEDE
     if claim and policy.current_seconds is None:
-        return _same_purchase(operation, submit, policy, money=money, leased=leased, now=now)
+        doubted = doubted and policy.can_ask and operation.state is not State.QUEUED  # one that waits is asked about much later
+        return _same_purchase(operation, submit, policy, money=money, leased=leased, doubted=doubted, now=now)
     if submit.client_key and not submit.same_request and not _is_let_go(operation, money):
         return Do.MISMATCH
     if leased:
@@ -205,12 +212,14 @@ def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, mo
     return Do.REOPEN
 
 
-def _same_purchase(operation: Operation, submit: Submit, policy: Policy, *, money: Money, leased: bool, now: float) -> Do:
+def _same_purchase(
+    operation: Operation, submit: Submit, policy: Policy, *, money: Money, leased: bool, doubted: bool, now: float
+) -> Do:
     """Another record of the same owner has the same basket."""
     if operation.state in _LIVE or money.state is MoneyState.UNKNOWN:
-        return Do.DUPLICATE if leased or not _lapsed_unsent(operation, money) else Do.SUPERSEDE
+        return Do.DUPLICATE if leased or doubted or not _lapsed_unsent(operation, money) else Do.SUPERSEDE
     if money.state is not MoneyState.CHARGED:
-        return Do.SUPERSEDE
+        return Do.DUPLICATE if doubted else Do.SUPERSEDE
     same_amount = (operation.amount_minor, operation.currency) == (submit.amount_minor, submit.currency)
     ended_at = operation.answered_at or operation.updated_at
     if not same_amount or now - ended_at > policy.duplicate_window_seconds:

@@ -44,6 +44,9 @@ def make_engine(
     """
     holder = holder_name()
     hints = Hints(store, clock, process=holder)
+    epochs = Epochs(
+        store, clock, namespace=namespace, tell=lambda epoch: bus.emit(Event("store.began_anew", clock.now(), detail={"epoch": epoch}))
+    )
     leases = Leases(store, clock, beat_seconds=beat_seconds, on_lost=lambda id: None)
     operations = Operations(
         store,
@@ -56,6 +59,7 @@ def make_engine(
         hints=hints,
         spool=spool,
         tells=tells,
+        doubts=epochs.doubts,
     )
     return Engine(
         operations=operations,
@@ -64,8 +68,6 @@ def make_engine(
         gateways=gateways,
         breakers=Breakers(breakers, clock, bus=bus),
         pressure=Pressure(calls_max=timeouts.calls_max, wait_seconds=timeouts.place_seconds, retry_share=timeouts.retry_share),
-        epochs=Epochs(
-            store, clock, namespace=namespace, tell=lambda epoch: bus.emit(Event("store.began_anew", clock.now(), detail={"epoch": epoch}))
-        ),
+        epochs=epochs,
         timeouts=timeouts,
     )

@@ -65,8 +65,10 @@ class Operations:
         hints: Hints,
         spool: Spool | None = None,
         tells: bool = False,
+        doubts: Callable[[Operation], bool] = lambda operation: False,
     ) -> None:
         self.store = store
+        self.doubts = doubts  # whether a record may be an older copy, of before its store lost its tail
         self.tells = tells  # somebody gives notices to shoppers: records are due in time for them
         self.clock = clock
         self.leases = leases
@@ -144,8 +146,8 @@ class Operations:
         self, operation: Operation, submit_of: Callable[[Operation], Submit], terms: Terms, *, leased: bool, claim: bool = False
     ) -> Do:
         """What to do with a submit, when the store has *operation* for it. See `cxguard.core.decide`."""
-        now = self.clock.now()
-        do = decide(operation, submit_of(operation), terms.policy, leased=leased, claim=claim, now=now)
+        now, doubted = self.clock.now(), claim and self.doubts(operation)
+        do = decide(operation, submit_of(operation), terms.policy, leased=leased, claim=claim, now=now, doubted=doubted)
         asked_lately = 0 <= now - operation.updated_at < LOOK_AGAIN_SECONDS
         return Do.TELL if do is Do.RESOLVE and asked_lately else do
 

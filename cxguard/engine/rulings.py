@@ -107,5 +107,6 @@ def policy_of(rule: Rule) -> Policy:
         double_click_seconds=rule.double_click_seconds,
         duplicate_window_seconds=rule.duplicate_window_seconds,
         can_resolve=rule.charged_by == "guard" or rule.resolve is not None or rule.rerun_safe,
+        can_ask=rule.charged_by == "guard" or rule.resolve is not None,
         current_seconds=rule.per_purchase.window_seconds if rule.per_purchase is not None else None,
     )

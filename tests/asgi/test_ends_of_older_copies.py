@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -288,3 +289,63 @@ async def a_stranger(made: World) -> Operation:
     """A record that stands for any other."""
     now = made.clock.now()
     return Operation("0" * 64, "shop", "POST /other", "o", "r", "f", "cancelled", now, now)  # type: ignore[arg-type]
+
+
+async def one_purchase(world: Worlds, copied: str, **changes: Any) -> World:
+    """Pressed under its first key, in vain; then paid under it, and that is lost: the store has the record as *copied*."""
+    vain = [copied == "let go"]
+
+    async def handler(request: Request) -> Response:
+        if vain and vain.pop():
+            raise RuntimeError("the stock could not be looked up")
+        if not copies:
+            copies.append(await record(made))
+        return await charging_handler(request)
+
+    copies: list[Operation] = []
+    made = await world(handler, rule(purchase=(json_field("cart"),), **changes), faulty=True)
+    await made.guard.engine.epochs.lost_since()
+    if copied == "let go":
+        assert (await made.pay(key="one")).status_code == 503
+        copies.append(await record(made))
+    assert (await made.pay(key="one")).status_code == 201
+    await fail_over(made, replace(copies[0], due_at=made.clock.now()))  # its lease lapses
+    return made
+
+
+@pytest.mark.parametrize("copied", ["let go", "just begun"])
+async def test_the_same_purchase_under_another_key_waits_for_the_look_at_an_older_copy(world: Worlds, copied: str) -> None:
+    """The first key's record has the purchase, and may be paid: nothing is charged beside it before the gateway has said so."""
+    made = await one_purchase(world, copied)
+    told = await made.pay(key="two", **ASYNC)
+    assert (told.json()["situation"], told.json()["money"]) == ("duplicate_running", "unknown")
+    for _ in range(3):
+        made.clock.advance(SETTLED)
+        await made.rest()
+    told = await made.pay(key="two", **ASYNC)
+    assert (told.json()["money"], len(made.gateway.standing)) == ("charged", 1)
+
+
+async def test_the_same_purchase_under_another_key_goes_through_once_nothing_is_found(world: Worlds) -> None:
+    """The first key was let go, and that was all: the gateway is asked within the very press."""
+
+    async def handler(request: Request) -> Response:
+        return JSONResponse({}, status_code=422) if request.headers["idempotency-key"] == "one" else await charging_handler(request)
+
+    made = await world(handler, rule(purchase=(json_field("cart"),)), faulty=True)
+    await made.guard.engine.epochs.lost_since()
+    assert (await made.pay(key="one")).status_code == 422
+    await fail_over(made, await record(made))
+    await made.guard.engine.epochs.lost_since()
+    made.clock.advance(SETTLED)
+    assert (await made.pay(key="two", **ASYNC)).status_code == 201
+
+
+async def test_the_same_purchase_goes_through_where_nobody_can_be_asked(world: Worlds) -> None:
+    """The shop charges, and has no `resolve`: two days of refusals would help nobody."""
+    shop = Shop(True)
+    made = await world(shop.pay, rule(charged_by="shop", purchase=(json_field("cart"),)), faulty=True)
+    await made.guard.engine.epochs.lost_since()
+    assert (await made.pay(key="one")).status_code == 402
+    await fail_over(made, await record(made))
+    assert (await made.pay(key="two", **ASYNC)).status_code == 201

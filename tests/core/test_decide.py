@@ -33,7 +33,7 @@ from decide_orders import (
     submit,
 )
 
-from cxguard.core.decide import NOT_KEPT, ORDER_MISSING, RELEASED, Do, Policy
+from cxguard.core.decide import NOT_KEPT, ORDER_MISSING, RELEASED, Do, Policy, decide
 from cxguard.core.money import MoneyState, Note, SendKind
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import NotCharged, Unknown
@@ -344,3 +344,21 @@ def test_no_submit_starts_a_second_charge_over_one_that_may_stand() -> None:
             assert told not in RUNNING_IT
         if money is CHARGED and age_seconds < 900.0:
             assert told not in RUNNING_IT
+
+
+@pytest.mark.parametrize(
+    ("state", "kept", "can_ask", "wanted"),
+    [
+        (R, False, True, Do.DUPLICATE),
+        (F, False, True, Do.DUPLICATE),
+        (C, False, True, Do.DUPLICATE),
+        (Q, False, True, Do.SUPERSEDE),  # it waits for a submit, and is asked about with that one
+        (R, False, False, Do.SUPERSEDE),
+        (C, False, False, Do.SUPERSEDE),
+    ],
+)
+def test_an_older_copy_of_a_purchase_gives_way_to_no_other_key(state: State, kept: bool, can_ask: bool, wanted: Do) -> None:
+    """It may be paid: the gateway, or the shop, is asked first, where that can be."""
+    there, policy = record(state, NONE, kept=kept), Policy(10.0, 900.0, can_resolve=True, can_ask=can_ask)
+    assert decide(there, submit(), policy, leased=False, claim=True, now=NOW, doubted=True) is wanted
+    assert decide(there, submit(), policy, leased=False, claim=True, now=NOW) is Do.SUPERSEDE
