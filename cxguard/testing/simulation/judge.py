@@ -10,7 +10,8 @@ from cxguard.core.operation import Operation, State, money_of
 from cxguard.testing.simulation.timelines import lost_facts, unseen_errors, untrue_timelines, wrong_sums
 from cxguard.testing.simulation.world import Landing, Said, World
 
-FAILURES = frozenset({"attend_failed", "duties_circle"})  # of ours: a person would have to find out what the bug is
+# Of ours, for no shop here asks for other figures than were accepted: a person would have to find out what the bug is.
+FAILURES = frozenset({"attend_failed", "duties_circle", "step_mismatch"})
 GOING_BACK = frozenset({"refund_due", "cancel_asked"})  # what was paid, and may be back already
 ANSWER_SECONDS_MAX = 30.0  # the rule's deadline, the wait for the first click, and slow stores
 
