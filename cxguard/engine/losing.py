@@ -107,8 +107,15 @@ async def look_for_lost(
     if lost is None and not is_settled(engine, trails[0].gateway, since):
         late = Found(key_of(routes[0].charge, routes[0].step), NO_ANSWER, work.operation.generation)
         async with work.turn:  # written with the line of the charge itself
-            work.operation = with_lost_line(engine, work.operation, trails[0], late, since=since)
+            record = with_lost_line(engine, work.operation, trails[0], late, since=since)
+            work.operation = record if record.kept else _never_sent_again(record)
     return lost
+
+
+def _never_sent_again(operation: Operation) -> Operation:
+    """Nobody agreed to a charge later on: if nothing of the last line shows up, its key is free."""
+    *before, last = operation.sends
+    return changed(operation, sends=(*before, replace(last, parcel=None)))
 
 
 async def look_before_end(engine: Engine, work: Work, gateways: Sequence[str], *, doubts: bool = True) -> None:

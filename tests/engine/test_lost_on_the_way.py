@@ -10,6 +10,7 @@ import pytest
 from lostworld import World, world
 
 from cxguard.core.names import gateway_key
+from cxguard.engine.library import Purpose
 from cxguard.errors import PaymentDeferred
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does, FakeGateway
@@ -53,6 +54,19 @@ async def test_order_of_which_nothing_was_on_its_way_is_placed() -> None:
         await shop.rest()
         assert ((await shop.record()).state, (await shop.record()).money) == ("finished", "charged")
         assert len(shop.gateway.standing) == 2
+
+
+async def test_order_that_nobody_keeps_is_let_go_once_nothing_has_shown_up() -> None:
+    """It is not sent again while its shopper is away: that would be a payment without an order."""
+    async with world(keyed=True) as shop:
+        shop.guard.purposes["order"] = Purpose("order")
+        await shop.fail_over()
+        await turned_away(shop, Does.THROTTLE)
+        assert (await shop.record()).money == "unknown"
+        shop.clock.advance(3600.0)
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "none")
+        assert (len(shop.gateway.standing), shop.gateway.count("charge")) == (1, 1)
 
 
 async def test_what_must_have_shown_up_by_now_is_not_waited_for() -> None:
