@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from cxguard.core.money import MoneyState, NoteKind
+from cxguard.core.names import reference_of
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.testing.simulation.timelines import lost_facts, unseen_errors, untrue_timelines, wrong_sums
 from cxguard.testing.simulation.world import Landing, Said, World
@@ -100,9 +101,13 @@ def _is_beyond_asking(world: World, landing: Landing) -> bool:
 
 
 def _claim_was_lost(world: World, landings: list[Landing]) -> bool:
-    """One purchase under two keys, and the store has lost the record that said so: no gateway knows of purchases."""
+    """One purchase under two keys, and the store has lost the record that said so: no gateway knows of purchases. An older copy
+    still says so, and somebody is asked about it, if there is anybody."""
     presses = {_press(world, landing.order) for landing in landings}
-    return len(presses) == len(landings) and any(world.keys.get(landing.key) in world.taken_back for landing in landings)
+    ids = {id for landing in landings if (id := world.keys.get(landing.key)) is not None}
+    asked = world.plan.charged_by == "guard" or world.plan.resolve
+    gone = world.lost & {reference_of(id) for id in ids} if asked else world.taken_back & ids
+    return len(presses) == len(landings) and bool(gone)
 
 
 def _landings_of(world: World, said: Said, operations: list[Operation]) -> list[Landing]:
