@@ -326,3 +326,19 @@ async def test_late_charge_beside_a_decline_is_a_persons() -> None:
         await settled(shop)
         record = await shop.record()
         assert (record.state, record.money, record.why) == ("held", "charged", "charged_after_end")
+
+
+async def test_earlier_life_that_one_gateway_may_still_charge_is_waited_for() -> None:
+    """The first gateway declined it, the second one may have its charge under way: there the same is sent once it must have landed."""
+    other = FakeGateway(name="second:test")
+    async with world(other, keyed=True) as shop:
+        copy = await reject(shop)
+        shop.gateway.will(Does.DECLINE)
+        await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=key_of(copy, 1), timeout_seconds=1.0)
+        await shop.fail_over(copy)
+        with pytest.raises(PaymentDeferred, match="unknown"):
+            await shop.press()
+        await settled(shop)
+        assert (len(shop.gateway.standing), len(other.standing)) == (1, 1)
+        assert other.standing[0].key == gateway_key(copy.id, step="charge@second:test", generation=1)
+        assert (await shop.record()).money == "charged"
