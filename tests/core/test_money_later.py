@@ -47,7 +47,7 @@ def test_captures_without_an_answer(others: list[Send], notes: list[Note], pendi
 
 def test_one_charge_alone_has_nothing_pending() -> None:
     """Neither a capture nor a refund; the currency is that of the charge."""
-    assert fold([charge()], [], generation=1).currency == "EUR"
+    assert [fold([charge(outcome)], [], generation=1).currency for outcome in (RESERVED, Charged(0, "EUR"))] == ["EUR", "EUR"]
     money = fold([charge(UNKNOWN)], [], generation=1)
     assert (money.capture_pending, money.refund_pending, money.charged_keys, money.unknown_keys) == (False, False, (), ("key-1",))
 
