@@ -7,7 +7,7 @@ from resolve_orders import CHARGED, NEEDS, NOT_CHARGED, UNKNOWN, back, fact, ord
 
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged, Declined, DeclineReason, Outcome, Refunded, Unknown
-from cxguard.core.standing import standing_outcome
+from cxguard.core.standing import proof_of_charge, standing_outcome
 
 R = State.RUNNING
 LATER, REFUNDED = Charged(4999, "EUR", "pay_2"), Refunded(4999, "EUR", "re_1")
@@ -37,3 +37,19 @@ FIRST_NO, LAST_NO = Declined(DeclineReason.FUNDS), Declined(DeclineReason.LIMIT)
 def test_the_last_word_that_agrees_with_the_money_stands(record: Operation, stands: Outcome | None) -> None:
     """Of this key and of no other; nothing, where it may be sent."""
     assert standing_outcome(record, "key-1") == stands
+
+
+@pytest.mark.parametrize(
+    ("record", "proof"),
+    [
+        (order(R), None),
+        (order(R, send(UNKNOWN)), None),
+        (order(R, send(Charged(4999, "EUR"))), None),
+        (order(R, send(Charged(4999, "EUR")), notes=(fact(LATER),)), LATER),
+        (order(R, send(CHARGED), notes=(fact(LATER),)), CHARGED),
+        (order(R, send(CHARGED, key="key-2")), None),
+    ],
+)
+def test_the_proof_of_a_charge_is_the_first_word_with_the_gateways_name_for_it(record: Operation, proof: Charged | None) -> None:
+    """Of this key and of no other; without the name nothing can be given back."""
+    assert proof_of_charge(record, "key-1") == proof
