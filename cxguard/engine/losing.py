@@ -231,7 +231,7 @@ async def look_up(engine: Engine, work: Work, *, gateway: Gateway, key: str, can
         before = work.operation.generation
         async with work.turn:
             work.operation = changed(work.operation, generation=own_life(work.operation))
-        await _carry_wish(engine, work, before)
+        await carry_wish(engine, work, before)
 
 
 def _was_refused(operation: Operation, key: str, *, since: float) -> bool:
@@ -246,10 +246,10 @@ async def _note_clear(engine: Engine, work: Work, *, generation: int, since: flo
         work.operation = remember(changed(work.operation, generation=generation), entry)
         if generation != before:  # written at once: who wants to cancel from now on means this life
             work.operation = await engine.operations.write(work.operation, work.lease)
-    await _carry_wish(engine, work, before)
+    await carry_wish(engine, work, before)
 
 
-async def _carry_wish(engine: Engine, work: Work, before: int) -> None:
+async def carry_wish(engine: Engine, work: Work, before: int) -> None:
     """A wish to cancel the life that was the present one is about the order as its shopper knows it."""
     operation = work.operation
     wish = next((note for note in operation.notes if note.kind is NoteKind.CANCEL and note.generation == before), None)
@@ -314,7 +314,7 @@ async def _take_over(engine: Engine, work: Work, trail: Trail, found: Found, *, 
     async with work.turn:
         record = with_lost_line(engine, work.operation, trail, found, since=since)
         work.operation = await engine.operations.write(record, work.lease)
-    await _carry_wish(engine, work, before)
+    await carry_wish(engine, work, before)
     return record.sends[-1].outcome
 
 

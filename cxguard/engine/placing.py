@@ -29,6 +29,7 @@ from cxguard.engine.ending import ask_about_shop_sends, end_run
 from cxguard.engine.engine import Engine
 from cxguard.engine.entering import shop_line, unsent
 from cxguard.engine.handle import CURRENT, OperationHandle
+from cxguard.engine.losing import carry_wish
 from cxguard.engine.rulings import Rulings
 from cxguard.engine.stray import bring_stray_facts
 from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StepMismatch, StoreError
@@ -122,6 +123,7 @@ class Placing:
             if money_of(work.operation).state in (MoneyState.CHARGED, MoneyState.UNKNOWN):
                 break
         self._note_lost(work, before, since=since)
+        await carry_wish(self.engine, work, before.generation)
 
     def _note_lost(self, work: Work, before: Operation, *, since: float) -> None:
         """An order that is over keeps its own life, and the line only where it is paid; without an answer it is asked about again."""
