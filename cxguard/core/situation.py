@@ -131,9 +131,11 @@ def money_told(state: State, money: MoneyState) -> MoneyTold:
 
 
 def money_told_of(operation: Operation, *, doubted: bool = False) -> MoneyTold:
-    """`money_told` with everything read from the record, likewise. While all of it is being given back, it may be there or not."""
+    """`money_told` with everything read from the record, likewise. While all of it is to be given back, it may be there or not: a
+    refund may also be on its way from writes that the store has lost."""
     money = money_of(operation)
-    going_back = money.refund_pending and (operation.cancel_asked or operation.state is State.CANCELLED)
+    due_back = money.refund_pending or (money.state is MoneyState.CHARGED and operation.state is not State.FINISHED)
+    going_back = due_back and (operation.cancel_asked or operation.state is State.CANCELLED)
     return _M.UNKNOWN if doubted or going_back else money_told(operation.state, money.state)
 
 

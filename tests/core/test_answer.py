@@ -260,8 +260,9 @@ WISH = Note("n1", NoteKind.CANCEL, 1.0)
     [
         (Q, (WISH,), REFUND, MoneyTold.UNKNOWN),
         (C, (), REFUND, MoneyTold.UNKNOWN),
-        (Q, (WISH,), None, MoneyTold.CHARGED),
-        (Q, (WISH,), replace(REFUND, outcome=NotCharged("busy")), MoneyTold.CHARGED),
+        (Q, (WISH,), None, MoneyTold.UNKNOWN),
+        (Q, (WISH,), replace(REFUND, outcome=NotCharged("busy")), MoneyTold.UNKNOWN),
+        (F, (WISH,), None, MoneyTold.CHARGED),
         (Q, (WISH,), replace(REFUND, outcome=Refunded(4999, "EUR")), MoneyTold.NOT_CHARGED),
         (F, (), replace(REFUND, amount_minor=100), MoneyTold.CHARGED),
     ],
@@ -269,7 +270,7 @@ WISH = Note("n1", NoteKind.CANCEL, 1.0)
 def test_what_is_on_its_way_back_is_not_told_as_charged(
     state: State, notes: tuple[Note, ...], refund: Send | None, told: MoneyTold
 ) -> None:
-    """From the moment the refund of a cancelled order was sent until its answer; a refund of a part leaves the order paid."""
+    """From the wish to cancel until the refund's answer; what had its end stays paid, also with a part of it refunded."""
     paid = _operation(Charged(4999, "EUR"), state=state, notes=notes)
     assert money_told_of(replace(paid, sends=(*paid.sends, *([refund] if refund else [])))) is told
 
