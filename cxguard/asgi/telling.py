@@ -112,8 +112,7 @@ class Teller:
     def uncertain(self, operation: Operation, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
         """The end of a run could not be written: say no more than what the record, or our own doubt, allows."""
         if operation.lease is not None or operation.state is State.RUNNING:
-            money = money_of(operation).state
-            paid = money is MoneyState.CHARGED
+            paid = money_of(operation).state is MoneyState.CHARGED and not self._guard.engine.epochs.doubts(operation)
             return self.situation(Situation.PAID_UNFINISHED if paid else Situation.UNKNOWN, telling, snapshot, operation)
         return self.record(operation, telling, snapshot)
 

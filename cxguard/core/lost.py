@@ -115,10 +115,31 @@ def may_come_back(operation: Operation, since: float | None, now: float, *, char
 
 
 def is_doubted(operation: Operation, since: float | None, now: float) -> bool:
-    """Whether *operation* says that nothing is charged, and may be an older copy of a record that knew of a charge."""
-    if since is None or money_of(operation).state not in _UNCHARGED:
+    """Whether what *operation* says of its money may be wrong, for it may be an older copy: of a record that knew of a charge, or
+    of one that knew that it was given back."""
+    if since is None:
+        return False
+    money = money_of(operation)
+    if money.state is MoneyState.CHARGED:
+        return _may_be_given_back(operation, money.charged_keys, since=since, now=now)
+    if money.state not in _UNCHARGED:
         return False
     return may_have_gone_on(operation, since, now) if operation.state in ENDED else may_come_back(operation, since, now)
+
+
+def _may_be_given_back(operation: Operation, charged_keys: Sequence[str], *, since: float, now: float) -> bool:
+    """Whether only webhooks tell of its charge, to a copy that still waits to be asked about: they may come late, and be older than
+    what was lost. What has its end, or waits for nobody but a person, is told as it stands: nobody would ask."""
+    is_copy = bool(operation.owner) and operation.created_at < since and now - since < LOST_BACK_SECONDS
+    comes = operation.state not in ENDED and (operation.due_at is not None or operation.lease is not None)
+    return is_copy and comes and not any(_was_answered_here(operation, key) for key in charged_keys)
+
+
+def _was_answered_here(operation: Operation, key: str) -> bool:
+    """Whether a call of ours was told of the charge: by its own answer, or asked about the key."""
+    answers = [send.outcome for send in operation.sends if send.key == key]
+    answers += [note.outcome for note in operation.notes if note.gateway_key == key and note.through is not None and note.outcome]
+    return any(isinstance(each, Charged) for each in answers)
 
 
 def may_have_gone_on(operation: Operation, since: float | None, now: float) -> bool:

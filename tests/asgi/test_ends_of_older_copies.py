@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from copyworld import fail_over, page_of, record, told_by
 from shopworld import Till, World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,35 +16,14 @@ from cxguard.core.lost import LOST_BACK_SECONDS
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
 from cxguard.engine.handle import current_operation
-from cxguard.engine.secrets import SECRET_CHECK
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
-from cxguard.stores.memory import MemoryStore
-from cxguard.testing import FaultyStore
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
 
 ASYNC = {"prefer": "respond-async"}
 SETTLED = 61.0  # seconds after which what was under way at the failover must have shown up
-
-
-async def record(made: World) -> Operation:
-    (only,) = (await made.store.search(Query("shop"))).operations
-    return only
-
-
-async def fail_over(made: World, copy: Operation) -> None:
-    """To another server, which has *copy* and the small values."""
-    after = MemoryStore(clock=made.clock)
-    await after.start()
-    for key in ("epoch:shop", SECRET_CHECK):
-        kept = await made.store.load(key)
-        if kept.revision:
-            await after.swap(key, revision=0, value=kept.value)
-    await after.put(copy)
-    assert isinstance(made.store, FaultyStore)
-    made.store.store = after
 
 
 async def declined_once(world: Worlds, *then: Does) -> tuple[World, str]:
@@ -55,18 +35,6 @@ async def declined_once(world: Worlds, *then: Does) -> tuple[World, str]:
     told = await made.pay(key=None)  # the very same press once more
     assert told.status_code == 402
     return made, await page_of(made)
-
-
-
-async def page_of(made: World) -> str:
-    operation, seal = await record(made), made.guard.engine.seal
-    token = seal.sign_link(operation.id, now=made.clock.now(), seconds=10 * LOST_BACK_SECONDS, purpose="status")
-    return f"{made.guard.prefix}/orders/{token}"
-
-
-async def told_by(made: World, page: str) -> tuple[str, str]:
-    body = (await made.client.get(page, headers={"accept": "application/json"})).json()
-    return body["situation"], body["money"]
 
 
 async def test_a_page_of_an_older_end_is_told_as_unknown_until_the_gateway_has_said_that_it_was_paid(world: Worlds) -> None:

@@ -204,6 +204,38 @@ def test_an_end_is_doubted_where_its_key_was_free_for_another_press(state: State
         assert is_doubted(replace(old, history=(before,)), BEGAN, BEGAN + 10.0) is doubted
 
 
+WEBHOOK = Note("evt", NoteKind.OUTCOME, BEGAN + 5.0, gateway_key="k1", outcome=CHARGED)
+ASKED = replace(WEBHOOK, event_id="find:k1", through=1)
+
+
+@pytest.mark.parametrize(
+    ("state", "notes", "changes", "doubted"),
+    [
+        (State.RUNNING, (WEBHOOK,), {}, True),
+        (State.QUEUED, (WEBHOOK,), {}, True),
+        (State.HELD, (WEBHOOK,), {}, True),
+        (State.HELD, (WEBHOOK,), {"due_at": None}, False),
+        (State.FINISHED, (WEBHOOK,), {}, False),
+        (State.CANCELLED, (WEBHOOK,), {}, False),
+        (State.QUEUED, (WEBHOOK, ASKED), {}, False),
+        (State.QUEUED, (WEBHOOK,), {"created_at": BEGAN + 1.0}, False),
+        (State.QUEUED, (WEBHOOK,), {"owner": ""}, False),
+    ],
+)
+def test_a_charge_that_only_a_webhook_tells_a_copy_of_is_doubted(
+    state: State, notes: tuple[Note, ...], changes: dict[str, Any], doubted: bool
+) -> None:
+    """It may have been given back in the lost writes; until we were told of it ourselves, if somebody is going to ask."""
+    named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", state, BEGAN - 5.0, BEGAN - 5.0)
+    copy = replace(named, sends=(charge_send("k1", 1, outcome=SILENT),), notes=notes, **{"due_at": BEGAN, **changes})
+    assert money_of(copy).state is MoneyState.CHARGED
+    assert is_doubted(copy, BEGAN, BEGAN + 10.0) is doubted
+    assert not is_doubted(copy, None, BEGAN + 10.0)
+    assert not is_doubted(copy, BEGAN, BEGAN + LOST_BACK_SECONDS)
+    answered = replace(copy, sends=(*copy.sends, charge_send("k1", 2, outcome=CHARGED)))
+    assert not is_doubted(answered, BEGAN, BEGAN + 10.0)
+
+
 def test_what_was_believed_says_nothing_about_an_order_that_waits() -> None:
     """Only an end rests on it."""
     named = Operation("a" * 64, "shop", "pay", "owner", "ABC-DEF", "f", State.QUEUED, BEGAN - 5.0, BEGAN - 5.0)

@@ -1,0 +1,84 @@
+"""An order was charged and paid back, the store lost that, and a late webhook says "charged": nobody is told so unasked."""
+
+from __future__ import annotations
+
+import pytest
+from copyworld import fail_over, page_of, record, told_by
+from shopworld import World, Worlds, charging_handler, rule
+
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Charged, Unknown
+from cxguard.testing.fake_gateway import Does, FakeGateway
+
+pytestmark = pytest.mark.asyncio
+
+SILENCE = Unknown("no answer in time")
+
+
+async def charged_in_silence(world: Worlds) -> tuple[World, Operation, str]:
+    """A shop whose only order is unknown, though it is charged; the record, and the page of that order."""
+    made = await world(charging_handler, rule(), faulty=True, gateway=FakeGateway(Does.CHARGE_THEN_UNKNOWN))
+    await made.guard.engine.epochs.lost_since()
+    made.gateway.will_say("find", [SILENCE])
+    await made.pay()
+    made.clock.advance(5.0)
+    page = await page_of(made)
+    assert await told_by(made, page) == ("unknown", "unknown")
+    return made, await record(made), page
+
+
+async def given_back(world: Worlds) -> tuple[World, str]:
+    """The same shop, when the order was cancelled and paid back, that was lost, and the webhook of the charge has come."""
+    made, copy, page = await charged_in_silence(world)
+    await made.client.post(f"{page}/cancel")
+    await made.rest()
+    assert not made.gateway.standing
+    await fail_over(made, copy)
+    await hear_webhook(made, copy)
+    return made, page
+
+
+async def hear_webhook(made: World, copy: Operation) -> None:
+    await made.guard.note(Charged(1000, "EUR", "pay_1"), gateway_key=copy.sends[0].key, event_id="evt")
+
+
+async def test_the_page_does_not_say_paid_on_a_webhooks_word_alone(world: Worlds) -> None:
+    """Until the queue has asked what stands now. Found by a hunt, as seeds 5112815 and 5113621."""
+    made, page = await given_back(world)
+    assert await told_by(made, page) == ("unknown", "unknown")
+    await made.rest()
+    assert await told_by(made, page) == ("refunded", "not_charged")
+
+
+async def test_a_press_does_not_either(world: Worlds) -> None:
+    """Who sends the same again hears what the page says."""
+    made, _ = await given_back(world)
+    assert (await made.pay()).json()["money"] == "unknown"
+
+
+async def test_while_the_gateway_is_silent_it_stays_unknown(world: Worlds) -> None:
+    """The order is with a person then, and is asked about again."""
+    made, page = await given_back(world)
+    made.gateway.will_say("find", [SILENCE])
+    await made.rest()
+    assert (await told_by(made, page))[1] == "unknown"
+    made.clock.advance(600.0)
+    await made.rest()
+    assert await told_by(made, page) == ("refunded", "not_charged")
+
+
+async def test_a_charge_that_stands_is_told_as_soon_as_the_gateway_has_said_so(world: Worlds) -> None:
+    """It was not given back: the webhook was right."""
+    made, copy, page = await charged_in_silence(world)
+    await fail_over(made, copy)
+    await hear_webhook(made, copy)
+    assert await told_by(made, page) == ("unknown", "unknown")
+    await made.rest()
+    assert await told_by(made, page) == ("paid_unfinished", "charged")
+
+
+async def test_without_a_failover_a_webhook_is_believed_at_once(world: Worlds) -> None:
+    """The record is no copy of anything."""
+    made, copy, page = await charged_in_silence(world)
+    await hear_webhook(made, copy)
+    assert await told_by(made, page) == ("paid_unfinished", "charged")
