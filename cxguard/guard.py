@@ -327,17 +327,17 @@ class Guard(Library):
 
     def forwarding(self) -> Forwarding:
         """What brings the spool's orders to the store: `run_once()` forwards what is due."""
-        return self._opening.forwarding(self.engine, self.rules)
+        return self._opening.forwarding(self.engine, self.rules, look_at_end=self.queue().look_at_end)
 
     def _start_what_is_wanted(self) -> None:
         if self._duties_wanted:
             self.start_duties()
         elif self._forwarding_wanted:
-            self._opening.start_forwarding(self.engine, self.rules)
+            self._opening.start_forwarding(self.engine, self.rules, look_at_end=self.queue().look_at_end)
 
     def start_duties(self) -> None:
         """Run queue, upkeep and forwarding in this process until `stop_duties`. Idempotent."""
-        self._opening.start_forwarding(self.engine, self.rules)
+        self._opening.start_forwarding(self.engine, self.rules, look_at_end=self.queue().look_at_end)
         if self._duties is None:
             hints = self.engine.operations.hints
             self._duties = Duties(self.queue(), store=self.store, namespace=self.namespace, bus=self.bus, clock=self.clock, hints=hints)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -75,6 +75,7 @@ class End(StrEnum):
     TAKEN = "taken"  # another process has it
 
 
+LookAtEnd = Callable[[Operation], Awaitable[Operation]]
 FORWARDED = frozenset({End.QUEUED, End.MERGED, End.NOTED})
 
 
@@ -93,12 +94,14 @@ class Forwarding:
 
     Args:
         rules: by name: their policy decides as it would have, had the store been there.
+        look_at_end: finds out whether an order that is over, by an older copy of it, was paid (`FallbackQueue.look_at_end`).
     """
 
-    def __init__(self, engine: Engine, spool: Spool, *, rules: Mapping[str, Rule]) -> None:
+    def __init__(self, engine: Engine, spool: Spool, *, rules: Mapping[str, Rule], look_at_end: LookAtEnd) -> None:
         self._engine = engine
         self._spool = spool
         self._rules = rules
+        self._look_at_end = look_at_end
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -210,7 +213,10 @@ class Forwarding:
             plan = merge(there, came_at, submit, self._policy(item), leased=opened.leased, claim=claim, cancelled=item.cancel_asked)
             if plan is Merge.WAIT:
                 return End.WAITING
-            if plan is Merge.OVER:
+            if plan is Merge.OVER and await self._may_be_paid(there):
+                if await self._may_be_paid(await self._look_at_end(there)):
+                    return End.WAITING  # nobody has answered, or somebody is at it: the spool keeps it until then
+            elif plan is Merge.OVER:
                 over = (*over, Seen(there.id, there.revision))
             elif plan not in CHANGES:
                 await self._remark(there, fresh, plan)
@@ -218,6 +224,15 @@ class Forwarding:
             elif await self._change(plan, there, fresh, over, same=submit.same_request):
                 return await self._merged(fresh, there)
         return End.WAITING
+
+    async def _may_be_paid(self, there: Operation) -> bool:
+        """Whether the record that holds the purchase may be an older copy of a paid one, and somebody can be asked: as a press
+        under another key is decided."""
+        rule = self._rules.get(there.rule)
+        policy = policy_of(rule) if rule is not None else None
+        asks = policy is not None and policy.can_ask and policy.current_seconds is None
+        await self._engine.epochs.look()
+        return asks and there.state is not State.QUEUED and self._engine.epochs.doubts(there)
 
     async def _open(self, fresh: Operation, over: tuple[Seen, ...]) -> Opened:
         operations = self._engine.operations

@@ -9,7 +9,7 @@ from typing import cast
 from cxguard.clock import Clock, SharedClock
 from cxguard.config import Secrets, Settings
 from cxguard.engine.engine import Engine
-from cxguard.engine.forwarding import Forwarding
+from cxguard.engine.forwarding import Forwarding, LookAtEnd
 from cxguard.engine.secrets import Given, confirm_secrets, file_of, secrets_of, shared_secrets
 from cxguard.engine.spool import Spool
 from cxguard.engine.store_breaker import breaker_around
@@ -92,7 +92,7 @@ class Opening:
             _log.warning("store.away_at_start", why=str(error)[:200])
         return self._secrets
 
-    def forwarding(self, engine: Engine, rules: Sequence[Rule]) -> Forwarding:
+    def forwarding(self, engine: Engine, rules: Sequence[Rule], *, look_at_end: LookAtEnd) -> Forwarding:
         """What brings the spool's orders to the store.
 
         Raises:
@@ -100,12 +100,12 @@ class Opening:
         """
         if self.spool is None:
             raise ConfigurationError('this guard has no spool: write Guard(..., spool="/var/lib/shop/spool.db")')
-        return Forwarding(engine, self.spool, rules={rule.name: rule for rule in rules})
+        return Forwarding(engine, self.spool, rules={rule.name: rule for rule in rules}, look_at_end=look_at_end)
 
-    def start_forwarding(self, engine: Engine, rules: Sequence[Rule]) -> None:
+    def start_forwarding(self, engine: Engine, rules: Sequence[Rule], *, look_at_end: LookAtEnd) -> None:
         """Forward in the running loop, if there is an open spool. Idempotent."""
         if self._forwarding is None and self.spool is not None and self.spool.open:
-            self._forwarding = self.forwarding(engine, rules)
+            self._forwarding = self.forwarding(engine, rules, look_at_end=look_at_end)
             self._forwarding.start()
 
     async def stop_forwarding(self) -> None:
