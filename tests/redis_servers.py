@@ -83,7 +83,7 @@ class Cluster:
         names = [f"127.0.0.1:{port}" for port in ports]
         redis_cli("--cluster", "create", *names, "--cluster-replicas", str(replicas), "--cluster-yes")
         self.url = "redis+cluster://" + ",".join(names)
-        wait_until(lambda: all(b"cluster_state:ok" in server.run("CLUSTER", "INFO") for server in self.servers))
+        wait_until(lambda: all(serves_all(server) for server in self.servers))
 
     def primary_of(self, key: str) -> RedisServer:
         """The server that has a key's slot now, as the first one that lives says."""
@@ -94,6 +94,11 @@ class Cluster:
                     if first <= slot <= last:
                         return next(each for each in self.servers if each.port == primary[1])
         raise AssertionError("no server has this slot")
+
+
+def serves_all(server: RedisServer) -> bool:
+    """Whether it takes its cluster for whole: after a failover each server finds out for itself."""
+    return b"cluster_state:ok" in server.run("CLUSTER", "INFO")
 
 
 def run_at(port: int, *words: Any) -> Any:

@@ -23,6 +23,7 @@ from redis_servers import (
     running_redis,
     running_sentinels,
     sentinel_at,
+    serves_all,
     wait_until,
 )
 
@@ -99,7 +100,7 @@ async def test_server_that_is_cut_off_from_its_cluster_is_not_believed(cluster: 
     key = key_of(first, owners_at(first, cluster, victim)[0])
     await asyncio.to_thread(victim.kill)
     cut_off(victim)
-    await asyncio.to_thread(wait_until, lambda: cluster.primary_of(key) is not victim)
+    await asyncio.to_thread(wait_until, lambda: cluster.primary_of(key) is not victim and all(map(serves_all, cluster.servers[1:])))
     await asyncio.to_thread(victim.start)
     assert victim.run("CLUSTER", "COUNTKEYSINSLOT", victim.run("CLUSTER", "KEYSLOT", key)) > 0
     second = store_at(cluster.url, first.prefix)
