@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from copyworld import fail_over, record
 from shopworld import Till, World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,12 +15,9 @@ from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
 from cxguard.engine.handle import current_operation
-from cxguard.engine.secrets import SECRET_CHECK
 from cxguard.gateways.base import Charge
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
-from cxguard.stores.memory import MemoryStore
-from cxguard.testing import FaultyStore
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
@@ -61,27 +59,9 @@ async def started(world: Worlds, shop: Shop, **changes: Any) -> World:
     return made
 
 
-async def record(made: World) -> Operation:
-    (only,) = (await made.store.search(Query("shop"))).operations
-    return only
-
-
 async def lost(made: World) -> Operation:
     """A record that stands for any other."""
     return Operation("0" * 64, "shop", "POST /other", "o", "r", "f", State.CANCELLED, made.clock.now(), made.clock.now())
-
-
-async def fail_over(made: World, copy: Operation) -> None:
-    """To another server, which has *copy* and the small values."""
-    after = MemoryStore(clock=made.clock)
-    await after.start()
-    for key in ("epoch:shop", SECRET_CHECK):
-        kept = await made.store.load(key)
-        if kept.revision:
-            await after.swap(key, revision=0, value=kept.value)
-    await after.put(copy)
-    assert isinstance(made.store, FaultyStore)
-    made.store.store = after
 
 
 async def test_a_second_card_that_paid_in_a_lost_life_is_not_charged_again(world: Worlds) -> None:

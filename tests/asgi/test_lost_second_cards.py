@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from copyworld import fail_over, record
 from shopworld import Worlds, rule
 from spoolworld import ASYNC
 from starlette.requests import Request
@@ -13,11 +14,8 @@ from starlette.responses import JSONResponse, Response
 from cxguard.core.breaker import Label
 from cxguard.core.names import gateway_key
 from cxguard.core.outcomes import Charged, Declined, Outcome, Unknown
-from cxguard.engine.secrets import SECRET_CHECK
 from cxguard.errors import PaymentDeclined
 from cxguard.rules import json_field
-from cxguard.stores.base import Query
-from cxguard.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.asyncio
 
@@ -44,16 +42,11 @@ async def test_wish_to_cancel_is_about_the_second_card_too(world: Worlds) -> Non
     shop.guard.engine.breakers.force("shop:POST /pay", "charge", None)
     shop.clock.advance(120.0)
     await shop.rest()
-    (copy,) = (await shop.store.search(Query("shop"))).operations
+    copy = await record(shop)
     assert copy.why == "card_declined"
     books[gateway_key(copy.id, step="charge", generation=2)] = Charged(1000, "EUR", payment_id="pay-2")
-    after = MemoryStore(clock=shop.clock)
-    await after.start()
-    for key in ("epoch:shop", SECRET_CHECK):
-        await after.swap(key, revision=0, value=(await shop.store.load(key)).value)
-    await after.put(copy)
-    shop.store.store = after  # type: ignore[attr-defined]
+    await fail_over(shop, copy)
     await shop.client.post(f"{page}/cancel", headers={"accept": "application/json"})
     await shop.rest()
-    (held,) = (await shop.store.search(Query("shop"))).operations
+    held = await record(shop)
     assert (held.why, held.money, held.cancel_asked) == ("refund_due", "charged", True)
