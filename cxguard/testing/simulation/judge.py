@@ -113,12 +113,18 @@ def _claim_was_lost(world: World, landings: list[Landing]) -> bool:
 def _landings_of(world: World, said: Said, operations: list[Operation]) -> list[Landing]:
     reference = said.body.get("reference")
     named = next((each for each in operations if each.reference == reference), None) if reference else None
-    keys = _keys_of(world, named) if named else set()
+    keys = _keys_of(world, named) if named else _keys_of_lost(world, reference)
     return [
         landing
         for landing in world.landings
-        if (landing.key in keys if named else _press(world, landing.order) == _press(world, said.order))
+        if landing.key in keys or (named is None and _press(world, landing.order) == _press(world, said.order))
     ]
+
+
+def _keys_of_lost(world: World, reference: str | None) -> set[str | None]:
+    """Of a record that the store has lost for good. Its press is not always the one that was told of it: the order may have been
+    paid under the purchase's other key."""
+    return {key for key, id in world.keys.items() if reference_of(id) == reference} if reference else set()
 
 
 def _keys_of(world: World, operation: Operation) -> set[str | None]:
