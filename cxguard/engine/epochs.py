@@ -29,6 +29,7 @@ class Epochs:
         self._clock = clock
         self._key = _key(namespace)
         self._tell = tell
+        self._first = ""  # that this process has met, also where nothing could be read or written then
         self._seen: str | None = None
         self._changed_at: float | None = None
 
@@ -66,6 +67,7 @@ class Epochs:
             StoreUnavailable: it cannot be told now.
         """
         epoch = self._store.epoch
+        self._first = self._first or epoch
         if epoch and epoch != self._seen:  # empty: the store does not know yet
             self._changed_at = await self._learn(epoch)
             self._seen = epoch
@@ -73,13 +75,14 @@ class Epochs:
 
     async def _learn(self, epoch: str) -> float | None:
         changed_at: float | None = None
+        ours = self._seen or self._first
         for _ in range(SWAPS_MAX):
             kept = await self._store.load(self._key)
-            last, since = _read(kept.value) if kept.revision else (self._seen, self._changed_at)
-            known_better = since is None and self._seen is not None  # by who saw the life before, which the writer did not
+            last, since = _read(kept.value) if kept.revision else (ours, self._changed_at)
+            known_better = since is None and ours != epoch  # by who saw the life before, which the writer did not
             if kept.revision and last == epoch and not known_better:
                 return since
-            changed_at = self._clock.now() if last is not None else None
+            changed_at = self._clock.now() if last != epoch or known_better else None
             if await self._store.swap(self._key, revision=kept.revision, value=_written(epoch, changed_at)):
                 if changed_at is not None:
                     self._tell(epoch)

@@ -9,15 +9,31 @@ from shopworld import SHOP
 from cxguard.engine.secrets import SECRET_CHECK
 from cxguard.guard import Guard
 from cxguard.testing.fake_gateway import FakeGateway
+from cxguard.testing.faulty_store import Fault
 
 pytestmark = pytest.mark.asyncio
 
 
 async def test_loss_of_a_shops_first_order_is_noticed() -> None:
     """Each process knows the store's life from its start: also where a failover takes back all that was ever written."""
-    shop, second = World(FakeGateway()), World(FakeGateway())
+    shop, second = World(FakeGateway(keyed=False)), World(FakeGateway(keyed=False))
     second.store.store, second.gateway.payments = shop.store.store, shop.gateway.payments
     async with shop.guard, second.guard:
+        before = await shop.press()
+        await shop.fail_over(small=(SECRET_CHECK,))
+        second.store.store = shop.store.store
+        assert await second.press() == before
+        assert len(shop.gateway.standing) == 1
+
+
+async def test_life_that_could_not_be_put_on_record_is_known_to_who_began_in_it() -> None:
+    """No process could read or write it as it started; the first order, and the record of it, go in the failover."""
+    shop, second = World(FakeGateway(keyed=False)), World(FakeGateway(keyed=False))
+    second.store.store, second.gateway.payments = shop.store.store, shop.gateway.payments
+    for each in (shop, second):
+        each.store.plan("load", Fault.NOT_DONE, after=3)  # those of its whereabouts and its secret
+    async with shop.guard, second.guard:
+        assert (await second.store.load("epoch:shop")).revision == 0
         before = await shop.press()
         await shop.fail_over(small=(SECRET_CHECK,))
         second.store.store = shop.store.store
