@@ -180,6 +180,12 @@ def tells_paid(duty: Duty) -> bool:
     return isinstance(duty, Place | Finish) or (isinstance(duty, Hold) and duty.why == ORDER_MISSING)
 
 
+def tells_other_figures(operation: Operation) -> bool:
+    """Whether the newest look found a charge of another amount or currency than was asked for."""
+    looks = [entry for entry in operation.history if entry.event == LOOK_EVENT]
+    return bool(looks) and str(looks[-1].detail.get("why", "")).startswith(OTHER_FIGURES)
+
+
 # --- unknown
 
 
@@ -188,7 +194,7 @@ def _unknown(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     fresh = [key for key in money.unknown_keys if key not in looked]
     if ways.find and fresh:
         return Find(fresh[0], cancel=unwanted)
-    if ways.find and _tells_other_figures(operation):
+    if ways.find and tells_other_figures(operation):
         return Hold("amount_differs", WaitingFor.AGENT)  # asking again would tell the same, and the shopper's money is there
     if not unwanted and any(_needs_shopper(operation, key) for key in money.unknown_keys):
         return Hold("needs_shopper", WaitingFor.SHOPPER)
@@ -202,12 +208,6 @@ def _unknown(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     if operation.give_up_at is not None and now >= operation.give_up_at + SILENCE_SECONDS_MAX:
         return Hold("unknown_unresolved", WaitingFor.AGENT)
     return _wait_or_hold(operation, money.unknown_keys, ways, hold="unknown_unresolved", wait="charge_unknown", now=now)
-
-
-def _tells_other_figures(operation: Operation) -> bool:
-    """Whether the newest look found a charge of another amount or currency than was asked for."""
-    looks = [entry for entry in operation.history if entry.event == LOOK_EVENT]
-    return bool(looks) and str(looks[-1].detail.get("why", "")).startswith(OTHER_FIGURES)
 
 
 def _is_unwanted(operation: Operation, money: Money, now: float) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cxguard.core.lost import is_doubted
+from cxguard.core.money import MoneyState
 from cxguard.core.operation import ENDED, Operation, money_of
-from cxguard.core.resolve import LOOKS_MAX, SHOP, SILENCE_EVENT, Find, looks_at
+from cxguard.core.resolve import LOOKS_MAX, SHOP, SILENCE_EVENT, Find, looks_at, tells_other_figures
 from cxguard.core.schedule import resolve_pause_seconds
 from cxguard.engine.charging import Work
 from cxguard.engine.engine import Engine
@@ -15,6 +16,8 @@ from cxguard.engine.looking import ask_shop
 from cxguard.engine.losing import look_before_end, look_up, may_be_copy
 from cxguard.engine.placing import Placing
 from cxguard.engine.rulings import Rulings
+
+AWAITS_WORD = "awaits word"  # of the gateway, or the hook, that the charge stands: the order is not completed before, for two days
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Copies:
 
     async def was_given_back(self, work: Work, looked: set[str]) -> bool:
         """Whether an order that is about to be completed has been refunded, in writes that the store has lost: the word that it
-        is charged may come late, of a webhook, and be older. Without an answer it stands; what a person then has is asked again."""
+        is charged may come late, of a webhook, and be older. Where our own call was told so it stands without an answer (what a
+        person then has is asked again); else *looked* says that it is waited for (`AWAITS_WORD`)."""
         known = money_of(work.operation)
         keys = [key for key in known.charged_keys if f"given back:{key}" not in looked]
         if not keys or work.operation.state in ENDED or not await may_be_copy(self.engine, work.operation):
@@ -47,7 +51,16 @@ class Copies:
             await self.find(work, Find(key))
             if work.operation.history and work.operation.history[-1].event == SILENCE_EVENT:
                 looked.add(SILENCE_EVENT)
+        if await self._awaits_word(work):
+            looked.update((SILENCE_EVENT, AWAITS_WORD))
         return money_of(work.operation).state is not known.state
+
+    async def _awaits_word(self, work: Work) -> bool:
+        """Whether still nobody but webhooks has told of its charge, though somebody can be asked: silence is no answer."""
+        operation, since = work.operation, await self.engine.epochs.changed_at()
+        if money_of(operation).state is not MoneyState.CHARGED or not self.rulings.ways(operation).find:
+            return False
+        return is_doubted(operation, since, self.engine.clock.now()) and not tells_other_figures(operation)
 
     async def may_have_gone_on(self, operation: Operation) -> bool:
         """Whether an order that has its end here may have been pressed again, and paid, in writes that the store has lost; and

@@ -37,7 +37,7 @@ from cxguard.core.resolve import (
 )
 from cxguard.core.schedule import ATTEMPTS_MAX, resolve_pause_seconds
 from cxguard.engine.charging import Work
-from cxguard.engine.copies import Copies
+from cxguard.engine.copies import AWAITS_WORD, Copies
 from cxguard.engine.courier import Courier
 from cxguard.engine.end_record import without_parcels
 from cxguard.engine.engine import Engine
@@ -243,6 +243,8 @@ class FallbackQueue:
                 continue
             if tells_paid(duty) and await self._copies.was_given_back(work, looked):
                 continue
+            if AWAITS_WORD in looked and isinstance(duty, Place | Finish):
+                duty = Wait(None, work.operation.why or "charge_unknown")
             if isinstance(duty, Finish | Cancel) and await self._copies.may_have_gone_on(work.operation):
                 if OLD_END not in looked:
                     looked.add(OLD_END)

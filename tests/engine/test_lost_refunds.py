@@ -1,4 +1,4 @@
-"""The store lost the refund of an order that nothing here can place; then a late webhook says that it is charged."""
+"""The store lost the refund of an order; then a late webhook says that it is charged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from lostworld import World, world
 
-from cxguard.core.operation import money_of
+from cxguard.core.lost import LOST_BACK_SECONDS
+from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.library import Purpose
 from cxguard.errors import PaymentDeferred
@@ -18,10 +19,11 @@ pytestmark = pytest.mark.asyncio
 
 
 @asynccontextmanager
-async def given_back() -> AsyncIterator[World]:
+async def given_back(*, placeable: bool = False) -> AsyncIterator[World]:
     """Charged without an answer, cancelled and paid back; of all that the store has the order in doubt. Then the webhook comes."""
     async with world(keyed=True) as shop:
-        shop.guard.purposes["order"] = Purpose("order")
+        if not placeable:
+            shop.guard.purposes["order"] = Purpose("order")
         shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
         shop.gateway.will_say("find", [Unknown("no answer in time")])
         with pytest.raises(PaymentDeferred):
@@ -30,6 +32,7 @@ async def given_back() -> AsyncIterator[World]:
         await shop.wish_to_cancel(copy)
         await shop.rest()
         assert money_of(await shop.record()).state == "refunded"
+        shop.clock.advance(5.0)
         await shop.fail_over(copy)
         await shop.guard.note(Charged(4999, "EUR", "pay_2"), gateway_key=copy.sends[0].key, event_id="evt")
         yield shop
@@ -52,3 +55,38 @@ async def test_gateway_that_says_nothing_then_is_asked_again_while_a_person_has_
         shop.clock.advance(600.0)
         await shop.rest()
         assert (await shop.record()).money == "refunded"
+
+
+async def silent_turn(shop: World, said: str) -> Operation:
+    """The order as it is after a turn of the queue in which the gateway says no more than that."""
+    shop.gateway.will_say("find", [Unknown(said)])
+    await shop.rest()
+    return await shop.record()
+
+
+async def test_order_that_was_refunded_in_lost_writes_is_not_completed() -> None:
+    """Cancelled and paid back, and the store has lost both. Found by a hunt, as seed 73851."""
+    async with given_back(placeable=True) as shop:
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "refunded")
+
+
+@pytest.mark.parametrize("said", ["no answer in time", "not_found"])
+async def test_order_is_not_completed_on_a_webhooks_word_while_the_gateway_does_not_confirm_it(said: str) -> None:
+    """It is asked again until it says what stands. Found by a hunt, as seed 3588383."""
+    async with given_back(placeable=True) as shop:
+        assert (await silent_turn(shop, said)).state == "queued"
+        shop.clock.advance(600.0)
+        assert (await silent_turn(shop, said)).attempts == 0
+        shop.clock.advance(600.0)
+        await shop.rest()
+        assert (await shop.record()).money == "refunded"
+
+
+async def test_order_whose_gateway_says_nothing_for_two_days_is_completed() -> None:
+    """Then the webhook is believed: the shopper has paid, as far as anybody knows."""
+    async with given_back(placeable=True) as shop:
+        await silent_turn(shop, "no answer in time")
+        shop.clock.advance(LOST_BACK_SECONDS)
+        placed = await silent_turn(shop, "no answer in time")
+        assert (placed.state, placed.money) == ("finished", "charged")

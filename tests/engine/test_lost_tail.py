@@ -153,28 +153,6 @@ async def test_facts_that_were_lost_come_back_with_the_save_that_folded_them() -
         assert await shop.press() == paid
 
 
-@pytest.mark.parametrize("answers", [True, False])
-async def test_order_that_was_refunded_in_lost_writes_is_not_completed(answers: bool) -> None:
-    """Cancelled and paid back, and the store has lost both; then the webhook of the charge comes. Without an answer it is believed."""
-    async with world(keyed=True) as shop:
-        shop.gateway.will(Does.NEEDS_SHOPPER)
-        with pytest.raises(PaymentDeferred):
-            await shop.press()
-        copy = await shop.record()
-        key = copy.sends[0].key
-        shop.gateway.confirm(key)
-        await shop.wish_to_cancel(copy)
-        await shop.rest()
-        assert money_of(await shop.record()).state == "refunded"
-        await shop.fail_over(copy)
-        if not answers:
-            shop.gateway.will_say("find", [Unknown("no answer in time")] * 8)
-        await shop.guard.note(Charged(4999, "EUR", "pay_2"), gateway_key=key, event_id="evt")
-        shop.clock.advance(120.0)
-        await shop.rest()
-        assert money_of(await shop.record()).state == ("refunded" if answers else "charged")
-
-
 async def test_charge_that_is_known_from_a_fact_alone_is_the_orders_own() -> None:
     """The order was kept elsewhere meanwhile, and the late answer of its lost life came first: it is completed, not refused."""
     async with world(keyed=True) as shop:
