@@ -40,10 +40,11 @@ from cxguard.core.money import (
 from cxguard.core.operation import ENDED, Operation, State, WaitingFor, money_of
 from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper
 from cxguard.core.spooling import WHY_SAME_AS
-from cxguard.core.standing import proof_of_charge, told_of
+from cxguard.core.standing import differs_from_asked, proof_of_charge, told_of
 
 SHOP = "shop"  # the gateway name of sends that the shop's own code makes
 CHARGED_AFTER_END = "charged_after_end"
+AMOUNT_DIFFERS = "amount_differs"  # from what was asked for: placing the order would ask for the rest, or be refused
 LOOKS_MAX = 12  # looks at one unknown; at the schedule's pauses about half an hour
 LOOK_EVENT = "payment.looked_up"
 SILENCE_EVENT = "payment.look_unanswered"  # not a look: while a gateway is away, no order goes to a person for it
@@ -177,7 +178,7 @@ def ends_uncharged(operation: Operation, duty: Duty) -> bool:
 
 def tells_paid(duty: Duty) -> bool:
     """Whether *duty* goes by the word that the order is paid: it is completed, it ends, or a person is told to complete it."""
-    return isinstance(duty, Place | Finish) or (isinstance(duty, Hold) and duty.why == ORDER_MISSING)
+    return isinstance(duty, Place | Finish) or (isinstance(duty, Hold) and duty.why in (ORDER_MISSING, AMOUNT_DIFFERS))
 
 
 def tells_other_figures(operation: Operation) -> bool:
@@ -195,7 +196,7 @@ def _unknown(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     if ways.find and fresh:
         return Find(fresh[0], cancel=unwanted)
     if ways.find and tells_other_figures(operation):
-        return Hold("amount_differs", WaitingFor.AGENT)  # asking again would tell the same, and the shopper's money is there
+        return Hold(AMOUNT_DIFFERS, WaitingFor.AGENT)  # asking again would tell the same, and the shopper's money is there
     if not unwanted and any(_needs_shopper(operation, key) for key in money.unknown_keys):
         return Hold("needs_shopper", WaitingFor.SHOPPER)
     send = _same_again(operation, money, ways, now=now)
@@ -269,7 +270,7 @@ def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     if operation.answer is not None and operation.state is State.RUNNING:
         return Hold("answered_not_confirmed", WaitingFor.AGENT)
     if ways.later:
-        return Place()
+        return Hold(AMOUNT_DIFFERS, WaitingFor.AGENT) if differs_from_asked(operation, money.charged_keys[0]) else Place()
     return Hold(ORDER_MISSING, WaitingFor.AGENT)
 
 
@@ -380,7 +381,7 @@ def _none(operation: Operation, ways: Ways, *, now: float) -> Duty:
 
 
 _IN_DOUBT = frozenset(
-    {"charge_unknown", "unknown_unresolved", "amount_differs", "needs_shopper", "refund_due", "refund_unknown", "capture_unknown"}
+    {"charge_unknown", "unknown_unresolved", AMOUNT_DIFFERS, "needs_shopper", "refund_due", "refund_unknown", "capture_unknown"}
 )
 
 

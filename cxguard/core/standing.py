@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cxguard.core.money import NO_ANSWER, MoneyState, fold
+from cxguard.core.figures import figures_of
+from cxguard.core.money import NO_ANSWER, MoneyState, SendKind, fold
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, Outcome, Refunded, Unknown
 
@@ -36,6 +37,15 @@ def told_of(operation: Operation, key: str) -> list[Outcome]:
 def proof_of_charge(operation: Operation, key: str) -> Charged | None:
     """What was told of the charge, with the gateway's own name for it, without which nothing can be given back."""
     return next((outcome for outcome in told_of(operation, key) if isinstance(outcome, Charged) and outcome.payment_id), None)
+
+
+def differs_from_asked(operation: Operation, key: str) -> bool:
+    """Whether another amount or currency was charged under *key* than was asked for last: it was told of before the line was there
+    that asks for it, so nobody could compare the two then."""
+    told = figures_of(operation.sends, operation.notes, key)
+    lines = [(send.amount_minor, send.currency) for send in operation.sends if send.key == key and send.kind is SendKind.CHARGE]
+    asked = lines[-1] if lines else (operation.amount_minor, operation.currency)
+    return told is not None and None not in asked and (told.authorised_minor, told.currency) != asked
 
 
 def _last(facts: list[Outcome], kind: type[Outcome]) -> Outcome | None:

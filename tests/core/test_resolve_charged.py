@@ -53,6 +53,13 @@ CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("complete the order", order(Q, send(CHARGED)), ALL, (), Place()),
     ("of a dead process, too", order(R, send(CHARGED)), ALL, (), Place()),
     ("even when its time is over: it is paid", order(Q, send(CHARGED), **OVER), ALL, (), Place()),
+    (
+        "another amount was charged: no",
+        order(Q, send(UNKNOWN), notes=(fact(Charged(700, "EUR", "pay_1")),)),
+        ALL,
+        (),
+        Hold("amount_differs", AGENT),
+    ),
     ("a person completes what nobody else can", order(Q, send(CHARGED)), NO_LATER, (), Hold("order_missing", AGENT)),
     ("answered, and the process died", order(R, send(CHARGED), answer=b"sealed"), ALL, (), Hold("answered_not_confirmed", AGENT)),
     ("proof leads out of doubt", order(H, send(UNKNOWN), why="unknown_unresolved", notes=(fact(CHARGED),)), ALL, (), Place()),
