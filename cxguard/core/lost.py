@@ -11,6 +11,9 @@ about one after the other, before the first charge, and before an order ends as 
     not found, surely not charged   nothing under this key; after two of them in a row, the present life and the next one
                                     among those that were asked about, there was no further life
 
+So that lives which charged nothing do not hide one that did, a try of which the gateway knows nothing begins none: the next
+one charges under the same key (`goes_on`).
+
 The first one is the present life, or an earlier one of which the record has no send: of a life that was over before anything
 was sent, it may be an older copy of one that charged.
 
@@ -26,15 +29,16 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-from cxguard.core.decide import LET_GO
-from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.decide import LET_GO, RELEASED
+from cxguard.core.money import MoneyState, NoteKind, Send, SendKind
 from cxguard.core.operation import ENDED, Entry, Operation, State, changed, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 
 LOST_BACK_SECONDS = 2 * 86_400.0  # a shopper, or a script, whose order is gone may come back so late; what is older waits on record
 PRESSED_AGAIN_SECONDS = 3_600.0  # nearly all orders that look new are new: what comes later is taken for that, if nobody can be asked
+SAME_KEY_SHARE = 4  # of the time that a gateway remembers a key: for the other three quarters it knows it when the last try has sent it
 LIVES_MAX = 8  # of one operation that are looked at; a shopper has given up long before
-SILENT_MAX = 2  # in a row: one life may have ended before anything was sent
+SILENT_MAX = 2  # in a row: one life may have ended with a charge that the gateway refused outright
 NOT_FOUND = "not_found"
 LOST_EVENT = "payment.looked_for_lost"
 NOTHING_STANDS = "nothing stands"
@@ -52,6 +56,45 @@ class Lost(StrEnum):
     ADOPT = "adopt"
     DOUBT = "doubt"
     CLEAR = "clear"  # nothing stands: charge
+
+
+def goes_on(operation: Operation, *, figures: tuple[int | None, str | None], key_seconds: float, now: float) -> bool:
+    """Whether the next try of an order that was let go belongs to the same life: nothing is known under any key of that one.
+
+    Args:
+        figures: amount and currency of the next try, if they are known. Other ones would not go under the same key.
+        key_seconds: how long the gateways remember a key, from its first send; of no matter where nothing was sent.
+    """
+    if not _was_let_go_untouched(operation) or operation.give_up_at is not None or operation.asked_until is not None:
+        return False  # who was promised it, and told that it is over, is told of the next one anew: that is another life
+    sent = _sent_in_this_life(operation)
+    others = {send.key for send in operation.sends} - {send.key for send in sent}
+    told = any(note.kind is NoteKind.OUTCOME and note.gateway_key not in others for note in operation.notes)
+    looked = any(entry.event == LOST_EVENT for entry in operation.history)
+    asked = {(send.amount_minor, send.currency) for send in sent} | ({figures} if figures[0] is not None else set())
+    lately = all(now - send.sent_at < key_seconds / SAME_KEY_SHARE for send in sent)
+    return lately and len(asked) <= 1 and not told and not looked
+
+
+def is_of_later_try(operation: Operation, key: str) -> bool:
+    """Whether the charge that stands under *key* is by a later try than those on record: one of another life, or of this one,
+    where all that it is known to have sent was turned away."""
+    same_life = _was_let_go_untouched(operation) and any(send.key == key for send in _sent_in_this_life(operation))
+    return same_life or last_life(operation) > operation.generation
+
+
+def _was_let_go_untouched(operation: Operation) -> bool:
+    """Whether nobody wished it to end, and all that this life sent may be sent again under the same key, by the gateway's own word."""
+    let_go = operation.state is State.CANCELLED and operation.why == RELEASED and not operation.cancel_asked
+    return let_go and all(_left_nothing(send) for send in _sent_in_this_life(operation))
+
+
+def _sent_in_this_life(operation: Operation) -> list[Send]:
+    return [send for send in operation.sends if send.generation == operation.generation]
+
+
+def _left_nothing(send: Send) -> bool:
+    return send.kind is SendKind.CHARGE and isinstance(send.outcome, NotCharged) and send.outcome.retryable
 
 
 def first_life(operation: Operation) -> int:

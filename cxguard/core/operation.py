@@ -6,6 +6,7 @@
                           +->queued <----------+
     queued, running, held --cancel--> cancelled            only while the money is surely not with us
     finished, cancelled --reopen--> running or queued      the next generation, only without a standing charge
+    cancelled --rerun--> running                           the same generation: it was let go, and nothing is known under its keys
     held --reopen--> running                               its shopper goes on with it: the same, with another card, say
 
 Every legal move is in `MOVES`, every demand on the money in `MONEY_FOR`; `move` is the only way from state to state.
@@ -51,6 +52,7 @@ class Move(StrEnum):
     HOLD = "hold"
     REQUEUE = "requeue"
     CANCEL = "cancel"
+    RERUN = "rerun"
     REOPEN = "reopen"
     REOPEN_QUEUED = "reopen_queued"
 
@@ -83,6 +85,7 @@ MOVES: Mapping[tuple[State, Move], State] = {
     (State.FINISHED, Move.REOPEN): State.RUNNING,
     (State.FINISHED, Move.REOPEN_QUEUED): State.QUEUED,
     (State.CANCELLED, Move.HOLD): State.HELD,
+    (State.CANCELLED, Move.RERUN): State.RUNNING,
     (State.CANCELLED, Move.REOPEN): State.RUNNING,
     (State.CANCELLED, Move.REOPEN_QUEUED): State.QUEUED,
 }
@@ -97,6 +100,7 @@ MONEY_FOR: Mapping[Move, frozenset[MoneyState]] = {
     Move.HOLD: _ANY,
     Move.REQUEUE: _ANY,
     Move.CANCEL: _NOT_WITH_US,
+    Move.RERUN: frozenset({MoneyState.NONE}),
     Move.REOPEN: _NOT_WITH_US,
     Move.REOPEN_QUEUED: _NOT_WITH_US,
 }

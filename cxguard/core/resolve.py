@@ -25,7 +25,7 @@ from cxguard.core.again import is_remembered, may_run_again, send_to_repeat
 from cxguard.core.asks import CARD_DECLINED, TRY_FAILED, falls_back
 from cxguard.core.decide import LET_GO, NOT_KEPT, ORDER_MISSING, RELEASED
 from cxguard.core.figures import failed_refunds, figures_of, standing_minor
-from cxguard.core.lost import last_life
+from cxguard.core.lost import is_of_later_try
 from cxguard.core.money import (
     Money,
     MoneyState,
@@ -255,7 +255,7 @@ def _tries(operation: Operation, keys: Sequence[str]) -> int:
 
 
 def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
-    if operation.state in ENDED and len(money.charged_keys) == 1 and last_life(operation) > operation.generation:
+    if operation.state in ENDED and len(money.charged_keys) == 1 and is_of_later_try(operation, money.charged_keys[0]):
         return Hold(CHARGED_AFTER_END, WaitingFor.AGENT)  # pressed again, in lost writes: the shop may have sent the goods
     if operation.state is State.CANCELLED or _cancelled_in_time(operation):
         return _refund(operation, money.charged_keys[0], "cancelled", ways, looked=looked, now=now)

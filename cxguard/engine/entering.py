@@ -10,6 +10,7 @@ from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.asks import gone_on_with
 from cxguard.core.conclude import Say
 from cxguard.core.decide import LET_GO, Do, Submit
+from cxguard.core.lost import goes_on
 from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Move, Operation, State, Step, changed, money_of, move, remember
 from cxguard.core.outcomes import NotCharged
@@ -237,7 +238,7 @@ async def ask_everyone(engine: Engine, handle: OperationHandle, ask: Ask | None)
 async def _run_again(engine: Engine, submission: Submission, handle: OperationHandle, to: Move | None, *, resumed: bool = False) -> Begun:
     """The next life (or the next try of this one) takes over what this request carries."""
     work, fresh = handle.work, submission.fresh
-    operation = move(work.operation, to) if to else work.operation
+    operation = move(work.operation, _within_its_life(engine, submission, work, to)) if to else work.operation
     accepted = to is not Move.REOPEN and operation.kept and operation.give_up_at is not None
     asked_until = operation.asked_until if resumed or to is not Move.REOPEN else None
     promised = accepted or asked_until is not None
@@ -271,6 +272,15 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         return await _ended_by_wish(engine, submission, handle)
     engine.operations.emit("operation.opened", work.operation, generation=operation.generation)
     return Begun(Do.RUN, work.operation, handle)
+
+
+def _within_its_life(engine: Engine, submission: Submission, work: Work, to: Move) -> Move:
+    """A try of which the gateway knows nothing begins no new life: a key that is never found may hide the next one, that paid."""
+    operation, fresh, now = work.operation, submission.fresh, engine.clock.now()
+    gateways = [engine.gateway(send.gateway) for send in operation.sends]
+    key_seconds = min((gateway.key_lifetime_seconds if gateway is not None else 0.0 for gateway in gateways), default=0.0)
+    figures = (fresh.amount_minor, fresh.currency)
+    return Move.RERUN if to is Move.REOPEN and goes_on(operation, figures=figures, key_seconds=key_seconds, now=now) else to
 
 
 async def _ended_by_wish(engine: Engine, submission: Submission, handle: OperationHandle) -> Begun:

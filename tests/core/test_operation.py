@@ -43,11 +43,12 @@ LEGAL = {
         **{"start": "running", "reopen": "running", "hold": "held", "requeue": "queued", "finish": "finished", "cancel": "cancelled"},
     },
     "finished": {"hold": "held", "reopen": "running", "reopen_queued": "queued"},
-    "cancelled": {"hold": "held", "reopen": "running", "reopen_queued": "queued"},
+    "cancelled": {"hold": "held", "rerun": "running", "reopen": "running", "reopen_queued": "queued"},
 }
 FORBIDDEN_MONEY = {
     "finish": {"unknown"},
     "cancel": {"unknown", "charged"},
+    "rerun": {"unknown", "charged", "declined", "refunded"},
     "reopen": {"unknown", "charged"},
     "reopen_queued": {"unknown", "charged"},
 }

@@ -38,7 +38,7 @@ from resolve_orders import (
 
 from cxguard.core.money import SendKind
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, Declined, Refunded, Unknown
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Refunded, Unknown
 from cxguard.core.resolve import SHOP, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, Ways
 
 RESERVED = Charged(4999, "EUR", "pay_1", captured=False)
@@ -112,6 +112,20 @@ CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
         ALL,
         (),
         SECOND,
+    ),
+    (
+        "let go when the gateway was too busy, and paid in a later try that was lost",
+        order(C, send(NOT_CHARGED), notes=(fact(CHARGED),), why="released"),
+        ALL,
+        (),
+        Hold("charged_after_end", AGENT),
+    ),
+    (
+        "let go, and its own charge came late: its shopper was told of none",
+        order(C, send(NotCharged("refused")), notes=(fact(CHARGED),), why="released"),
+        ALL,
+        (),
+        REFUND_CANCELLED,
     ),
     (
         "let go, and the charge is known from elsewhere: nobody wished it to be cancelled",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from lostworld import World, world
 
+from cxguard.core.decide import NOT_KEPT
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
 from cxguard.core.operation import Operation, State, changed
@@ -34,10 +35,10 @@ async def fail(op: Any) -> None:
 
 
 async def reject(shop: World) -> Operation:
-    """A run of the order that ends before it charges, without a doubt: the gateway's word was proof."""
+    """A run of the order that ends before it charges, without a doubt: the gateway's word was proof. The next try is another life."""
     with pytest.raises(RuntimeError):
         await shop.guard.run(fail, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
-    return await shop.record()
+    return changed(await shop.record(), why=NOT_KEPT)
 
 
 async def settled(shop: World) -> None:
