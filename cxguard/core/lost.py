@@ -14,8 +14,8 @@ about one after the other, before the first charge, and before an order ends as 
 So that lives which charged nothing do not hide one that did, a try of which the gateway knows nothing begins none: the next
 one charges under the same key (`goes_on`).
 
-The first one is the present life, or an earlier one of which the record has no send: of a life that was over before anything
-was sent, it may be an older copy of one that charged.
+The first one is the present life, or an earlier one of which the record has no send, or only such as left nothing: it may be an
+older copy of one that charged.
 
 "Not found" is proof only when all that was under way as the store lost its tail must have shown up. Before that, at a gateway
 that honours keys, an order may be charged under the first key that is not found: what is still under way there is the same
@@ -98,8 +98,8 @@ def _left_nothing(send: Send) -> bool:
 
 
 def first_life(operation: Operation) -> int:
-    """The first life that is asked about."""
-    told = {send.generation for send in operation.sends if send.kind is SendKind.CHARGE}
+    """The first life that is asked about. Of one whose calls were all turned away, a later try may have been lost."""
+    told = {send.generation for send in operation.sends if send.kind is SendKind.CHARGE and not _left_nothing(send)}
     present = own_life(operation)
     return next((life for life in range(max(1, present - LIVES_MAX), present) if life not in told), present)
 

@@ -100,9 +100,11 @@ def test_verdict_after_lives_that_are_over(said: list[Outcome], passed: int, fol
     [(1, (), 1), (2, (1,), 2), (2, (), 1), (3, (1,), 2), (3, (2,), 1), (3, (1, 2), 3), (LIVES_MAX + 5, (), 5)],
 )
 def test_first_life_that_is_asked_about(generation: int, sent_in: tuple[int, ...], first: int) -> None:
-    """One that is over without a send on record may be an older copy of one that charged."""
-    sends = tuple(charge_send(f"key-{life}", life, generation=life) for life in sent_in)
+    """One that is over without a send on record, or whose calls left nothing, may be an older copy of one that charged."""
+    sends = tuple(charge_send(f"key-{life}", life, generation=life, outcome=NOT_CHARGED) for life in sent_in)
     assert first_life(sample(generation=generation, sends=sends)) == first
+    turned_away = charge_send("key", 9, outcome=NotCharged("throttled", retryable=True))
+    assert first_life(sample(generation=2, sends=(turned_away,))) == 1
 
 
 @pytest.mark.parametrize(

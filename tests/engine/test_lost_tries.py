@@ -46,3 +46,17 @@ async def test_try_that_was_refused_outright_has_its_key_for_itself() -> None:
         assert (await shop.record()).generation == 2
         await shop.fail_over()
         assert await press(shop) == before
+
+
+@pytest.mark.parametrize("hours", [0, 6])
+async def test_try_that_was_lost_is_found_beside_an_older_one_that_left_nothing(hours: int) -> None:
+    """The store has the first one only; the next press has a life of its own, or belongs to that one."""
+    async with world(keyed=True) as shop:
+        await tried(shop, Does.THROTTLE)
+        copy = await shop.record()
+        before = await press(shop)
+        await shop.fail_over(copy)
+        await shop.guard.engine.epochs.look()
+        shop.clock.advance(3_600.0 * hours)
+        assert await press(shop) == before
+        assert len(shop.gateway.standing) == 2, "the first order and this one"
