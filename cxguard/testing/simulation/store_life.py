@@ -83,7 +83,9 @@ def lose_tail(world: World, copy: MemoryCopy) -> None:
     world.taken_back |= set(gone)
     world.memory.go_back(copy)
     ahead = world.store_clock.now() - world.clock.monotonic()
-    world.leases = {id: (each.lease.token, each.lease.until - ahead) for id, each in kept.items() if each.lease is not None}
+    known = {id: world.leases[id] for id in world.leases.keys() - gone.keys()}  # however the store's clock was set since
+    copied = {id: (each.lease.token, each.lease.until - ahead) for id, each in kept.items() if each.lease is not None}
+    world.leases = {id: known.get(id, lease) for id, lease in copied.items()}
     world.states = {id: each.state for id, each in kept.items()}
     world.in_hand = {id: (token, there[id].state) for id, (token, _) in world.leases.items() if id in there and _holds(there[id], token)}
     world.log("store", "lost", *sorted(each.reference for each in gone.values()))
