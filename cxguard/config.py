@@ -132,9 +132,7 @@ def _listed(keys: str | Sequence[str | bytes]) -> tuple[str | bytes, ...]:
 
 def _require_both(secret: str | bytes, keys: Sequence[str | bytes]) -> None:
     if not keys:
-        raise ConfigurationError(
-            f'the naming secret is set, but no key ring: also set {_KEYS_NAME}="{_FRESH}" (or Guard(..., keys=[...]))'
-        )
+        raise ConfigurationError(f'the naming secret is set, but no key ring: also set {_KEYS_NAME}="{_FRESH}" (or Guard(..., keys=[...]))')
     if not secret:
         raise ConfigurationError(
             f'the key ring is set, but no naming secret: also set {_SECRET_NAME}="{_FRESH}" (or Guard(..., secret=...)), once and for ever'

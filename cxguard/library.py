@@ -172,6 +172,4 @@ class Library(ABC):
             return await note_outcome(self.engine, **fact)
         if not event_id:
             raise ConfigurationError("guard.note needs event_id=, the sender's own id of the fact: else a repetition would count twice")
-        return await note_outcome(
-            self.engine, outcome, event_id=event_id, gateway_key=gateway_key, reference=reference, source=source
-        )
+        return await note_outcome(self.engine, outcome, event_id=event_id, gateway_key=gateway_key, reference=reference, source=source)

@@ -97,9 +97,7 @@ class Foreteller:
         keeps: the order would be kept through an outage.
     """
 
-    def __init__(
-        self, guard: Guard, teller: Teller, scope: Scope, identity: Identity, submission: Submission, *, keeps: bool
-    ) -> None:
+    def __init__(self, guard: Guard, teller: Teller, scope: Scope, identity: Identity, submission: Submission, *, keeps: bool) -> None:
         self._guard = guard
         self._teller = teller
         self._scope = scope

@@ -116,9 +116,7 @@ class Teller:
             return self.situation(Situation.PAID_UNFINISHED if paid else Situation.UNKNOWN, telling, snapshot, operation)
         return self.record(operation, telling, snapshot)
 
-    def spooled(
-        self, operation: Operation, telling: Telling, snapshot: Snapshot, *, situation: Situation | None = None
-    ) -> HandlerAnswer:
+    def spooled(self, operation: Operation, telling: Telling, snapshot: Snapshot, *, situation: Situation | None = None) -> HandlerAnswer:
         """What is told of an order in the spool: it is saved, and what an earlier submit did is not known."""
         said = situation or spooled_situation(operation) or Situation.STORE_AWAY
         minutes = max(1, round((self._guard.clock.now() - operation.created_at) / 60))

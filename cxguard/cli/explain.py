@@ -118,9 +118,7 @@ def _body(text: str) -> bytes:
         raise click.UsageError(f"{text[1:]} cannot be read: {error.strerror}") from error
 
 
-def _scope(
-    request: str, headers: Sequence[tuple[str, str]], cookies: Sequence[tuple[str, str]], *, content_type: str
-) -> Scope:
+def _scope(request: str, headers: Sequence[tuple[str, str]], cookies: Sequence[tuple[str, str]], *, content_type: str) -> Scope:
     """The request as a server would hand it on."""
     method, _, target = request.strip().partition(" ")
     url = urlsplit(target.strip())

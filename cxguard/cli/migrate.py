@@ -31,7 +31,9 @@ def command(url: str, schema: str, restored: bool) -> None:
       cxguard migrate postgresql://owner@db.example/shop --restored
     """
     if not url.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError("only PostgreSQL has migrations (a SQLite file is brought up to date when it is opened): give postgresql://...")
+        raise ConfigurationError(
+            "only PostgreSQL has migrations (a SQLite file is brought up to date when it is opened): give postgresql://..."
+        )
     applied, epoch = asyncio.run(_migrate(url, schema=schema, restored=restored))
     if applied:
         click.echo(f"schema {schema}: applied {', '.join(map(str, applied))}")

@@ -56,9 +56,7 @@ class Result:
 @click.option("--verify", "verifying", is_flag=True, help="Compare both stores afterwards, record by record. TO must not be in use yet.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be moved, and what stands in the way.")
 @as_json
-def command(
-    source: str, target: str, namespace: str, stopped: bool, patience: int, verifying: bool, dry_run: bool, as_json: bool
-) -> None:
+def command(source: str, target: str, namespace: str, stopped: bool, patience: int, verifying: bool, dry_run: bool, as_json: bool) -> None:
     """Move all orders of a shop from the store at FROM to the one at TO: those that wait, and those that have ended, so that
     replays, look-ups and refunds go on. None is lost, doubled, or can be acted on in both places, wherever the command is
     killed: run it again, and it goes on.

@@ -217,6 +217,7 @@ FINAL = frozenset({_S.PLACED, _S.PLACED_RESERVED, _S.ANSWERED, _S.DECLINED, _S.C
 CANCELLABLE = frozenset({_S.KEPT, _S.REPLACED, _S.SPOOLED, _S.UNKNOWN, _S.NEEDS_SHOPPER, _S.SHOPPER_ASKED, _S.HELD, _S.IN_FLIGHT})
 """A wish to cancel still finds something to stop, or is resolved first."""
 
+
 def answer_for(
     situation: Situation, about: About | None = None, *, recorded: MoneyTold | None = None, specs: Mapping[Situation, AnswerSpec] = SPECS
 ) -> Answer:

@@ -96,9 +96,7 @@ LET_GO = frozenset({RELEASED, NOT_KEPT})  # nobody wished such an order to be ca
 _LIVE = frozenset({State.RUNNING, State.QUEUED, State.HELD})
 
 
-def decide(
-    operation: Operation, submit: Submit, policy: Policy, *, leased: bool, claim: bool, now: float, doubted: bool = False
-) -> Do:
+def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool, claim: bool, now: float, doubted: bool = False) -> Do:
     """What to do with *submit*, when the store has *operation* for it and this call did not create it.
 
     Args:
@@ -212,9 +210,7 @@ def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, mo
     return Do.REOPEN
 
 
-def _same_purchase(
-    operation: Operation, submit: Submit, policy: Policy, *, money: Money, leased: bool, doubted: bool, now: float
-) -> Do:
+def _same_purchase(operation: Operation, submit: Submit, policy: Policy, *, money: Money, leased: bool, doubted: bool, now: float) -> Do:
     """Another record of the same owner has the same basket."""
     if operation.state in _LIVE or money.state is MoneyState.UNKNOWN:
         return Do.DUPLICATE if leased or doubted or not _lapsed_unsent(operation, money) else Do.SUPERSEDE

@@ -167,6 +167,11 @@ def fold(sends: Sequence[Send], notes: Iterable[Note], *, generation: int) -> Mo
     )
 
 
+def next_number(sends: Sequence[Send], notes: Iterable[Note]) -> int:
+    """The number of the next line: above all that a note covers, too, since it may cover a line that is not on record any more."""
+    return 1 + max((*(send.number for send in sends), *(note.through or 0 for note in notes)), default=0)
+
+
 def unanswered(sends: Sequence[Send], notes: Iterable[Note], key: str) -> tuple[Send, ...]:
     """The sends of *key* that neither their own answer nor an answer about the key has settled."""
     mine = [send for send in sends if send.key == key]

@@ -114,9 +114,7 @@ def missing(operation: Operation, *, gateway: str, listed: Set[str], since: floa
     """Charges of the record, sent to *gateway* in [since, until), that its books do not have."""
     charged = money_of(operation).charged_keys
     sent = {
-        send.key
-        for send in operation.sends
-        if send.gateway == gateway and send.kind is SendKind.CHARGE and since <= send.sent_at < until
+        send.key for send in operation.sends if send.gateway == gateway and send.kind is SendKind.CHARGE and since <= send.sent_at < until
     }
     return [
         Break(BreakKind.NOT_AT_GATEWAY, key, "", operation.reference, _words(figures_of(operation.sends, operation.notes, key)), "nothing")

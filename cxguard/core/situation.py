@@ -1,9 +1,9 @@
 """Which row of the table of answers a record is in, and the word for its money: pure, over every cell.
 
-    situation_of            (state, money, whom it waits for, ...) -> situation
-    money_told              (state, money) -> the member `money`, where a row leaves it to the record
-    situation_of_operation  both, with everything read from the record
-    money_told_of
+situation_of            (state, money, whom it waits for, ...) -> situation
+money_told              (state, money) -> the member `money`, where a row leaves it to the record
+situation_of_operation  both, with everything read from the record
+money_told_of
 """
 
 from __future__ import annotations

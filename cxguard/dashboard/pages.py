@@ -163,9 +163,7 @@ class Pages:
         values = {"view": view, "notice": notice, "good": good, "typed": dict(typed or {}), "reason_max": REASON_CHARS_MAX}
         return page(request, "order.html", status=status, **self._frame(request, "order"), **values)
 
-    async def _gateways(
-        self, request: Request, *, notice: str = "", typed: Mapping[str, str] | None = None, status: int = 200
-    ) -> Response:
+    async def _gateways(self, request: Request, *, notice: str = "", typed: Mapping[str, str] | None = None, status: int = 200) -> Response:
         at = self._guard.clock.now()
         values: dict[str, Any] = {"lines": breaker_lines(self._guard, now=at), "said": await said_lately(self._guard), "at": at}
         asked = {"notice": notice, "typed": dict(typed or {}), "spans": SPANS, "reason_max": REASON_CHARS_MAX}

@@ -229,9 +229,7 @@ def name_of(operation: Operation) -> str:
 def rows_of(guard: Guard, operations: Sequence[Operation], at: float) -> tuple[Row, ...]:
     """Records as rows of a list, at *at* on the store's clock."""
     doubts = guard.engine.epochs.doubts
-    return tuple(
-        Row(each, name_of(each), _holder(each, at), MoneyState.UNKNOWN if doubts(each) else each.money) for each in operations
-    )
+    return tuple(Row(each, name_of(each), _holder(each, at), MoneyState.UNKNOWN if doubts(each) else each.money) for each in operations)
 
 
 def _people_first(operations: Sequence[Operation]) -> list[Operation]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import tenacity
 
-from cxguard.core.money import NO_ANSWER, Send, SendKind
+from cxguard.core.money import NO_ANSWER, Send, SendKind, next_number
 from cxguard.core.operation import Operation, changed, money_of, remember
 from cxguard.core.outcomes import OTHER_FIGURES, Charged, NotCharged, Outcome, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
@@ -155,7 +155,7 @@ def _why_not_now(operation: Operation, send: Send, *, claims: tuple[str, ...]) -
 
 async def _write_line(engine: Engine, work: Work, charge: Charge, *, gateway: Gateway, key: str, step: str) -> Send:
     send = Send(
-        number=1 + max((line.number for line in work.operation.sends), default=0),
+        number=next_number(work.operation.sends, work.operation.notes),
         gateway=gateway.name,
         key=key,
         step=step,

@@ -247,9 +247,7 @@ async def _write_end(
     """Args: answer: what the handler said; good: the same, if it may be shown to a shopper whose order is held."""
     if conclusion.ending is Ending.RELEASE:
         return await _release(engine, work, tenor, conclusion)
-    record = record_at_end(
-        engine, work.operation, tenor, conclusion, answer=answer, good=good, untried_seconds=untried_seconds
-    )
+    record = record_at_end(engine, work.operation, tenor, conclusion, answer=answer, good=good, untried_seconds=untried_seconds)
     saved = await engine.operations.end(record, work.lease)
     _tell_listeners(engine, saved, conclusion)
     work.operation = saved

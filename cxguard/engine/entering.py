@@ -11,7 +11,7 @@ from cxguard.core.asks import gone_on_with
 from cxguard.core.conclude import Say
 from cxguard.core.decide import LET_GO, Do, Submit
 from cxguard.core.lost import goes_on
-from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
+from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind, next_number
 from cxguard.core.operation import Move, Operation, State, Step, changed, money_of, move, remember
 from cxguard.core.outcomes import NotCharged
 from cxguard.core.resolve import SHOP
@@ -174,6 +174,8 @@ async def _resolve_first(engine: Engine, submission: Submission, entered: Entere
     if entered.do is not Do.RUN:
         engine.operations.emit("lease.rescued", work.operation, state=work.operation.state, money=work.operation.money)
     await ask_everyone(engine, handle, submission.tenor.ask)
+    if entered.do is Do.RUN and submission.tenor.ask is not None and money_of(work.operation).state is MoneyState.NONE:
+        await _ask_about_next_life(engine, handle, submission.tenor.ask)
     if work.operation.answer is not None:  # it went out before its process died: whether the rest happened is for a person to say
         handle.deferral = Deferral(why="answered_not_confirmed", hold=True)
         told = await end_run(engine, handle, submission.tenor, reading=None, answer=None)
@@ -233,6 +235,16 @@ async def ask_everyone(engine: Engine, handle: OperationHandle, ask: Ask | None)
     await look_at_unknown(engine, handle.work)
     if ask is not None:
         await ask_about_shop_sends(engine, handle, ask)
+
+
+async def _ask_about_next_life(engine: Engine, handle: OperationHandle, ask: Ask) -> None:
+    """The shop says that this life charged nothing. One after it may have, where the store has lost both: then it is that one."""
+    work, before = handle.work, handle.work.operation
+    following = changed(before, generation=before.generation + 1)
+    work.operation = changed(following, sends=following.sends + shop_line(engine, following, following))
+    await ask_about_shop_sends(engine, handle, ask)
+    if money_of(work.operation).state not in (MoneyState.CHARGED, MoneyState.DECLINED):
+        work.operation = changed(work.operation, generation=before.generation, sends=before.sends)
 
 
 async def _run_again(engine: Engine, submission: Submission, handle: OperationHandle, to: Move | None, *, resumed: bool = False) -> Begun:
@@ -340,7 +352,7 @@ def shop_line(engine: Engine, operation: Operation, fresh: Operation) -> tuple[S
         return ()
     kept = next((send.key for send in operation.sends if send.generation == operation.generation), None)
     line = Send(
-        number=1 + max((send.number for send in operation.sends), default=0),
+        number=next_number(operation.sends, operation.notes),
         gateway=SHOP,
         key=kept or names.gateway_key(operation.id, step="charge", generation=operation.generation),
         step="charge",

@@ -187,9 +187,7 @@ class OperationHandle:
         taken = await self._move(Movement(SendKind.CAPTURE, step, of, amount_minor))
         return cast(Charged, taken)
 
-    async def refund(
-        self, amount_minor: int | None = None, *, step: str = "refund", of: str = "charge", reason: str = ""
-    ) -> Refunded:
+    async def refund(self, amount_minor: int | None = None, *, step: str = "refund", of: str = "charge", reason: str = "") -> Refunded:
         """Give back what was taken, or part of it, once for each *step*. Raises as `capture`.
 
         Args:

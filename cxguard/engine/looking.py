@@ -17,9 +17,7 @@ from cxguard.engine.hearing import ANSWERED
 from cxguard.gateways.base import Gateway
 
 
-async def look(
-    engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel: bool = False, generation: int = 0
-) -> Outcome:
+async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel: bool = False, generation: int = 0) -> Outcome:
     """Ask *gateway* about *key* once (or, with *cancel*, make sure it can never complete), and keep what it said.
 
     Args:

@@ -24,7 +24,7 @@ from cxguard.core.lost import (
     own_life,
     was_taken_over,
 )
-from cxguard.core.money import NO_ANSWER, NoteKind, Send, SendKind, unanswered
+from cxguard.core.money import NO_ANSWER, NoteKind, Send, SendKind, next_number, unanswered
 from cxguard.core.operation import ENDED, Operation, changed, remember
 from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
 from cxguard.engine.charging import Work
@@ -84,9 +84,7 @@ class Search:
     ends: bool = False
 
 
-async def look_for_lost(
-    engine: Engine, work: Work, routes: Sequence[Route], *, key_of: Callable[[Charge, str], str]
-) -> Outcome | None:
+async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route], *, key_of: Callable[[Charge, str], str]) -> Outcome | None:
     """Ask every gateway about the keys of every life that a lost record may have had. None: nothing stands, charge.
 
     A charge that is found is written as the order's own. In doubt the record says that it is unknown, as if the send had
@@ -322,7 +320,7 @@ def with_lost_line(engine: Engine, operation: Operation, trail: Trail, found: Fo
     gateway, charge, unknown = trail.gateway, trail.charge, isinstance(found.outcome, Unknown)
     amount_minor, currency = _figures(operation, trail, found)
     send = Send(
-        number=1 + max((line.number for line in operation.sends), default=0),
+        number=next_number(operation.sends, operation.notes),
         gateway=gateway.name,
         key=found.key,
         step=trail.step,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cxguard.core.figures import ChargeFigures, failed_refunds, figures_of
-from cxguard.core.money import NO_ANSWER, Send, SendKind
+from cxguard.core.money import NO_ANSWER, Send, SendKind, next_number
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
@@ -75,7 +75,7 @@ async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway,
     if isinstance(ticket, Rejected):
         return NotCharged(GATEWAY_DOWN, retryable=True, retry_after_seconds=ticket.retry_after_seconds)
     started = engine.clock.monotonic()
-    send = replace(line, number=1 + max(known.number for known in work.operation.sends), outcome=NO_ANSWER, sent_at=engine.clock.now())
+    send = replace(line, number=next_number(work.operation.sends, work.operation.notes), outcome=NO_ANSWER, sent_at=engine.clock.now())
     try:
         async with engine.pressure.place(gateway.name, remaining_seconds=work.remaining(engine)) as free:
             if not free:

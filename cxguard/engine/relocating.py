@@ -224,9 +224,7 @@ class Relocator:
         attempt = secrets.token_hex(8)
         try:
             opened = await twice(
-                lambda: self._source.seize(
-                    Seen(seen.id, seen.revision), holder=self._holder, attempt=attempt, lease_seconds=LEASE_SECONDS
-                )
+                lambda: self._source.seize(Seen(seen.id, seen.revision), holder=self._holder, attempt=attempt, lease_seconds=LEASE_SECONDS)
             )
         except KeyError:
             return None  # it was released a moment ago: there is nothing to move

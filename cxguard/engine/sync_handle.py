@@ -36,9 +36,7 @@ class SyncOperation:
         """As `OperationHandle.capture`."""
         return self._wait(self._handle.capture(amount_minor, step=step, of=of))
 
-    def refund(
-        self, amount_minor: int | None = None, *, step: str = "refund", of: str = "charge", reason: str = ""
-    ) -> Refunded:
+    def refund(self, amount_minor: int | None = None, *, step: str = "refund", of: str = "charge", reason: str = "") -> Refunded:
         """As `OperationHandle.refund`."""
         return self._wait(self._handle.refund(amount_minor, step=step, of=of, reason=reason))
 

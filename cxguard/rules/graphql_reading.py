@@ -197,9 +197,7 @@ def _fields(selections: SelectionSetNode, reading: _Reading, *, variables: Mappi
     fragments = reading.fragments
     for node in selections.selections:
         if next(reading.left, None) is None:
-            raise BadBody(
-                f"the GraphQL document selects more than {SELECTIONS_MAX} fields, fragments counted each time: send fewer"
-            )
+            raise BadBody(f"the GraphQL document selects more than {SELECTIONS_MAX} fields, fragments counted each time: send fewer")
         if not _included(node, variables):
             continue
         if isinstance(node, FieldNode):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from copyworld import fail_over, record
+from copyworld import fail_over, page_of, record, told_by
 from shopworld import Till, World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cxguard.core.breaker import BreakerPolicy, Label
+from cxguard.core.lost import LOST_BACK_SECONDS
 from cxguard.core.money import Note, NoteKind
+from cxguard.core.names import gateway_key
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
 from cxguard.engine.handle import current_operation
@@ -25,6 +27,9 @@ pytestmark = pytest.mark.asyncio
 ASYNC = {"prefer": "respond-async"}
 
 
+NAYS: dict[str, tuple[Outcome, int]] = {"decline": (Declined(), 402), "reject": (NotCharged("no such address"), 422)}
+
+
 class Shop:
     """Charges by itself, under no key; its books say what became of each of ours."""
 
@@ -34,10 +39,14 @@ class Shop:
         self.books: dict[str, Outcome] = {}
 
     def take(self, key: str) -> Response:
-        if self.answers and self.answers.pop(0) == "decline":
-            self.books[key] = Declined()
-            return JSONResponse({}, status_code=402)
+        answer = self.answers.pop(0) if self.answers else ""
+        if answer in NAYS:
+            self.books[key], status = NAYS[answer]
+            return JSONResponse({}, status_code=status)
         self.books[key] = Charged(1000, "EUR", payment_id=self.till.charge())
+        if answer == "crash":
+            del self.books[key]
+            raise RuntimeError("after it charged")
         return JSONResponse({"paid": True}, status_code=201)
 
     async def pay(self, request: Request) -> Response:
@@ -77,6 +86,32 @@ async def test_a_second_card_that_paid_in_a_lost_life_is_not_charged_again(world
     told = await made.pay(**ASYNC)
     assert shop.till.charges == ["basket"]
     assert told.json()["money"] == "charged"
+
+
+async def test_a_corrected_form_that_was_paid_is_not_charged_again(world: Worlds) -> None:
+    """Turned away, corrected under the same key, and paid; nothing of it is left: the shop is asked about the life after it, too."""
+    shop = Shop("reject")
+    made = await started(world, shop)
+    assert (await made.pay(key="k")).status_code == 422
+    assert (await made.pay(key="k")).status_code == 201
+    await fail_over(made, await lost(made))
+    told = await made.pay(key="k", **ASYNC)
+    assert (shop.till.charges, told.json()["money"]) == (["basket"], "charged")
+
+
+async def test_a_look_at_the_next_life_says_nothing_of_a_charge_after_it(world: Worlds) -> None:
+    """Asked about it while a shopper looks at an older end, the shop knows of nothing. Days later the next press charges, and dies."""
+    shop = Shop("decline")
+    made = await started(world, shop)
+    assert (await made.pay()).status_code == 402
+    await fail_over(made, await record(made))
+    shop.books[gateway_key((await record(made)).id, step="charge", generation=2)] = NotCharged("never heard of it")
+    assert await told_by(made, await page_of(made)) == ("declined", "not_charged")
+    made.clock.advance(LOST_BACK_SECONDS)
+    shop.books.clear()
+    shop.answers = ["crash"]
+    told = await made.pay(**ASYNC)
+    assert (shop.till.charges, told.json()["money"]) == (["basket"], "unknown")
 
 
 async def test_a_kept_order_that_was_placed_in_a_lost_write_is_not_placed_again(world: Worlds) -> None:
@@ -165,9 +200,7 @@ async def test_a_kept_order_of_which_the_shop_knows_nothing_is_cancelled(world: 
     assert ((await record(made)).state, (await record(made)).money, (await record(made)).sends) == ("cancelled", "none", ())
 
 
-@pytest.mark.parametrize(
-    ("hours", "end"), [(0.0, ("held", "unknown", "charge_unknown")), (2.0, ("cancelled", "none", "cancel_asked"))]
-)
+@pytest.mark.parametrize(("hours", "end"), [(0.0, ("held", "unknown", "charge_unknown")), (2.0, ("cancelled", "none", "cancel_asked"))])
 async def test_a_shop_that_cannot_be_asked_leaves_what_was_pressed_before_to_a_person(
     world: Worlds, hours: float, end: tuple[str, ...]
 ) -> None:

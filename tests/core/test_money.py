@@ -9,7 +9,7 @@ import pytest
 from money_lines import CHARGED, DECLINED, NEEDS, NOT_CHARGED, OUTCOMES, REFUNDED, RESERVED, UNKNOWN, fact, send, state
 from money_model import model
 
-from cxguard.core.money import NO_MONEY, MoneyState, Note, NoteKind, fold, unanswered
+from cxguard.core.money import NO_MONEY, MoneyState, Note, NoteKind, fold, next_number, unanswered
 from cxguard.core.outcomes import Outcome
 
 
@@ -169,3 +169,9 @@ def test_other_notes_move_no_money() -> None:
     ]
     assert fold([], others, generation=1) == NO_MONEY
     assert fold([send(1)], others, generation=1) == fold([send(1)], [], generation=1)
+
+
+@pytest.mark.parametrize(("numbers", "covered", "number"), [((), (), 1), ((1, 4), (2, None), 5), ((1,), (3,), 4), ((), (2,), 3)])
+def test_new_line_is_covered_by_no_note(numbers: tuple[int, ...], covered: tuple[int | None, ...], number: int) -> None:
+    """Also by none about a line that is not on record any more."""
+    assert next_number([send(each, NOT_CHARGED) for each in numbers], [fact(NOT_CHARGED, through=each) for each in covered]) == number

@@ -73,7 +73,7 @@ class Webhooks:
     async def release(self, *, order: str, times: int) -> int:
         """Send what was held, one after the other."""
         waiting, self.held = self.held, []
-        for body in (reversed(waiting) if order == "newest" else waiting):
+        for body in reversed(waiting) if order == "newest" else waiting:
             for _ in range(times):
                 await self._send(body)
         return len(waiting) * times

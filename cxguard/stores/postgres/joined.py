@@ -52,9 +52,7 @@ class _Wire(Protocol):
 class JoinedTransaction:
     """See `cxguard.stores.joining.Joined`."""
 
-    def __init__(
-        self, wire: _Wire, statements: Mapping[str, str], *, name: str, slot: int, lock_timeout: str, clock: Clock | None
-    ) -> None:
+    def __init__(self, wire: _Wire, statements: Mapping[str, str], *, name: str, slot: int, lock_timeout: str, clock: Clock | None) -> None:
         self._wire = wire
         self._sql = statements
         self._name = name

@@ -138,9 +138,7 @@ class Link:
 class Line:
     """The batches of one event loop."""
 
-    def __init__(
-        self, connect: Callable[[], Awaitable[Server]], *, slot: int, clock: Clock | None, patience_seconds: float
-    ) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Server]], *, slot: int, clock: Clock | None, patience_seconds: float) -> None:
         # their own error comes before the batch's patience ends, so that the connection is free again by then
         links = [Link(connect, patience_seconds=0.9 * patience_seconds) for _ in range(3)]
         self._links = links

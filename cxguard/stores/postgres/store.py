@@ -311,9 +311,7 @@ class PostgresStore:
         if line is None:
             for ended in [known for known in tuple(self._lines) if known.is_closed()]:
                 self._lines.pop(ended).end()
-            line = self._lines[loop] = Line(
-                self._connect, slot=self._slot, clock=self._clock, patience_seconds=self._patience_seconds
-            )
+            line = self._lines[loop] = Line(self._connect, slot=self._slot, clock=self._clock, patience_seconds=self._patience_seconds)
         return line
 
     async def _connect(self) -> Server:

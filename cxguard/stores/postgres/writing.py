@@ -279,4 +279,3 @@ def _numbers(job: Job) -> int:
             return 0
         case _:
             assert_never(job)
-

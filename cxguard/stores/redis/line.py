@@ -215,4 +215,3 @@ class Lanes:
 
 def _told(answer: Answer) -> Answer:
     return refused(answer) if code_of(answer) else answer
-

@@ -197,11 +197,13 @@ class Route:
         """
         require_fit(await examine(wire), self._settings)
         key, wanted = tag(self._settings.prefix, 0) + "m", self._settings.partitions_wanted
-        answers = await wire.ask([
-            ("HSETNX", key, "layout", LAYOUT),
-            ("HSETNX", key, "partitions", wanted),
-            ("HMGET", key, "layout", "partitions"),
-        ])
+        answers = await wire.ask(
+            [
+                ("HSETNX", key, "layout", LAYOUT),
+                ("HSETNX", key, "partitions", wanted),
+                ("HMGET", key, "layout", "partitions"),
+            ]
+        )
         bad = next((answer for answer in answers if code_of(answer)), None)
         if bad is not None:
             raise refused(bad)

@@ -1,9 +1,9 @@
 """A Redis address, read once and checked.
 
-    redis://shop:PASSWORD@host:6379/0
-    rediss://host/0?ssl_ca_certs=/etc/ssl/redis.pem
-    redis+sentinel://h1,h2,h3/service
-    redis+cluster://h1,h2,h3?replicas=1
+redis://shop:PASSWORD@host:6379/0
+rediss://host/0?ssl_ca_certs=/etc/ssl/redis.pem
+redis+sentinel://h1,h2,h3/service
+redis+cluster://h1,h2,h3?replicas=1
 """
 
 from __future__ import annotations
