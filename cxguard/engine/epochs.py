@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable
 
-from cxguard.clock import Clock
+from cxguard.clock import APART_SECONDS, Clock
 from cxguard.core.lost import LOST_BACK_SECONDS, is_doubted
 from cxguard.core.operation import Operation
 from cxguard.errors import StoreError
@@ -32,6 +32,7 @@ class Epochs:
         self._first = ""  # that this process has met, also where nothing could be read or written then
         self._seen: str | None = None
         self._changed_at: float | None = None
+        self._met_at: float | None = None  # monotonic: when this process, which knew a former life, met the present one
 
     async def begin(self) -> None:
         """Know the present epoch, and have it on record, before the first order: else a loss of the first minutes is unseen.
@@ -69,9 +70,18 @@ class Epochs:
         epoch = self._store.epoch
         self._first = self._first or epoch
         if epoch and epoch != self._seen:  # empty: the store does not know yet
+            met_at = self._clock.monotonic() if epoch != (self._seen or self._first) else self._met_at
             self._changed_at = await self._learn(epoch)
-            self._seen = epoch
+            self._seen, self._met_at = epoch, met_at
         return self._changed_at
+
+    def began_at(self, changed_at: float) -> float:
+        """When the store's present life began, at the latest: a process that has lived through the change also counts from when it
+        met it, by a clock that nobody sets. Whoever was the first may have had a wrong one, and so may the store's new server."""
+        if self._met_at is None:
+            return changed_at
+        met_at = self._clock.now() - (self._clock.monotonic() - self._met_at)
+        return met_at if met_at - changed_at > APART_SECONDS else changed_at
 
     async def _learn(self, epoch: str) -> float | None:
         changed_at: float | None = None
@@ -82,7 +92,7 @@ class Epochs:
             known_better = since is None and ours != epoch  # by who saw the life before, which the writer did not
             if kept.revision and last == epoch and not known_better:
                 return since
-            changed_at = self._clock.now() if last != epoch or known_better else None
+            changed_at = await self._store.clock() if last != epoch or known_better else None
             if await self._store.swap(self._key, revision=kept.revision, value=_written(epoch, changed_at)):
                 if changed_at is not None:
                     self._tell(epoch)

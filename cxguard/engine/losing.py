@@ -176,7 +176,7 @@ async def _follow(
     life = max(present, life - 1) if ends else life  # what ends, ends with what its last life came to
     more: dict[str, Any] = {"key_of": min(passed[0])} if passed and passed[0] else {}
     if not all(is_settled(engine, one.trail.gateway, since) for one in clear):
-        more["settles_at"] = since + max(one.trail.gateway.settle_seconds for one in clear)
+        more["settles_at"] = max(_settles_at(engine, one.trail.gateway, since) for one in clear)
     await _note_clear(engine, work, generation=life, since=since, proven=not any(one.unproven for one in clear), **more)
     return None
 
@@ -202,7 +202,7 @@ async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway
         return None
     others = found if work.operation.request is not None else found[1:]  # a replaced basket has another key in the same life
     if _unproven(engine, trail, others, since):
-        return max(since + gateway.settle_seconds - engine.clock.now(), 0.0)
+        return max(_settles_at(engine, gateway, since) - engine.clock.now(), 0.0)
     await _note_clear(engine, work, generation=send.generation, since=since, proven=not _unproven(engine, trail, found, since))
     return 0.0
 
@@ -222,7 +222,7 @@ async def look_up(engine: Engine, work: Work, *, gateway: Gateway, key: str, can
     lines = unanswered(work.operation.sends, work.operation.notes, key)
     doubts = bool(lines) and all(was_taken_over(work.operation, line) for line in lines)
     again = any(line.parcel is not None for line in lines) and not cancel
-    if not doubts or (again and not _was_refused(work.operation, key, since=changed_at + gateway.settle_seconds)):
+    if not doubts or (again and not _was_refused(work.operation, key, since=_settles_at(engine, gateway, changed_at))):
         return
     if is_settled(engine, gateway, changed_at):
         await keep_fact(engine, work, NotCharged("not found after a failover"), key=key, source=f"settled:{gateway.name}")
@@ -261,7 +261,11 @@ async def carry_wish(engine: Engine, work: Work, before: int) -> None:
 
 def is_settled(engine: Engine, gateway: Gateway, since: float) -> bool:
     """Whether all that was under way when the store lost its tail must have shown up by now."""
-    return engine.clock.now() - since >= gateway.settle_seconds
+    return engine.clock.now() >= _settles_at(engine, gateway, since)
+
+
+def _settles_at(engine: Engine, gateway: Gateway, since: float) -> float:
+    return engine.epochs.began_at(since) + gateway.settle_seconds
 
 
 def _unproven(engine: Engine, trail: Trail, found: Sequence[Found], since: float) -> list[int]:

@@ -125,6 +125,7 @@ class FallbackQueue:
     async def _look(self, limit: int, wait_seconds: float | None) -> Counts:
         engine = self._engine
         await engine.operations.whereabouts.check()
+        await engine.epochs.look()  # soon after the change: what may still be under way is waited for from then on
         asked_at = engine.clock.monotonic()
         taken = await engine.operations.store.take(
             namespace=engine.operations.namespace,

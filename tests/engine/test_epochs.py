@@ -6,7 +6,10 @@ import pytest
 from lostworld import KEY, SECRET, World, world
 from shopworld import SHOP
 
+from cxguard.core.names import gateway_key
 from cxguard.engine.secrets import SECRET_CHECK
+from cxguard.errors import PaymentDeferred
+from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.testing.fake_gateway import FakeGateway
 from cxguard.testing.faulty_store import Fault
@@ -53,3 +56,31 @@ async def test_who_saw_the_life_before_knows_better_than_a_newcomer() -> None:
         async with Guard(shop.store, shop=SHOP, secret=SECRET, keys=[KEY], clock=shop.clock) as third:
             assert await third.engine.epochs.lost_since() is not None
         assert len(shop.gateway.standing) == 2, "the first order and this one"
+
+
+async def test_clock_that_is_set_does_not_shorten_the_wait_for_what_was_under_way() -> None:
+    """Who has lived through the failover waits by a clock that nobody sets. Found by a hunt, as seed 6526329."""
+    async with world(keyed=False) as shop:
+        await shop.fail_over()
+        with pytest.raises(PaymentDeferred, match="unknown"):
+            await shop.press("o2")
+        shop.clock.jump(3600.0)
+        await shop.rest()
+        late = gateway_key((await shop.record()).id, step="charge", generation=1)
+        await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=late, timeout_seconds=1.0)
+        shop.clock.advance(61.0)
+        await shop.rest()
+        assert (await shop.record()).money == "charged"
+        assert len(shop.gateway.standing) == 2, "the first order's, and the late one"
+
+
+async def test_new_life_is_dated_by_the_stores_clock() -> None:
+    """Whoever notices it first may have a clock that is an hour behind: what was under way would be over for all the others."""
+    async with world(keyed=True) as shop:
+        behind = World(FakeGateway())
+        behind.clock.jump(-3600.0)
+        behind.store.store = shop.store.store
+        async with behind.guard:
+            await shop.fail_over()
+            behind.store.store = shop.store.store
+            assert await behind.guard.engine.epochs.changed_at() == shop.clock.now()
