@@ -30,6 +30,7 @@ class HeldLease:
 
     Attributes:
         record: as the store last gave it under this lease.
+        epoch: the store's life in which it was given.
     """
 
     id: str
@@ -40,6 +41,7 @@ class HeldLease:
     clock: Clock = field(repr=False)
     record: Operation | None = field(default=None, repr=False)
     pid: int = field(default_factory=os.getpid, repr=False)
+    epoch: str = ""
 
     def alive(self) -> bool:
         """Whether nobody else can hold the operation at this moment."""
@@ -101,6 +103,7 @@ class Leases:
             safe_until=asked_at + lease_seconds * (1 - MARGIN),
             run_until=asked_at + run_seconds_max,
             clock=self._clock,
+            epoch=self._store.epoch,
         )
         self._by_id[id] = lease
         self._beat_seconds = min(self._beat_seconds, lease_seconds / BEATS_PER_LEASE)

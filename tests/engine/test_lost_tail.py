@@ -15,10 +15,11 @@ from cxguard.core.operation import Move, Operation, State, changed, money_of, mo
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.casefile import Actor
 from cxguard.engine.desk import Desk
-from cxguard.errors import PaymentDeclined, PaymentDeferred
+from cxguard.errors import PaymentDeclined, PaymentDeferred, StoreUnavailable
 from cxguard.gateways.base import Charge
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing.fake_gateway import Does
+from cxguard.testing.faulty_store import Fault
 
 pytestmark = pytest.mark.asyncio
 
@@ -151,6 +152,26 @@ async def test_facts_that_were_lost_come_back_with_the_save_that_folded_them() -
         await shop.rest()
         assert money_of(await shop.record()).state == "charged"
         assert await shop.press() == paid
+
+
+async def test_end_is_not_written_before_the_facts_that_were_lost_are_there_again() -> None:
+    """The store goes away once more: then the order lapses, and is asked about. Found by a hunt, as seed 6520071."""
+    async with world(keyed=True) as shop:
+        memory = cast(MemoryStore, shop.store.store)
+
+        async def place(op: Any) -> None:
+            copy = memory.copied()
+            shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+            await op.charge(Charge(4999, "EUR", source="tok_ok"))
+            memory.go_back(copy)
+            shop.store.plan("note", Fault.NOT_DONE, times=2)
+
+        with pytest.raises(StoreUnavailable):
+            await shop.guard.run(place, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+        assert (await shop.record()).state == "running"
+        shop.clock.advance(3600.0)
+        await shop.rest()
+        assert ((await shop.record()).state, money_of(await shop.record()).state) == ("finished", "charged")
 
 
 async def test_charge_that_is_known_from_a_fact_alone_is_the_orders_own() -> None:
