@@ -99,7 +99,7 @@ class Charges:
         if finished:
             raise AlreadyFinished(f"order {operation.reference} has ended without this charge: nothing was sent")
         self._check_consent(charge)
-        lost = await look_for_lost(self._engine, self._work, routes, key_of=self._key_for)
+        lost = await look_for_lost(self._engine, self._work, routes, gateways=self._gateways, key_of=self._key_for)
         return lost if lost is not None else await self._send_along(routes)
 
     def _check_consent(self, charge: Charge) -> None:

@@ -3,7 +3,7 @@ record, or a lost life of this one, paid already?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,7 +84,9 @@ class Search:
     ends: bool = False
 
 
-async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route], *, key_of: Callable[[Charge, str], str]) -> Outcome | None:
+async def look_for_lost(
+    engine: Engine, work: Work, routes: Sequence[Route], *, gateways: Sequence[str], key_of: Callable[[Charge, str], str]
+) -> Outcome | None:
     """Ask every gateway about the keys of every life that a lost record may have had. None: nothing stands, charge.
 
     A charge that is found is written as the order's own. In doubt the record says that it is unknown, as if the send had
@@ -92,6 +94,7 @@ async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route], *, 
     very key that is charged now: it has a line of its own then, which "not charged" in answer to a later send leaves open.
 
     Args:
+        gateways: those of its rule or purpose: a try with another card may have gone where *routes* do not.
         key_of: under which key a charge is sent for a step.
 
     Raises:
@@ -101,6 +104,7 @@ async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route], *, 
     if since is None:
         return None
     trails = [Trail(route.gateway, route.step, route.charge) for route in routes]
+    trails += _elsewhere(engine, gateways, step=trails[0].step, there={trail.step for trail in trails})
     lost = await _follow(engine, work, trails, since)
     if lost is None and not is_settled(engine, trails[0].gateway, since):
         late = Found(key_of(routes[0].charge, routes[0].step), NO_ANSWER, work.operation.generation)
@@ -108,6 +112,13 @@ async def look_for_lost(engine: Engine, work: Work, routes: Sequence[Route], *, 
             record = with_lost_line(engine, work.operation, trails[0], late, since=since)
             work.operation = record if record.kept else _never_sent_again(record)
     return lost
+
+
+def _elsewhere(engine: Engine, named: Sequence[str], *, step: str, there: Set[str]) -> list[Trail]:
+    """The same step at those of the named gateways where it is another one than *there*."""
+    steps = {name: f"{step}@{name}" if number else step for number, name in enumerate(named)}
+    known = [(engine.gateway(name), at) for name, at in steps.items() if at not in there]
+    return [Trail(gateway, at) for gateway, at in known if gateway is not None]
 
 
 def _never_sent_again(operation: Operation) -> Operation:
@@ -181,8 +192,11 @@ async def _follow(
     return None
 
 
-async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway) -> float | None:
-    """Whether the very same may be sent again: no other lost life of the order has paid, as far as the gateway says now.
+async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway, gateways: Sequence[str]) -> float | None:
+    """Whether the very same may be sent again: no other lost try of the order has paid, as far as the gateways say now.
+
+    Args:
+        gateways: those of its rule or purpose, by name, in order.
 
     Returns:
         0.0: it may. Seconds: not before, because one may still be under way under another key. None: it is another case now,
@@ -195,16 +209,35 @@ async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway
     if since is None:
         return 0.0
     trail, first = Trail(gateway, send.step), _life_of(work.operation, send)
-    found, verdict = await _said_about(engine, work, trail, Search(since, first, passed=send.generation - first))
+    search = Search(since, first, passed=send.generation - first)
+    found, verdict = await _said_about(engine, work, trail, search)
     if verdict is not Lost.CLEAR or not is_silent(found[0].outcome):
         if found[-1].key != send.key and was_answered(found[-1].outcome):
             await _take_over(engine, work, trail, found[-1], since=since)
         return None
     others = found if work.operation.request is not None else found[1:]  # a replaced basket has another key in the same life
-    if _unproven(engine, trail, others, since):
-        return max(_settles_at(engine, gateway, since) - engine.clock.now(), 0.0)
+    elsewhere = await _seconds_elsewhere(engine, work, send, search, gateways=gateways)
+    own = max(_settles_at(engine, gateway, since) - engine.clock.now(), 0.0) if _unproven(engine, trail, others, since) else 0.0
+    if elsewhere is None:
+        return None
+    if max(own, elsewhere) > 0.0:
+        return max(own, elsewhere)
     await _note_clear(engine, work, generation=send.generation, since=since, proven=not _unproven(engine, trail, found, since))
     return 0.0
+
+
+async def _seconds_elsewhere(engine: Engine, work: Work, send: Send, search: Search, *, gateways: Sequence[str]) -> float | None:
+    """How long another try of the order may still be charging at another gateway. None: one has, or it does not answer."""
+    seconds = 0.0
+    for trail in _elsewhere(engine, gateways, step=send.step.partition("@")[0], there={send.step}):
+        found, verdict = await _said_about(engine, work, trail, search)
+        if verdict is not Lost.CLEAR and not is_silent(found[-1].outcome):
+            if was_answered(found[-1].outcome):
+                await _take_over(engine, work, trail, found[-1], since=search.since)
+            return None
+        if _unproven(engine, trail, found, search.since):
+            seconds = max(seconds, _settles_at(engine, trail.gateway, search.since) - engine.clock.now())
+    return seconds
 
 
 def _life_of(operation: Operation, send: Send) -> int:

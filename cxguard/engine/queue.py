@@ -266,7 +266,7 @@ class FallbackQueue:
                 return False
             case Resend():
                 looked.add(f"resend:{duty.send.key}")
-                seconds = await send_same(self._engine, work, duty.send)
+                seconds = await send_same(self._engine, work, duty.send, gateways=self._rulings.gateway_names(work.operation))
                 if seconds is None or work.operation.state is State.RUNNING:
                     return False
                 await self._wait_for_turn(work, seconds, began)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cxguard.core.money import Send, SendKind
 from cxguard.core.outcomes import NotCharged
 from cxguard.engine.charging import NOT_SENT, Work, send_charge
@@ -14,19 +16,26 @@ from cxguard.gateways.base import Gateway
 ASK_AGAIN_SECONDS = 0.5  # for one that the ramp turned away: each time its look-up costs the gateway something, too
 
 
-async def send_same(engine: Engine, work: Work, send: Send) -> float | None:
-    """Send the same charge, capture or refund again. Returns when to come back, if it could not be sent now."""
+async def send_same(engine: Engine, work: Work, send: Send, *, gateways: Sequence[str]) -> float | None:
+    """Send the same charge, capture or refund again. Returns when to come back, if it could not be sent now.
+
+    Args:
+        gateways: those of its rule or purpose, by name, in order.
+    """
     gateway = engine.gateway(send.gateway)
     if gateway is None or send.amount_minor is None or send.currency is None:
         return None
     if send.kind is not SendKind.CHARGE:
         await send_again(engine, work, send, gateway=gateway)
         return None
-    return await _charge_again(engine, work, send, gateway=gateway)
+    return await _charge_again(engine, work, send, gateway=gateway, gateways=gateways)
 
 
-async def _charge_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway) -> float | None:
-    if send.parcel is None or (wait_seconds := await look_again(engine, work, send, gateway=gateway)) is None:
+async def _charge_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway, gateways: Sequence[str]) -> float | None:
+    if send.parcel is None:
+        return None
+    wait_seconds = await look_again(engine, work, send, gateway=gateway, gateways=gateways)
+    if wait_seconds is None:
         return None
     if wait_seconds > 0.0:
         return wait_seconds

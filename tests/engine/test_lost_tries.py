@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from lostworld import World, place, world
 
+from cxguard.core.names import gateway_key
+from cxguard.core.outcomes import Charged
 from cxguard.errors import PaymentDeferred
-from cxguard.testing.fake_gateway import Does
+from cxguard.gateways.base import Charge
+from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,3 +63,36 @@ async def test_try_that_was_lost_is_found_beside_an_older_one_that_left_nothing(
         shop.clock.advance(3_600.0 * hours)
         assert await press(shop) == before
         assert len(shop.gateway.standing) == 2, "the first order and this one"
+
+
+async def test_try_that_paid_at_a_gateway_that_the_next_card_cannot_go_to_is_found() -> None:
+    """The first gateway was away, so the second one charged. Pressed again with a card that only the first one takes."""
+
+    async def with_another_card(op: Any) -> dict[str, str]:
+        return {"payment": (await op.charge(Charge(4999, "EUR", source="tok_other"))).payment_id}
+
+    other = FakeGateway(name="second:test")
+    async with world(other, keyed=True) as shop:
+        shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+        before = await shop.press()
+        await shop.fail_over()
+        assert await shop.guard.run(with_another_card, purpose="order", key="o1", owner="ann", deadline_seconds=5.0) == before
+        assert (len(shop.gateway.standing), len(other.standing)) == (1, 1), "the first order, and this one"
+
+
+async def test_call_is_not_made_again_where_a_lost_try_has_paid_at_the_next_gateway() -> None:
+    """The copy waits for word of the first gateway's call. That was turned away, and the order was paid at the second one."""
+    other = FakeGateway(name="second:test")
+    async with world(other, keyed=True) as shop:
+        shop.gateway.will(Does.UNKNOWN)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        copy = await shop.record()
+        key = gateway_key(copy.id, step="charge@second:test", generation=1)
+        assert isinstance(await other.charge(Charge(4999, "EUR", source="tok_ok"), key=key, timeout_seconds=1.0), Charged)
+        await shop.fail_over(copy)
+        for _ in range(6):
+            shop.clock.advance(shop.gateway.settle_seconds)
+            await shop.rest()
+        assert (len(shop.gateway.standing), len(other.standing)) == (1, 1), "the first order, and this one"
+        assert (await shop.record()).money == "charged"
