@@ -9,7 +9,7 @@ from collections.abc import Callable
 from cxguard.clock import APART_SECONDS, Clock
 from cxguard.core.lost import LOST_BACK_SECONDS, is_doubted
 from cxguard.core.operation import Operation
-from cxguard.errors import StoreError
+from cxguard.errors import StoreError, StoreUnavailable
 from cxguard.stores.base import Store
 
 SWAPS_MAX = 4  # of the small value; whoever comes first has written what we would
@@ -111,6 +111,26 @@ async def may_be_older(store: Store, operation: Operation, *, now: float) -> boo
         return False
     last, since = _read(kept.value)
     return is_doubted(operation, since if last == store.epoch else now, now)
+
+
+async def carry_doubt(source: Store, target: Store, *, namespace: str) -> None:
+    """What moves from *source* may be older copies, and what it has lost may be pressed again: so *target* is told since when.
+
+    Raises:
+        StoreUnavailable: it could not be told.
+    """
+    kept = await source.load(_key(namespace))
+    last, since = _read(kept.value) if kept.revision else (source.epoch, None)
+    since = since if last == source.epoch else await source.clock()
+    for _ in range(SWAPS_MAX if since is not None else 0):
+        there = await target.load(_key(namespace))
+        known, began = _read(there.value) if there.revision else (target.epoch, None)
+        if known != target.epoch or (began is not None and since is not None and began >= since):
+            return  # the target has a later doubt of its own: whoever works there learns of it by itself
+        if await target.swap(_key(namespace), revision=there.revision, value=_written(target.epoch, since)):
+            return
+    if since is not None:
+        raise StoreUnavailable("the store to move to did not take since when orders may be older copies: run it again")
 
 
 def _key(namespace: str) -> str:

@@ -2,6 +2,7 @@
 
     mark the source as moving      its processes notice, and begin nothing any more
     mark the target                no process begins anything there, before all have arrived: what is missing would look new
+    tell it of a failover          what the source has lost, or has an older copy of, may be paid
     for each record:               lease it, freeze it there, put it whole into the target; see `core.relocation`
     mark the source as moved       no process starts on it again
     once more over all of it       for facts that came while the mark was not noticed yet
@@ -34,6 +35,7 @@ from cxguard.core.relocation import (
     thawed,
     without_claim,
 )
+from cxguard.engine.epochs import carry_doubt
 from cxguard.engine.operations import twice
 from cxguard.engine.whereabouts import marker_key, relocation_of
 from cxguard.errors import ConfigurationError, LeaseLost, StoreUnavailable
@@ -136,6 +138,7 @@ class Relocator:
         self._move = mark.id
         if mark.stage is Stage.MOVING:  # one that was moved before is in use there
             await self._expect(Relocation(Stage.ARRIVING, self._origin, mark.id))
+        await carry_doubt(self._source, self._target, namespace=self._namespace)
         await asyncio.sleep(self._notice_seconds)  # also after a move that was killed: its mark may be as new
         for number in range(self._passes_max):
             await self._pass(moved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from lostworld import KEY, SECRET, World, world
+from relocationworld import move
 from shopworld import SHOP
 
 from cxguard.core.names import gateway_key
@@ -84,3 +85,28 @@ async def test_new_life_is_dated_by_the_stores_clock() -> None:
             await shop.fail_over()
             behind.store.store = shop.store.store
             assert await behind.guard.engine.epochs.changed_at() == shop.clock.now()
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_orders_that_move_after_a_failover_are_doubted_where_they_come_to(noticed: bool) -> None:
+    """What the old store has lost is not there either, and the new one has had no failover: it is told of that one."""
+    async with world(keyed=False) as shop:
+        before = await shop.press()
+        await shop.fail_over()
+        if noticed:
+            await shop.guard.engine.epochs.look()
+    second = World(shop.gateway)
+    await move(shop.store.store, second.store.store)
+    async with second.guard:
+        second.clock.advance(3_600.0)
+        assert await second.press() == before
+        assert await second.guard.engine.epochs.lost_since() == shop.clock.now()
+
+
+async def test_orders_that_move_without_a_failover_are_not_doubted() -> None:
+    """Else each order of the next two days would be looked up for nothing."""
+    async with world(keyed=True) as shop:
+        old = shop.store.store
+    async with World(FakeGateway()).guard as guard:
+        await move(old, guard.engine.operations.store)
+        assert await guard.engine.epochs.lost_since() is None
