@@ -3,8 +3,9 @@ record, or a lost life of this one, paid already?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from cxguard.core import names
@@ -18,7 +19,6 @@ from cxguard.core.lost import (
     Lost,
     first_life,
     is_silent,
-    judge_lost,
     life_after,
     may_come_back,
     own_life,
@@ -32,31 +32,10 @@ from cxguard.engine.cold import seal_charge
 from cxguard.engine.engine import Engine
 from cxguard.engine.looking import has_other_figures, keep_fact, look, was_answered
 from cxguard.engine.routing import Route
+from cxguard.engine.trails import Found, Search, Trail, elsewhere, is_settled, said_about, settles_at, trails_of, unproven
 from cxguard.gateways.base import Charge, Gateway
 
-STEP = "charge"  # the step that is asked about where no code says which ones there are: the usual one
-
-
-@dataclass(frozen=True, slots=True)
-class Trail:
-    """Where a lost life may have charged.
-
-    Attributes:
-        charge: what is about to be charged there; None: the order is about to end.
-    """
-
-    gateway: Gateway
-    step: str
-    charge: Charge | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a gateway said about one life: under which key, and of which generation."""
-
-    key: str
-    outcome: Outcome
-    generation: int
+ASKED_AGAIN_SECONDS = 300.0  # a gateway that this charge cannot go to, and that does not answer, keeps no order from being charged
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +45,6 @@ class Clear:
     trail: Trail
     found: list[Found]
     unproven: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Which lives are asked about, and when the answer is proof.
-
-    Attributes:
-        since: when the store began its present life.
-        first: the first life that is asked about; *passed* of them are over, by the record.
-        ends: the order is about to end: then no key of it is charged again, so that only proof counts.
-    """
-
-    since: float
-    first: int
-    passed: int = 0
-    ends: bool = False
 
 
 async def look_for_lost(
@@ -104,21 +67,18 @@ async def look_for_lost(
     if since is None:
         return None
     trails = [Trail(route.gateway, route.step, route.charge) for route in routes]
-    trails += _elsewhere(engine, gateways, step=trails[0].step, there={trail.step for trail in trails})
-    lost = await _follow(engine, work, trails, since)
+    search, others = _search(work, since), elsewhere(engine, gateways, step=trails[0].step, there={each.step for each in trails})
+    paid, until = await _done_elsewhere(engine, work, others, search)
+    if paid is not None:
+        return paid
+    until = until if until < inf else engine.clock.now() + ASKED_AGAIN_SECONDS
+    lost = await _follow(engine, work, trails, since, until=until)
     if lost is None and not is_settled(engine, trails[0].gateway, since):
         late = Found(key_of(routes[0].charge, routes[0].step), NO_ANSWER, work.operation.generation)
         async with work.turn:  # written with the line of the charge itself
             record = with_lost_line(engine, work.operation, trails[0], late, since=since)
             work.operation = record if record.kept else _never_sent_again(record)
     return lost
-
-
-def _elsewhere(engine: Engine, named: Sequence[str], *, step: str, there: Set[str]) -> list[Trail]:
-    """The same step at those of the named gateways where it is another one than *there*."""
-    steps = {name: f"{step}@{name}" if number else step for number, name in enumerate(named)}
-    known = [(engine.gateway(name), at) for name, at in steps.items() if at not in there]
-    return [Trail(gateway, at) for gateway, at in known if gateway is not None]
 
 
 def _never_sent_again(operation: Operation) -> Operation:
@@ -149,36 +109,32 @@ async def may_be_copy(engine: Engine, operation: Operation) -> bool:
     return await _since(engine, operation) is not None
 
 
-def trails_of(engine: Engine, operation: Operation, named: Sequence[str]) -> list[Trail]:
-    """The usual step at each gateway, and every other one that the copy knows of."""
-    first, *others = named or tuple(engine.gateways)[:1] or ("",)
-    steps = {(first, STEP): None, **{(name, f"{STEP}@{name}"): None for name in others}}
-    steps |= {(send.gateway, send.step): None for send in operation.sends if send.kind is SendKind.CHARGE}
-    known = [(engine.gateway(name), step) for name, step in steps]
-    return [Trail(gateway, step) for gateway, step in known if gateway is not None]
-
-
 async def _since(engine: Engine, operation: Operation, *, charging: bool = False) -> float | None:
     changed_at = await engine.epochs.changed_at()
     return changed_at if may_come_back(operation, changed_at, engine.clock.now(), charging=charging) else None
 
 
+def _search(work: Work, since: float, *, ends: bool = False) -> Search:
+    first = first_life(work.operation)
+    return Search(since, first, passed=own_life(work.operation) - first, ends=ends)
+
+
 async def _follow(
-    engine: Engine, work: Work, trails: Sequence[Trail], since: float, *, ends: bool = False, doubts: bool = True
+    engine: Engine, work: Work, trails: Sequence[Trail], since: float, *, ends: bool = False, doubts: bool = True, until: float = 0.0
 ) -> Outcome | None:
-    first, present = first_life(work.operation), work.operation.generation
-    over = work.operation.state in ENDED
-    search, life, clear = Search(since, first, passed=own_life(work.operation) - first, ends=ends), present, []
+    """Args: until: when the gateways are asked again, if nothing is found now: no look before is proof."""
+    search, present = _search(work, since, ends=ends), work.operation.generation
+    over, life, clear = work.operation.state in ENDED, present, []
     for trail in trails:
-        found, verdict = await _said_about(engine, work, trail, search)
+        found, verdict = await said_about(engine, work, trail, search)
         if verdict is Lost.DOUBT and not doubts:
             return None
         if verdict is not Lost.CLEAR and over and not has_other_figures(found[-1].outcome):
             return None  # its facts are on record, for a person where it was paid; silence is asked again
         if verdict is not Lost.CLEAR:
             return await _take_over(engine, work, trail, _doubtful(found, verdict), since=since)
-        clear.append(Clear(trail, found, frozenset(_unproven(engine, trail, found, since))))
-        life = max(life, life_after([each.outcome for each in found], generation=first))
+        clear.append(Clear(trail, found, frozenset(unproven(engine, trail, found, since))))
+        life = max(life, life_after([each.outcome for each in found], generation=search.first))
     passed = [frozenset(each for each in one.unproven if each < present) for one in clear]
     if len(set(passed)) > 1 or any(len(each) > 1 for each in passed):
         doubtful = next(one for one, lives in zip(clear, passed, strict=True) if lives)
@@ -186,9 +142,12 @@ async def _follow(
         return await _take_over(engine, work, doubtful.trail, silent, since=since)
     life = max(present, life - 1) if ends else life  # what ends, ends with what its last life came to
     more: dict[str, Any] = {"key_of": min(passed[0])} if passed and passed[0] else {}
-    if not all(is_settled(engine, one.trail.gateway, since) for one in clear):
-        more["settles_at"] = max(_settles_at(engine, one.trail.gateway, since) for one in clear)
-    await _note_clear(engine, work, generation=life, since=since, proven=not any(one.unproven for one in clear), **more)
+    later = until > engine.clock.now()
+    until = max(until, *(settles_at(engine, one.trail.gateway, since) for one in clear))
+    if until > engine.clock.now():
+        more["settles_at"] = until
+    proven = not any(one.unproven for one in clear) and not later
+    await _note_clear(engine, work, generation=life, since=since, proven=proven, **more)
     return None
 
 
@@ -210,34 +169,37 @@ async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway
         return 0.0
     trail, first = Trail(gateway, send.step), _life_of(work.operation, send)
     search = Search(since, first, passed=send.generation - first)
-    found, verdict = await _said_about(engine, work, trail, search)
+    found, verdict = await said_about(engine, work, trail, search)
     if verdict is not Lost.CLEAR or not is_silent(found[0].outcome):
         if found[-1].key != send.key and was_answered(found[-1].outcome):
             await _take_over(engine, work, trail, found[-1], since=since)
         return None
     others = found if work.operation.request is not None else found[1:]  # a replaced basket has another key in the same life
-    elsewhere = await _seconds_elsewhere(engine, work, send, search, gateways=gateways)
-    own = max(_settles_at(engine, gateway, since) - engine.clock.now(), 0.0) if _unproven(engine, trail, others, since) else 0.0
-    if elsewhere is None:
+    trails = elsewhere(engine, gateways, step=send.step.partition("@")[0], there={send.step})
+    paid, until = await _done_elsewhere(engine, work, trails, search)
+    if paid is not None or until == inf:
         return None
-    if max(own, elsewhere) > 0.0:
-        return max(own, elsewhere)
-    await _note_clear(engine, work, generation=send.generation, since=since, proven=not _unproven(engine, trail, found, since))
+    until = max(until, settles_at(engine, gateway, since) if unproven(engine, trail, others, since) else 0.0)
+    if until > engine.clock.now():
+        return until - engine.clock.now()
+    await _note_clear(engine, work, generation=send.generation, since=since, proven=not unproven(engine, trail, found, since))
     return 0.0
 
 
-async def _seconds_elsewhere(engine: Engine, work: Work, send: Send, search: Search, *, gateways: Sequence[str]) -> float | None:
-    """How long another try of the order may still be charging at another gateway. None: one has, or it does not answer."""
-    seconds = 0.0
-    for trail in _elsewhere(engine, gateways, step=send.step.partition("@")[0], there={send.step}):
-        found, verdict = await _said_about(engine, work, trail, search)
-        if verdict is not Lost.CLEAR and not is_silent(found[-1].outcome):
-            if was_answered(found[-1].outcome):
-                await _take_over(engine, work, trail, found[-1], since=search.since)
-            return None
-        if _unproven(engine, trail, found, search.since):
-            seconds = max(seconds, _settles_at(engine, trail.gateway, search.since) - engine.clock.now())
-    return seconds
+async def _done_elsewhere(engine: Engine, work: Work, trails: Sequence[Trail], search: Search) -> tuple[Outcome | None, float]:
+    """What another try of the order has come to at a gateway that is not asked to charge now; else until when one may still be
+    charging there: `inf`, if it does not answer."""
+    until = 0.0
+    for trail in trails:
+        found, verdict = await said_about(engine, work, trail, search)
+        last = found[-1].outcome
+        if not was_answered(last):
+            until = inf
+        elif verdict is not Lost.CLEAR and not is_silent(last):
+            return await _take_over(engine, work, trail, found[-1], since=search.since), 0.0
+        elif unproven(engine, trail, found, search.since):
+            until = max(until, settles_at(engine, trail.gateway, search.since))
+    return None, until
 
 
 def _life_of(operation: Operation, send: Send) -> int:
@@ -255,7 +217,7 @@ async def look_up(engine: Engine, work: Work, *, gateway: Gateway, key: str, can
     lines = unanswered(work.operation.sends, work.operation.notes, key)
     doubts = bool(lines) and all(was_taken_over(work.operation, line) for line in lines)
     again = any(line.parcel is not None for line in lines) and not cancel
-    if not doubts or (again and not _was_refused(work.operation, key, since=_settles_at(engine, gateway, changed_at))):
+    if not doubts or (again and not _was_refused(work.operation, key, since=settles_at(engine, gateway, changed_at))):
         return
     if is_settled(engine, gateway, changed_at):
         await keep_fact(engine, work, NotCharged("not found after a failover"), key=key, source=f"settled:{gateway.name}")
@@ -292,22 +254,6 @@ async def carry_wish(engine: Engine, work: Work, before: int) -> None:
         work.operation = changed(work.operation, notes=noted.notes)
 
 
-def is_settled(engine: Engine, gateway: Gateway, since: float) -> bool:
-    """Whether all that was under way when the store lost its tail must have shown up by now."""
-    return engine.clock.now() >= _settles_at(engine, gateway, since)
-
-
-def _settles_at(engine: Engine, gateway: Gateway, since: float) -> float:
-    return engine.epochs.began_at(since) + gateway.settle_seconds
-
-
-def _unproven(engine: Engine, trail: Trail, found: Sequence[Found], since: float) -> list[int]:
-    """The lives among *found* under whose keys a charge may still be under way."""
-    if is_settled(engine, trail.gateway, since):
-        return []
-    return [each.generation for each in found if isinstance(each.outcome, Unknown)]
-
-
 def _doubtful(found: list[Found], verdict: Lost) -> Found:
     """The life that is taken over. Where a later one met with silence, that is the one that would be charged next: "not found"
     of its key is believed because a late charge under it is the same one, and so it may never be charged under another."""
@@ -316,31 +262,6 @@ def _doubtful(found: list[Found], verdict: Lost) -> Found:
     first = found[0].generation
     life = found[life_after([each.outcome for each in found], generation=first) - first]
     return replace(life, outcome=NO_ANSWER)
-
-
-async def _said_about(engine: Engine, work: Work, trail: Trail, search: Search) -> tuple[list[Found], Lost]:
-    """What each life's key is said to have come to. Before an end keys are no help: the next life is charged under another one."""
-    same_key = trail.gateway.keyed and not search.ends
-    sure = same_key or is_settled(engine, trail.gateway, search.since)
-    found: list[Found] = []
-    while (verdict := judge_lost([each.outcome for each in found], sure=sure, passed=search.passed)) is Lost.LOOK:
-        found.append(await _of_life(engine, work, trail, search.first + len(found)))
-    return found, verdict
-
-
-async def _of_life(engine: Engine, work: Work, trail: Trail, generation: int) -> Found:
-    """What stands under the keys of one life: a kept order whose basket was replaced has charged under another one. Silence
-    about that one is doubt about the first one, which is the one that would be charged next."""
-    operation = work.operation
-    replaceable = operation.request is not None  # only then it may have been kept, and replaced
-    said: list[Found] = []
-    for step in (trail.step, f"{trail.step}~1") if replaceable else (trail.step,):
-        key = names.gateway_key(operation.id, step=step, generation=generation)
-        found = Found(key, await look(engine, work, gateway=trail.gateway, key=key, generation=generation), generation)
-        if not is_silent(found.outcome):
-            return found if was_answered(found.outcome) or not said else replace(said[0], outcome=NO_ANSWER)
-        said.append(found)
-    return said[0]
 
 
 async def _take_over(engine: Engine, work: Work, trail: Trail, found: Found, *, since: float) -> Outcome:

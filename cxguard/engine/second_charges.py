@@ -25,7 +25,8 @@ from cxguard.core.outcomes import Charged, NeedsShopper, Outcome, Unknown
 from cxguard.engine.charging import Work
 from cxguard.engine.engine import Engine
 from cxguard.engine.looking import look, was_answered
-from cxguard.engine.losing import Found, Trail, trails_of, with_lost_line
+from cxguard.engine.losing import with_lost_line
+from cxguard.engine.trails import Found, Trail, trails_of
 
 PUT_OFF_SECONDS = 300.0  # a gateway that says nothing is asked again: the second charge is there, and nobody waits for the word
 

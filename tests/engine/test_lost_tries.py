@@ -8,7 +8,8 @@ import pytest
 from lostworld import World, place, world
 
 from cxguard.core.names import gateway_key
-from cxguard.core.outcomes import Charged
+from cxguard.core.outcomes import Charged, Unknown
+from cxguard.engine.losing import ASKED_AGAIN_SECONDS
 from cxguard.errors import PaymentDeferred
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does, FakeGateway
@@ -65,19 +66,39 @@ async def test_try_that_was_lost_is_found_beside_an_older_one_that_left_nothing(
         assert len(shop.gateway.standing) == 2, "the first order and this one"
 
 
+async def with_another_card(op: Any) -> dict[str, str]:
+    return {"payment": (await op.charge(Charge(4999, "EUR", source="tok_other"))).payment_id}
+
+
+async def paid_at_the_second(shop: World) -> Any:
+    """The first gateway was away, so the second one charged; that is lost."""
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    before = await shop.press()
+    await shop.fail_over()
+    return before
+
+
 async def test_try_that_paid_at_a_gateway_that_the_next_card_cannot_go_to_is_found() -> None:
-    """The first gateway was away, so the second one charged. Pressed again with a card that only the first one takes."""
-
-    async def with_another_card(op: Any) -> dict[str, str]:
-        return {"payment": (await op.charge(Charge(4999, "EUR", source="tok_other"))).payment_id}
-
+    """Pressed again with a card that only the first one takes."""
     other = FakeGateway(name="second:test")
     async with world(other, keyed=True) as shop:
-        shop.gateway.will(*[Does.NOT_CHARGED] * 3)
-        before = await shop.press()
-        await shop.fail_over()
+        before = await paid_at_the_second(shop)
         assert await shop.guard.run(with_another_card, purpose="order", key="o1", owner="ann", deadline_seconds=5.0) == before
         assert (len(shop.gateway.standing), len(other.standing)) == (1, 1), "the first order, and this one"
+
+
+async def test_silence_of_a_gateway_that_the_card_cannot_go_to_keeps_no_order_waiting() -> None:
+    """It is charged, and asked about there later: the second charge goes back."""
+    other = FakeGateway(name="second:test")
+    async with world(other, keyed=True) as shop:
+        await paid_at_the_second(shop)
+        shop.clock.advance(shop.gateway.settle_seconds)
+        other.will_say("find", [Unknown("no answer in time")])
+        assert await shop.guard.run(with_another_card, purpose="order", key="o1", owner="ann", deadline_seconds=5.0)
+        assert (len(shop.gateway.standing), len(other.standing)) == (2, 1)
+        shop.clock.advance(ASKED_AGAIN_SECONDS)
+        await shop.rest()
+        assert (len(shop.gateway.standing), len(other.standing)) == (2, 0)
 
 
 async def test_call_is_not_made_again_where_a_lost_try_has_paid_at_the_next_gateway() -> None:
