@@ -266,6 +266,20 @@ def was_taken_over(operation: Operation, send: Send) -> bool:
     return any(detail.get("number") == send.number for detail in looks)
 
 
+def with_figures_told(operation: Operation, key: str, outcome: Outcome) -> Operation:
+    """The record, when the gateway was asked and says that all went back. A line that was written in doubt has the figures of the
+    basket as it is now: what it was in the lost life only that word tells."""
+    if not isinstance(outcome, Refunded):
+        return operation
+    sends = tuple(
+        replace(send, amount_minor=outcome.amount_minor, currency=outcome.currency)
+        if send.key == key and was_taken_over(operation, send)
+        else send
+        for send in operation.sends
+    )
+    return changed(operation, sends=sends)
+
+
 def life_after(said: Sequence[Outcome], *, generation: int) -> int:
     """The first life that has not ended with a decline or a refund, if the first one asked about was *generation*."""
     over = [number for number, each in enumerate(said) if isinstance(each, Declined | Refunded)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cxguard.core.lost import is_doubted
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import ENDED, Operation, money_of
+from cxguard.core.outcomes import Refunded, outcome_kind
 from cxguard.core.resolve import LOOKS_MAX, SHOP, SILENCE_EVENT, Find, looks_at, tells_other_figures
 from cxguard.core.schedule import resolve_pause_seconds
 from cxguard.engine.charging import Work
@@ -17,6 +18,7 @@ from cxguard.engine.losing import look_before_end, look_up, may_be_copy
 from cxguard.engine.placing import Placing
 from cxguard.engine.rulings import Rulings
 
+REFUNDED = outcome_kind(Refunded(0, ""))  # as a look has it in the timeline: of a part, where the rest stands
 AWAITS_WORD = "awaits word"  # of the gateway, or the hook, that the charge stands: the order is not completed before, for two days
 
 
@@ -60,7 +62,8 @@ class Copies:
         operation, since = work.operation, await self.engine.epochs.changed_at()
         if money_of(operation).state is not MoneyState.CHARGED or not self.rulings.ways(operation).find:
             return False
-        return is_doubted(operation, since, self.engine.clock.now()) and not tells_other_figures(operation)
+        in_part = any(entry.detail.get("outcome") == REFUNDED for entry in operation.history[-1:])
+        return not in_part and not tells_other_figures(operation) and is_doubted(operation, since, self.engine.clock.now())
 
     async def may_have_gone_on(self, operation: Operation) -> bool:
         """Whether an order that has its end here may have been pressed again, and paid, in writes that the store has lost; and

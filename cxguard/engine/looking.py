@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from cxguard.core.lost import with_figures_told
 from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import OTHER_FIGURES, Charged, Outcome, Unknown, outcome_kind
@@ -77,7 +78,7 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
         noted = await engine.operations.note(work.operation.id, replace(note, generation=generation))
     async with work.turn:
         known = changed(work.operation, notes=noted.notes) if noted is not None else work.operation
-        work.operation = remember(known, engine.operations.entry(event, **detail))
+        work.operation = remember(with_figures_told(known, key, outcome), engine.operations.entry(event, **detail))
     if noted is not None:
         engine.operations.emit("payment.resolved", work.operation, gateway=source, outcome=outcome_kind(outcome), how=source)
     return outcome

@@ -31,6 +31,7 @@ from cxguard.core.lost import (
     put_off,
     second_look_at,
     was_taken_over,
+    with_figures_told,
 )
 from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind
 from cxguard.core.operation import Entry, Operation, State, money_of
@@ -354,3 +355,18 @@ def test_look_that_is_put_off_adds_no_line() -> None:
     later = put_off(there, until=BEGAN + 300.0)
     assert (second_look_at(later), len(later.history)) == (BEGAN + 300.0, 3)
     assert (later.history[0], later.history[2]) == (there.history[0], there.history[2])
+
+
+@pytest.mark.parametrize(
+    ("key", "told", "amounts"),
+    [
+        ("key", Refunded(700, "USD"), [(4999, "EUR"), (700, "USD")]),
+        ("other", Refunded(700, "USD"), [(4999, "EUR"), (4999, "EUR")]),
+        ("key", Charged(700, "USD"), [(4999, "EUR"), (4999, "EUR")]),
+        ("key", SILENT, [(4999, "EUR"), (4999, "EUR")]),
+    ],
+)
+def test_line_in_doubt_takes_the_figures_of_what_went_back(key: str, told: Outcome, amounts: list[tuple[int, str]]) -> None:
+    """It has those of a newer basket. A call of our own has asked for what it says, and what stands is a person's."""
+    there = sample(history=(looked(IN_DOUBT, 1, number=2),), sends=(charge_send("key", 1), charge_send("key", 2)))
+    assert [(send.amount_minor, send.currency) for send in with_figures_told(there, key, told).sends] == amounts

@@ -9,10 +9,12 @@ import pytest
 from lostworld import World, world
 
 from cxguard.core.lost import LOST_BACK_SECONDS
+from cxguard.core.names import gateway_key
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.library import Purpose
-from cxguard.errors import PaymentDeferred
+from cxguard.errors import PaymentDeclined, PaymentDeferred
+from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
@@ -90,3 +92,23 @@ async def test_order_whose_gateway_says_nothing_for_two_days_is_completed() -> N
         shop.clock.advance(LOST_BACK_SECONDS)
         placed = await silent_turn(shop, "no answer in time")
         assert (placed.state, placed.money) == ("finished", "charged")
+
+
+async def test_refund_of_a_lost_basket_ends_the_order_that_was_taken_for_it() -> None:
+    """The line in doubt has the amount of the newer basket; what went back is all of the older one. Found by a hunt, as seed 6556031."""
+    async with world(keyed=False) as shop:
+        with pytest.raises(PaymentDeclined):
+            shop.gateway.will(Does.DECLINE)
+            await shop.press()
+        key = gateway_key((await shop.record()).id, step="charge", generation=1)
+        shop.gateway.payments[-1:] = []
+        paid = await shop.gateway.charge(Charge(700, "EUR", source="tok_ok"), key=key, timeout_seconds=1.0)
+        assert isinstance(paid, Charged)
+        await shop.gateway.refund(str(paid.payment_id), key="back", amount_minor=700, currency="EUR", timeout_seconds=1.0)
+        await shop.fail_over()
+        shop.gateway.will_say("find", [Unknown("no answer in time")])
+        with pytest.raises(PaymentDeferred, match="unknown"):
+            await shop.press()
+        shop.clock.advance(5.0)
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "refunded")
