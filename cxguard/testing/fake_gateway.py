@@ -134,9 +134,10 @@ class FakeGateway:
             self._round += 1
             self._changed.notify_all()
 
-    def confirm(self, key: str) -> None:
-        """The shopper did the step at the bank: the waiting payment of *key* is charged."""
-        self._set_state(key, PaymentState.CHARGED)
+    def confirm(self, key: str, *, payment_id: str = "") -> None:
+        """The shopper did the step at the bank: the waiting payment of *key* is charged; of several, that one, or else the first."""
+        waiting = next(each for each in self._waiting(key) if payment_id in ("", each.id))
+        self._replace(waiting, replace(waiting, state=PaymentState.CHARGED))
 
     def give_back_failed(self, payment_id: str) -> None:
         """The bank returned what was given back of this payment: it stands again."""
@@ -171,7 +172,7 @@ class FakeGateway:
         if known is None:
             known = self._enter(Charge(amount_minor=0, currency="", source=""), key, PaymentState.CANCELLED)
         elif known.state is PaymentState.PENDING:
-            known = self._set_state(key, PaymentState.CANCELLED)
+            known = [self._replace(each, replace(each, state=PaymentState.CANCELLED)) for each in self._waiting(key)][-1]
         return _outcome(known)
 
     async def capture(self, payment_id: str, *, key: str, amount_minor: int, currency: str, timeout_seconds: float) -> Outcome:
@@ -256,15 +257,15 @@ class FakeGateway:
         return payment
 
     def _find(self, key: str) -> FakePayment | None:
+        """Of several, where the gateway honours no keys, one that stands speaks for the key, else one that may yet stand."""
         mine = [payment for payment in self.payments if payment.key == key]
-        return next((payment for payment in mine if payment.stands), mine[0] if mine else None)
+        return next(iter([*(each for each in mine if each.stands), *self._waiting(key), *mine]), None)
+
+    def _waiting(self, key: str) -> list[FakePayment]:
+        return [payment for payment in self.payments if payment.key == key and payment.state is PaymentState.PENDING]
 
     def _by_id(self, payment_id: str) -> FakePayment | None:
         return next((payment for payment in self.payments if payment.id == payment_id), None)
-
-    def _set_state(self, key: str, state: PaymentState) -> FakePayment:
-        old = next(payment for payment in self.payments if payment.key == key)
-        return self._replace(old, replace(old, state=state))
 
     def _replace(self, old: FakePayment, new: FakePayment) -> FakePayment:
         self.payments[self.payments.index(old)] = new

@@ -98,6 +98,18 @@ async def test_needs_the_shopper_until_confirmed() -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_waiting_payment_of_a_key_is_the_one_that_is_confirmed() -> None:
+    """Without keys another one may have been declined under it before: that stays so, and is not what became of the key."""
+    gateway = FakeGateway(Does.DECLINE, Does.NEEDS_SHOPPER, keyed=False)
+    for _ in range(2):
+        await pay(gateway)
+    assert isinstance(await gateway.find("k", timeout_seconds=1), NeedsShopper)
+    gateway.confirm("k")
+    assert [str(payment.state) for payment in gateway.payments] == ["declined", "charged"]
+    assert isinstance(await gateway.find("k", timeout_seconds=1), Charged)
+
+
+@pytest.mark.asyncio
 async def test_cancel_ends_a_waiting_payment_and_blocks_an_unused_key() -> None:
     """After a cancel nothing can be charged under the key."""
     gateway = FakeGateway(Does.NEEDS_SHOPPER)

@@ -182,7 +182,7 @@ async def at_the_bank(world: World, payment: FakePayment) -> None:
     """The shopper does the one more step, if the payment still waits for it."""
     await passed(world.dice.uniform(1.0, 90.0))
     if _now(world, payment).state is PaymentState.PENDING:
-        world.fake.confirm(payment.key)
+        world.fake.confirm(payment.key, payment_id=payment.id)
         world.log("confirmed", payment.id)
         world.happens("confirmed at the bank")
         next(each for each in world.landings if each.payment == payment.id).stood_at = world.clock.monotonic()
