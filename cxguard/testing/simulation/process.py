@@ -86,6 +86,7 @@ class Process:
         self.died: asyncio.Future[None] = world.loop.create_future()
         self.party.on_death = self._die
         self.line = Line(world, self)
+        self._looked_in = -1  # the store's life in which it last looked at the queue
         self.guard = Guard(
             ProcessStore(world, self),
             rules=[rule_of(world.plan)],
@@ -191,10 +192,10 @@ class Process:
         queue = self.guard.queue()
         while True:
             await self._until_due()
-            try:
+            life = self.world.store_life
+            with contextlib.suppress(StoreError):
                 await queue.run_once()
-            except StoreError:
-                continue
+                self._looked_in = life
 
     async def _forward(self) -> None:
         forwarding = self.guard.forwarding()
@@ -210,10 +211,11 @@ class Process:
             self.world.happens(f"{event.name} {event.detail.get('became', '')}".strip())
 
     async def _until_due(self) -> None:
-        """A worker looks every few seconds. Looks that would find nothing are left out: so days are short."""
+        """A worker looks every few seconds. Looks that would find nothing are left out: so days are short. One after the store was
+        away finds out whether it is another one."""
         world = self.world
         await passed(1.0 if world.calm else world.dice.uniform(0.5, 4.0))
-        while (seconds := await world.due_in_seconds()) > 0.0:
+        while self._looked_in == world.store_life and (seconds := await world.due_in_seconds()) > 0.0:
             if await world.stirred(seconds):
                 await passed(1.0)
 
