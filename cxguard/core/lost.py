@@ -76,10 +76,14 @@ def goes_on(operation: Operation, *, figures: tuple[int | None, str | None], key
     return lately and len(asked) <= 1 and not told and not looked
 
 
-def is_of_later_try(operation: Operation, key: str) -> bool:
+def is_of_later_try(operation: Operation, key: str, *, lost: bool) -> bool:
     """Whether the charge that stands under *key* is by a later try than those on record: one of another life, or of this one,
-    where all that it is known to have sent was turned away."""
-    same_life = _was_let_go_untouched(operation) and any(send.key == key for send in _sent_in_this_life(operation))
+    where all that it is known to have sent was turned away.
+
+    Args:
+        lost: there may be such tries (`may_lack_tries`). Else the gateway has charged what it said that it had turned away.
+    """
+    same_life = lost and _was_let_go_untouched(operation) and any(send.key == key for send in _sent_in_this_life(operation))
     return same_life or last_life(operation) > operation.generation
 
 
@@ -102,6 +106,13 @@ def first_life(operation: Operation) -> int:
     told = {send.generation for send in operation.sends if send.kind is SendKind.CHARGE and not _left_nothing(send)}
     present = own_life(operation)
     return next((life for life in range(max(1, present - LIVES_MAX), present) if life not in told), present)
+
+
+def steps_of_life(operation: Operation, step: str) -> tuple[str, ...]:
+    """Under which steps one life of it may have charged. A kept order whose basket was replaced has charged under another key, and
+    so has a try of another amount than the one before, where no rule names the amount."""
+    other = operation.kept or operation.request is not None or operation.amount_minor is None
+    return (step, f"{step}~1") if other else (step,)
 
 
 def own_life(operation: Operation) -> int:
@@ -154,7 +165,12 @@ def may_come_back(operation: Operation, since: float | None, now: float, *, char
     """
     if since is None or _was_looked_for(operation, since, charging=charging):
         return False
-    return now - since < LOST_BACK_SECONDS or operation.created_at < since  # an older record is a copy, however long it waited
+    return may_lack_tries(operation, since, now)
+
+
+def may_lack_tries(operation: Operation, since: float | None, now: float) -> bool:
+    """Whether the store may have lost tries of *operation*. An older record is a copy, however long it waited."""
+    return since is not None and (now - since < LOST_BACK_SECONDS or operation.created_at < since)
 
 
 def is_doubted(operation: Operation, since: float | None, now: float) -> bool:

@@ -64,6 +64,7 @@ class Ways:
         rerun: it does so by the shop's own code, which passes our gateway key on: over an unknown it charges no second time.
         ask: the shopper can be sent back to the checkout, to go on with the order.
         looks_max: after so many looks at an unknown a person takes over.
+        lost: a failover may have taken later tries of it back.
     """
 
     find: bool
@@ -74,6 +75,7 @@ class Ways:
     looks_max: int = LOOKS_MAX
     ask: bool = False
     rerun: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,7 @@ def _tries(operation: Operation, keys: Sequence[str]) -> int:
 
 
 def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
-    if operation.state in ENDED and len(money.charged_keys) == 1 and is_of_later_try(operation, money.charged_keys[0]):
+    if operation.state in ENDED and len(money.charged_keys) == 1 and is_of_later_try(operation, money.charged_keys[0], lost=ways.lost):
         return Hold(CHARGED_AFTER_END, WaitingFor.AGENT)  # pressed again, in lost writes: the shop may have sent the goods
     if operation.state is State.CANCELLED or _cancelled_in_time(operation):
         return _refund(operation, money.charged_keys[0], "cancelled", ways, looked=looked, now=now)

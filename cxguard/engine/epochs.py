@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 
 from cxguard.clock import APART_SECONDS, Clock
-from cxguard.core.lost import LOST_BACK_SECONDS, is_doubted
+from cxguard.core.lost import LOST_BACK_SECONDS, is_doubted, may_lack_tries
 from cxguard.core.operation import Operation
 from cxguard.errors import StoreError, StoreUnavailable
 from cxguard.stores.base import Store
@@ -48,9 +48,15 @@ class Epochs:
 
     def doubts(self, operation: Operation) -> bool:
         """Whether *operation*, as it was read, may have lost a charge. A life of the store that nobody looked at is in doubt."""
+        return is_doubted(operation, self._since(), self._clock.now())
+
+    def may_lack_tries(self, operation: Operation) -> bool:
+        """Whether *operation*, as it was read, may have lost tries, in whichever way it ended."""
+        return may_lack_tries(operation, self._since(), self._clock.now())
+
+    def _since(self) -> float | None:
         unseen = bool(self._store.epoch) and self._store.epoch != self._seen
-        since = self._clock.now() if unseen else self._changed_at
-        return is_doubted(operation, since, self._clock.now())
+        return self._clock.now() if unseen else self._changed_at
 
     async def lost_since(self) -> float | None:
         """When the store last began another life, while an order of the former one could still come back; else None.

@@ -22,6 +22,7 @@ from cxguard.core.lost import (
     life_after,
     may_come_back,
     own_life,
+    steps_of_life,
     was_taken_over,
 )
 from cxguard.core.money import NO_ANSWER, NoteKind, Send, SendKind, next_number, unanswered
@@ -174,7 +175,7 @@ async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway
         if found[-1].key != send.key and was_answered(found[-1].outcome):
             await _take_over(engine, work, trail, found[-1], since=since)
         return None
-    others = found if work.operation.request is not None else found[1:]  # a replaced basket has another key in the same life
+    others = found if len(steps_of_life(work.operation, send.step)) > 1 else found[1:]
     trails = elsewhere(engine, gateways, step=send.step.partition("@")[0], there={send.step})
     paid, until = await _done_elsewhere(engine, work, trails, search)
     if paid is not None or until == inf:

@@ -44,6 +44,7 @@ class Rulings:
             ask=operation.rule in self.rules and bool(self.rules[operation.rule].resume_at),
             key_lifetime_seconds=gateway.key_lifetime_seconds if gateway else 0.0,
             settle_seconds=gateway.settle_seconds if gateway else 0.0,
+            lost=self.engine.epochs.may_lack_tries(operation),
         )
 
     def _may_place(self, operation: Operation) -> bool:

@@ -18,6 +18,7 @@ from cxguard.core.lost import (
     last_clear,
     put_off,
     second_look_at,
+    steps_of_life,
 )
 from cxguard.core.money import NO_ANSWER
 from cxguard.core.operation import Operation, changed, money_of, remember
@@ -72,9 +73,8 @@ async def _ask(engine: Engine, work: Work, trail: Trail, *, since: float) -> boo
 
 
 def _lives(operation: Operation, step: str) -> Iterator[tuple[int, list[str]]]:
-    """The lives that there may have been, and the keys of each: a kept order whose basket was replaced has another one."""
-    steps = (step, f"{step}~1") if operation.kept else (step,)
-    first = first_life(operation)
+    """The lives that there may have been, and the keys of each."""
+    steps, first = steps_of_life(operation, step), first_life(operation)
     for life in range(first, operation.generation + LIVES_MAX):
         yield life, [names.gateway_key(operation.id, step=each, generation=life) for each in steps]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from cxguard.core import names
-from cxguard.core.lost import Lost, is_silent, judge_lost
+from cxguard.core.lost import Lost, is_silent, judge_lost, steps_of_life
 from cxguard.core.money import NO_ANSWER, SendKind
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Outcome, Unknown
@@ -86,13 +86,11 @@ async def said_about(engine: Engine, work: Work, trail: Trail, search: Search) -
 
 
 async def _of_life(engine: Engine, work: Work, trail: Trail, generation: int) -> Found:
-    """What stands under the keys of one life: a kept order whose basket was replaced has charged under another one. Silence
-    about that one is doubt about the first one, which is the one that would be charged next."""
-    operation = work.operation
-    replaceable = operation.request is not None  # only then it may have been kept, and replaced
+    """What stands under the keys of one life. Silence about the second one is doubt about the first one, which is the one that
+    would be charged next."""
     said: list[Found] = []
-    for step in (trail.step, f"{trail.step}~1") if replaceable else (trail.step,):
-        key = names.gateway_key(operation.id, step=step, generation=generation)
+    for step in steps_of_life(work.operation, trail.step):
+        key = names.gateway_key(work.operation.id, step=step, generation=generation)
         found = Found(key, await look(engine, work, gateway=trail.gateway, key=key, generation=generation), generation)
         if not is_silent(found.outcome):
             return found if was_answered(found.outcome) or not said else replace(said[0], outcome=NO_ANSWER)

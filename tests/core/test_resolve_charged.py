@@ -116,9 +116,16 @@ CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     (
         "let go when the gateway was too busy, and paid in a later try that was lost",
         order(C, send(NOT_CHARGED), notes=(fact(CHARGED),), why="released"),
-        ALL,
+        replace(ALL, lost=True),
         (),
         Hold("charged_after_end", AGENT),
+    ),
+    (
+        "let go when the gateway was too busy, and charged all the same: its shopper was told of none",
+        order(C, send(NOT_CHARGED), notes=(fact(CHARGED),), why="released"),
+        ALL,
+        (),
+        REFUND_CANCELLED,
     ),
     (
         "let go, and its own charge came late: its shopper was told of none",

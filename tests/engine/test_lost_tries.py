@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from lostworld import World, place, world
 
+from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.losing import ASKED_AGAIN_SECONDS
@@ -17,16 +18,20 @@ from cxguard.testing.fake_gateway import Does, FakeGateway
 pytestmark = pytest.mark.asyncio
 
 
-async def press(shop: World) -> Any:
+async def press(shop: World, of: Any = place) -> Any:
     """An order that cannot be kept: each try is over at once."""
-    return await shop.guard.run(place, purpose="till", key="o1", owner="ann", deadline_seconds=5.0)
+    return await shop.guard.run(of, purpose="till", key="o1", owner="ann", deadline_seconds=5.0)
 
 
-async def tried(shop: World, *does: Does) -> None:
+async def smaller(op: Any) -> dict[str, str]:
+    return {"payment": (await op.charge(Charge(700, "EUR", source="tok_ok"))).payment_id}
+
+
+async def tried(shop: World, *does: Does, of: Any = place) -> None:
     shop.gateway.will(*does)
     for _ in does:
         with pytest.raises(PaymentDeferred):
-            await press(shop)
+            await press(shop, of)
         shop.clock.advance(2.0)  # as a throttled one has to wait
 
 
@@ -37,6 +42,28 @@ async def test_tries_that_left_nothing_at_the_gateway_hide_no_later_one(keyed: b
         await tried(shop, *[Does.THROTTLE] * 3)
         before = await press(shop)
         assert ((await shop.record()).generation, len({send.key for send in (await shop.record()).sends})) == (1, 1)
+        await shop.fail_over()
+        assert await press(shop) == before
+        assert len(shop.gateway.standing) == 2, "the first order and this one"
+
+
+async def test_charge_of_a_try_that_was_turned_away_goes_back_where_nothing_was_lost() -> None:
+    """The gateway has charged what it said that it had not: its shopper was told of none, and there was no later try."""
+    async with world(keyed=True) as shop:
+        await tried(shop, Does.THROTTLE)
+        (line,) = (await shop.record()).sends
+        said = await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=line.key, timeout_seconds=1.0)
+        told = Note("webhook", NoteKind.OUTCOME, shop.clock.now(), gateway_key=line.key, outcome=said)
+        await shop.guard.engine.operations.note((await shop.record()).id, told)
+        await shop.rest()
+        assert ((await shop.record()).money, len(shop.gateway.standing)) == ("refunded", 1), "the first order"
+
+
+async def test_lost_try_of_another_amount_is_found_where_no_rule_names_amounts() -> None:
+    """It was charged under a key of its own, in the life of the smaller one, which was turned away."""
+    async with world(keyed=True) as shop:
+        await tried(shop, Does.THROTTLE, of=smaller)
+        before = await press(shop)
         await shop.fail_over()
         assert await press(shop) == before
         assert len(shop.gateway.standing) == 2, "the first order and this one"
