@@ -213,6 +213,13 @@ def may_have_gone_on(operation: Operation, since: float | None, now: float) -> b
     return free and not _was_looked_for(operation, since, charging=False) and not is_believed(operation, since)
 
 
+def is_declined_by_hearsay(operation: Operation) -> bool:
+    """Whether a call of this life has no answer, and only word from elsewhere says that it was declined: at a gateway without keys
+    that may be a lost try's decline."""
+    calls = [send for send in operation.sends if send.kind is SendKind.CHARGE and send.generation == operation.generation]
+    return bool(calls) and isinstance(calls[-1].outcome, Unknown | NeedsShopper)
+
+
 def is_believed(operation: Operation, since: float) -> bool:
     """Whether it was taken for what it says in this life of the store, since nobody can be asked."""
     return any(entry.detail.get("outcome") == BELIEVED for entry in _looks(operation, since))

@@ -13,6 +13,7 @@ from cxguard.core.lost import (
     LOST_EVENT,
     NOTHING_STANDS,
     is_believed,
+    is_declined_by_hearsay,
     is_taken_for_new,
     may_come_back,
 )
@@ -109,7 +110,7 @@ class Placing:
         ask, since, before = self.rulings.ask_of(work.operation), await self.engine.epochs.changed_at(), work.operation
         if since is None or not may_come_back(before, since, self.engine.clock.now()):
             return
-        declined = money_of(before).state is MoneyState.DECLINED
+        declined = money_of(before).state is MoneyState.DECLINED and not (ask is None and is_declined_by_hearsay(before))
         if ask is None and (before.state in ENDED or declined or is_believed(before, since) or is_taken_for_new(before, since)):
             if before.state not in ENDED:
                 work.operation = remember(before, self.engine.operations.entry(LOST_EVENT, outcome=BELIEVED, since=since))

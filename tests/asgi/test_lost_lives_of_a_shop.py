@@ -220,6 +220,25 @@ async def test_a_shop_that_cannot_be_asked_leaves_what_was_pressed_before_to_a_p
     assert told["money"] == ("unknown" if kept.state == "held" else "not_charged")
 
 
+@pytest.mark.parametrize(("lost_tail", "end"), [(True, ("held", "unknown")), (False, ("finished", "declined"))])
+async def test_a_webhook_of_a_lost_tries_decline_is_no_answer_to_the_call_that_has_none(
+    world: Worlds, lost_tail: bool, end: tuple[str, str]
+) -> None:
+    """The gateway knows no keys: the webhook names the one that both tries went under. Where nothing was lost there was but one."""
+    shop = Shop("crash")
+    made = await started(world, shop, resolve=None)
+    if lost_tail:
+        await fail_over(made, await lost(made))
+    assert (await made.pay(**ASYNC)).json()["money"] == "unknown"
+    order, *_ = (await made.store.search(Query("shop"))).operations
+    charged = order.sends[-1]
+    word = Note("evt:pay_1", NoteKind.OUTCOME, made.clock.now(), gateway_key=charged.key, outcome=Declined(), through=charged.number)
+    await made.guard.engine.operations.note(order.id, word)
+    await made.rest()
+    order, *_ = (await made.store.search(Query("shop"))).operations
+    assert (order.state, order.money) == end
+
+
 async def test_a_kept_order_whose_new_basket_was_paid_in_a_lost_write_is_not_charged_for_the_old_one(world: Worlds) -> None:
     """The gateway could not be reached, the shopper changed the basket, and that one was charged, under a key of its own: the
     copy has the old basket. A person looks; nothing is charged again."""
