@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cxguard.core.asks import CARD_DECLINED, TRY_FAILED
+from cxguard.core.decide import DECLINED_UNSEEN
 from cxguard.core.money import Money, MoneyState
 from cxguard.core.reading import Reading
 
@@ -151,7 +152,9 @@ def _nothing_charged(run: Run) -> Conclusion:
         return Conclusion(Ending.HOLD, Say.HELD, "failed_after_answer")
     if run.reading is Reading.SUCCEEDED:
         return Conclusion(Ending.FINISH, Say.HANDLER)
-    if run.reading in (Reading.DECLINED, Reading.REJECTED):
+    if run.reading is Reading.DECLINED:  # by a gateway that its own code has asked, under our key maybe
+        return _freed(run, Say.HANDLER, DECLINED_UNSEEN)
+    if run.reading is Reading.REJECTED:
         return _freed(run, Say.HANDLER, "rejected")
     return _freed(run, Say.NOT_KEPT, "failed")
 

@@ -91,6 +91,7 @@ class Do(StrEnum):
 ORDER_MISSING = "order_missing"  # paid, and what should follow the payment did not happen yet
 NOT_KEPT = "not_kept"  # an unknown turned out as surely not charged, and nothing says how to go on without the shopper
 RELEASED = "released"  # a life that ended because nothing was charged: its key is free, its record stays for who was shown it
+DECLINED_UNSEEN = "declined"  # why it was released: its own code says that the issuer said no, and no send of ours knows of that
 LET_GO = frozenset({RELEASED, NOT_KEPT})  # nobody wished such an order to be cancelled
 
 _LIVE = frozenset({State.RUNNING, State.QUEUED, State.HELD})

@@ -29,7 +29,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-from cxguard.core.decide import LET_GO, RELEASED
+from cxguard.core.decide import DECLINED_UNSEEN, LET_GO, RELEASED
 from cxguard.core.money import MoneyState, NoteKind, Send, SendKind
 from cxguard.core.operation import ENDED, Entry, Operation, State, changed, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
@@ -69,7 +69,9 @@ def goes_on(operation: Operation, *, figures: tuple[int | None, str | None], key
         return False  # who was promised it, and told that it is over, is told of the next one anew: that is another life
     sent = _sent_in_this_life(operation)
     others = {send.key for send in operation.sends} - {send.key for send in sent}
+    ends = [entry.detail.get("why") for entry in operation.history if entry.event == "operation.released"]
     told = any(note.kind is NoteKind.OUTCOME and note.gateway_key not in others for note in operation.notes)
+    told = told or ends[-1:] == [DECLINED_UNSEEN]  # a gateway that its own code asks may keep that answer under our key
     looked = any(entry.event == LOST_EVENT for entry in operation.history)
     asked = {(send.amount_minor, send.currency) for send in sent} | ({figures} if figures[0] is not None else set())
     lately = all(now - send.sent_at < key_seconds / SAME_KEY_SHARE for send in sent)

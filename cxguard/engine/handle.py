@@ -85,7 +85,8 @@ class OperationHandle:
 
     @property
     def generation(self) -> int:
-        """Which life of the operation this is: 1, and one more after each definite end without a charge."""
+        """Which life of the operation this is: 1, and one more after each end without a charge of which somebody, the gateway or
+        the shopper, was told. Tries of which nobody knows share one."""
         return self._work.operation.generation
 
     @property

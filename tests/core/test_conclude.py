@@ -20,6 +20,7 @@ OWN_WORD = Conclusion(FINISH, Say.HANDLER)
 OWN_NO = Conclusion(FINISH, Say.HANDLER, "declined")
 OUR_NO = Conclusion(FINISH, Say.DECLINED, "declined")
 FREE_OWN_WORD = Conclusion(RELEASE, Say.HANDLER, "rejected")
+FREE_OWN_NO = Conclusion(RELEASE, Say.HANDLER, "declined")
 FREE = Conclusion(RELEASE, Say.NOT_KEPT, "failed")
 UNSURE = Conclusion(HOLD, Say.UNKNOWN, "charge_unknown")
 PAID = Conclusion(HOLD, Say.PAID_UNFINISHED, "order_missing")
@@ -27,7 +28,7 @@ BACK = Conclusion(FINISH, Say.REFUNDED, "refunded")
 FLAGGED = Conclusion(HOLD, Say.HELD, "failed_after_answer")
 
 PLAIN = {
-    NONE: {YES: OWN_WORD, NO: FREE_OWN_WORD, REJECTED: FREE_OWN_WORD, FAILED: FREE, None: FREE},
+    NONE: {YES: OWN_WORD, NO: FREE_OWN_NO, REJECTED: FREE_OWN_WORD, FAILED: FREE, None: FREE},
     UNKNOWN: dict.fromkeys(READINGS, UNSURE),
     CHARGED: {YES: OWN_WORD, NO: PAID, REJECTED: PAID, FAILED: PAID, None: PAID},
     DECLINED: {YES: OUR_NO, NO: OWN_NO, REJECTED: OWN_NO, FAILED: OUR_NO, None: OUR_NO},

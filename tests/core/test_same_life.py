@@ -17,6 +17,8 @@ KEY_SECONDS = 86_400.0
 THROTTLED, REFUSED = NotCharged("throttled", retryable=True), NotCharged("refused")
 FACT = Note("e1", NoteKind.OUTCOME, START, gateway_key="key-1", outcome=NotCharged("cancelled"))
 CANCEL = Note("cancel:2", NoteKind.CANCEL, START, generation=2)
+DECLINED_BY_OTHERS = Entry(START, "operation.released", "", {"why": "declined"})
+REJECTED = Entry(START, "operation.released", "", {"why": "rejected"})
 LOOKED = Entry(START, LOST_EVENT, "", {"generation": 1})
 
 
@@ -37,6 +39,7 @@ DECLINED = charge_send("key-1", 1, outcome=Declined())
     "members",
     [
         {"sends": ()},
+        {"sends": (), "history": (REJECTED,)},
         {"sends": (DECLINED,)},
         {"sends": (sent(),)},
         {"sends": (DECLINED, sent(), sent(number=3))},
@@ -57,6 +60,7 @@ def test_try_of_which_the_gateway_knows_nothing_begins_no_life(members: dict[str
         {"give_up_at": START},
         {"asked_until": START},
         {"history": (LOOKED,)},
+        {"sends": (), "history": (DECLINED_BY_OTHERS,)},
         {"sends": (sent(REFUSED),)},
         {"sends": (sent(), sent(REFUSED, number=3))},
         {"sends": (sent(Declined()),)},

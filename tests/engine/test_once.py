@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from shopworld import KEYS, SECRET, SHOP
 
-from cxguard.errors import ConfigurationError, OperationHeld, StepUnfinished
+from cxguard.engine.handle import current_operation
+from cxguard.errors import ConfigurationError, OperationHeld, PaymentDeclined, StepUnfinished
 from cxguard.guard import Guard
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
@@ -58,6 +59,28 @@ async def test_a_second_call_waits_for_the_first() -> None:
         await began.wait()
         go_on.set()
         assert await asyncio.gather(*calls) == [1] * 5
+
+
+@pytest.mark.asyncio
+async def test_gateway_key_is_new_after_a_decline_and_no_other_failure() -> None:
+    """Of a function that calls its gateway by itself: that may have kept the decline under the old key."""
+    keys: list[str] = []
+    fails: list[Exception] = [OSError(), PaymentDeclined()]
+    async with make() as guard:
+
+        @guard.once(key="id", purpose="own charge")
+        async def pay(id: str) -> str:
+            keys.append(current_operation().gateway_key())
+            if fails:
+                raise fails.pop(0)
+            return id
+
+        for error in tuple(fails):
+            with pytest.raises(type(error)):
+                await pay("a")
+        assert await pay("a") == "a"
+    assert keys == [keys[0], keys[0], keys[2]]
+    assert keys[2] != keys[0]
 
 
 @pytest.mark.asyncio
