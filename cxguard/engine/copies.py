@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cxguard.core.lost import is_doubted
-from cxguard.core.money import MoneyState
 from cxguard.core.operation import ENDED, Operation, money_of
-from cxguard.core.outcomes import Refunded, outcome_kind
-from cxguard.core.resolve import LOOKS_MAX, SHOP, SILENCE_EVENT, Find, looks_at, tells_other_figures
+from cxguard.core.resolve import LOOKS_MAX, SHOP, SILENCE_EVENT, Find, looks_at
 from cxguard.core.schedule import resolve_pause_seconds
 from cxguard.engine.charging import Work
+from cxguard.engine.confirming import awaits_word
 from cxguard.engine.engine import Engine
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.looking import ask_shop
@@ -18,7 +17,6 @@ from cxguard.engine.losing import look_before_end, look_up, may_be_copy
 from cxguard.engine.placing import Placing
 from cxguard.engine.rulings import Rulings
 
-REFUNDED = outcome_kind(Refunded(0, ""))  # as a look has it in the timeline: of a part, where the rest stands
 AWAITS_WORD = "awaits word"  # of the gateway, or the hook, that the charge stands: the order is not completed before, for two days
 
 
@@ -53,17 +51,9 @@ class Copies:
             await self.find(work, Find(key))
             if work.operation.history and work.operation.history[-1].event == SILENCE_EVENT:
                 looked.add(SILENCE_EVENT)
-        if await self._awaits_word(work):
+        if self.rulings.ways(work.operation).find and await awaits_word(self.engine, work.operation):
             looked.update((SILENCE_EVENT, AWAITS_WORD))
         return money_of(work.operation).state is not known.state
-
-    async def _awaits_word(self, work: Work) -> bool:
-        """Whether still nobody but webhooks has told of its charge, though somebody can be asked: silence is no answer."""
-        operation, since = work.operation, await self.engine.epochs.changed_at()
-        if money_of(operation).state is not MoneyState.CHARGED or not self.rulings.ways(operation).find:
-            return False
-        in_part = any(entry.detail.get("outcome") == REFUNDED for entry in operation.history[-1:])
-        return not in_part and not tells_other_figures(operation) and is_doubted(operation, since, self.engine.clock.now())
 
     async def may_have_gone_on(self, operation: Operation) -> bool:
         """Whether an order that has its end here may have been pressed again, and paid, in writes that the store has lost; and

@@ -18,6 +18,7 @@ from cxguard.core.resolve import SHOP
 from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.charging import GATEWAY_DOWN, Work
 from cxguard.engine.cold import open_member, seal_member
+from cxguard.engine.confirming import still_stands
 from cxguard.engine.deferral import Deferral
 from cxguard.engine.ending import ask_about_shop_sends, end_run, look_at_unknown
 from cxguard.engine.engine import Engine
@@ -163,9 +164,22 @@ async def _take_up(engine: Engine, submission: Submission, entered: Entered, han
         case Do.RESUME:
             return await _resume(engine, submission, handle)
         case Do.RERUN:
-            return await _run_again(engine, submission, handle, Move.START)
+            return await _go_on(engine, submission, handle)
         case _:
             return await _resolve_first(engine, submission, entered, handle)
+
+
+async def _go_on(engine: Engine, submission: Submission, handle: OperationHandle) -> Begun:
+    """A script's function is run again, and skips what it has done. Not over a charge that went back, in writes that the store has
+    lost; and where nobody confirms one, the queue asks on."""
+    work = handle.work
+    if await still_stands(engine, work, submission.gateways):
+        return await _run_again(engine, submission, handle, Move.START)
+    if money_of(work.operation).state is MoneyState.CHARGED:
+        due_now = changed(work.operation, due_at=engine.clock.now())
+        return Begun(Do.TELL, await engine.operations.end(due_now, work.lease))
+    told = await end_run(engine, handle, submission.tenor, reading=None, answer=None)
+    return Begun(Do.TELL, told.operation)
 
 
 async def _resolve_first(engine: Engine, submission: Submission, entered: Entered, handle: OperationHandle) -> Begun:

@@ -13,7 +13,7 @@ from cxguard.core.names import gateway_key
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.library import Purpose
-from cxguard.errors import PaymentDeclined, PaymentDeferred
+from cxguard.errors import OperationHeld, PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does
 
@@ -92,6 +92,20 @@ async def test_order_whose_gateway_says_nothing_for_two_days_is_completed() -> N
         shop.clock.advance(LOST_BACK_SECONDS)
         placed = await silent_turn(shop, "no answer in time")
         assert (placed.state, placed.money) == ("finished", "charged")
+
+
+@pytest.mark.parametrize("said", [None, Unknown("no answer in time")])
+async def test_script_that_runs_again_places_no_order_whose_charge_went_back(said: Unknown | None) -> None:
+    """Its function would have been told that the order is paid, and have sent the goods. The gateway is asked first; one that
+    says nothing confirms nothing."""
+    async with given_back() as shop:
+        shop.gateway.will_say("find", [said] if said else [])
+        with pytest.raises(OperationHeld):
+            await shop.press()
+        await shop.rest()
+        shop.clock.advance(600.0)
+        await shop.rest()
+        assert (await shop.record()).money == "refunded"
 
 
 async def test_refund_of_a_lost_basket_ends_the_order_that_was_taken_for_it() -> None:
