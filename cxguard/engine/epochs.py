@@ -13,12 +13,13 @@ from cxguard.errors import StoreError, StoreUnavailable
 from cxguard.stores.base import Store
 
 SWAPS_MAX = 4  # of the small value; whoever comes first has written what we would
+READ_AGAIN_SECONDS = 1.0  # who began after a failover cannot know of it, until a process that was there before has said so
 
 
 class Epochs:
     """The last epoch that was seen, by this process and (among the store's small values) by all of them.
 
-    Asking costs nothing until the store's epoch is another one than this process knows.
+    Asking costs one small read a second at most, and none once a change is known, until the epoch is another one again.
 
     Args:
         tell: called with the new epoch when this process is the one that noticed.
@@ -32,6 +33,7 @@ class Epochs:
         self._first = ""  # that this process has met, also where nothing could be read or written then
         self._seen: str | None = None
         self._changed_at: float | None = None
+        self._read_at = 0.0  # monotonic
         self._met_at: float | None = None  # monotonic: when this process, which knew a former life, met the present one
 
     async def begin(self) -> None:
@@ -75,11 +77,15 @@ class Epochs:
         """
         epoch = self._store.epoch
         self._first = self._first or epoch
-        if epoch and epoch != self._seen:  # empty: the store does not know yet
-            met_at = self._clock.monotonic() if epoch != (self._seen or self._first) else self._met_at
+        if epoch and (epoch != self._seen or self._may_be_said_by_now()):  # empty: the store does not know yet
+            now = self._clock.monotonic()
+            met_at = now if epoch != (self._seen or self._first) else self._met_at
             self._changed_at = await self._learn(epoch)
-            self._seen, self._met_at = epoch, met_at
+            self._seen, self._met_at, self._read_at = epoch, met_at, now
         return self._changed_at
+
+    def _may_be_said_by_now(self) -> bool:
+        return self._changed_at is None and self._clock.monotonic() - self._read_at >= READ_AGAIN_SECONDS
 
     def began_at(self, changed_at: float) -> float:
         """When the store's present life began, at the latest: a process that has lived through the change also counts from when it

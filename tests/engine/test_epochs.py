@@ -46,7 +46,8 @@ async def test_life_that_could_not_be_put_on_record_is_known_to_who_began_in_it(
 
 
 async def test_who_saw_the_life_before_knows_better_than_a_newcomer() -> None:
-    """A process that starts after the failover takes the store for a new one, and writes that down: whoever was there says no."""
+    """A process that starts after the failover takes the store for a new one, and writes that down: whoever was there says no,
+    and the newcomer hears of it."""
     async with world(keyed=True) as shop:
         before = await shop.press()
         await shop.fail_over(small=(SECRET_CHECK,))
@@ -54,6 +55,8 @@ async def test_who_saw_the_life_before_knows_better_than_a_newcomer() -> None:
         async with newcomer:
             assert await newcomer.engine.epochs.lost_since() is None
             assert await shop.press() == before
+            shop.clock.advance(1.0)
+            assert await newcomer.engine.epochs.lost_since() is not None
         async with Guard(shop.store, shop=SHOP, secret=SECRET, keys=[KEY], clock=shop.clock) as third:
             assert await third.engine.epochs.lost_since() is not None
         assert len(shop.gateway.standing) == 2, "the first order and this one"
