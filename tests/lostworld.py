@@ -51,8 +51,8 @@ class World:
             listeners=[lambda event: self.events.append(event.name)],
         )
 
-    async def press(self, key: str = "o1") -> Any:
-        return await self.guard.run(place, purpose="order", key=key, owner="ann", deadline_seconds=5.0)
+    async def press(self, key: str = "o1", *, of: Any = place) -> Any:
+        return await self.guard.run(of, purpose="order", key=key, owner="ann", deadline_seconds=5.0)
 
     async def fail_over(self, *copies: Operation, small: tuple[str, ...] = ("epoch:shop", SECRET_CHECK)) -> None:
         """Another server, which has the *small* values, and of the orders only these *copies*."""

@@ -38,6 +38,7 @@ LOST_BACK_SECONDS = 2 * 86_400.0  # a shopper, or a script, whose order is gone 
 PRESSED_AGAIN_SECONDS = 3_600.0  # nearly all orders that look new are new: what comes later is taken for that, if nobody can be asked
 SAME_KEY_SHARE = 4  # of the time that a gateway remembers a key: for the other three quarters it knows it when the last try has sent it
 LIVES_MAX = 8  # of one operation that are looked at; a shopper has given up long before
+CHANGES_LOST_MAX = 2  # of a basket, each of which was tried, in the seconds that a failover takes back
 SILENT_MAX = 2  # in a row: one life may have ended with a charge that the gateway refused outright
 NOT_FOUND = "not_found"
 LOST_EVENT = "payment.looked_for_lost"
@@ -110,11 +111,13 @@ def first_life(operation: Operation) -> int:
     return next((life for life in range(max(1, present - LIVES_MAX), present) if life not in told), present)
 
 
-def steps_of_life(operation: Operation, step: str) -> tuple[str, ...]:
+def steps_of_life(operation: Operation, step: str, *, generation: int) -> tuple[str, ...]:
     """Under which steps one life of it may have charged. A kept order whose basket was replaced has charged under another key, and
-    so has a try of another amount than the one before, where no rule names the amount."""
-    other = operation.kept or operation.request is not None or operation.amount_minor is None
-    return (step, f"{step}~1") if other else (step,)
+    so has a try of another amount than the one before, where no rule names the amount: after those on record, too."""
+    if not (operation.kept or operation.request is not None or operation.amount_minor is None):
+        return (step,)
+    known = len({send.key for send in operation.sends if send.step == step and send.generation == generation})
+    return (step, *(f"{step}~{number}" for number in range(1, max(known, 1) + CHANGES_LOST_MAX)))
 
 
 def own_life(operation: Operation) -> int:

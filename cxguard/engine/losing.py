@@ -175,7 +175,7 @@ async def look_again(engine: Engine, work: Work, send: Send, *, gateway: Gateway
         if found[-1].key != send.key and was_answered(found[-1].outcome):
             await _take_over(engine, work, trail, found[-1], since=since)
         return None
-    others = found if len(steps_of_life(work.operation, send.step)) > 1 else found[1:]
+    others = found if len(steps_of_life(work.operation, send.step, generation=first)) > 1 else found[1:]
     trails = elsewhere(engine, gateways, step=send.step.partition("@")[0], there={send.step})
     paid, until = await _done_elsewhere(engine, work, trails, search)
     if paid is not None or until == inf:

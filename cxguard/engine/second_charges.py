@@ -74,8 +74,8 @@ async def _ask(engine: Engine, work: Work, trail: Trail, *, since: float) -> boo
 
 def _lives(operation: Operation, step: str) -> Iterator[tuple[int, list[str]]]:
     """The lives that there may have been, and the keys of each."""
-    steps, first = steps_of_life(operation, step), first_life(operation)
-    for life in range(first, operation.generation + LIVES_MAX):
+    for life in range(first_life(operation), operation.generation + LIVES_MAX):
+        steps = steps_of_life(operation, step, generation=life)
         yield life, [names.gateway_key(operation.id, step=each, generation=life) for each in steps]
 
 

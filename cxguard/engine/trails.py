@@ -86,10 +86,10 @@ async def said_about(engine: Engine, work: Work, trail: Trail, search: Search) -
 
 
 async def _of_life(engine: Engine, work: Work, trail: Trail, generation: int) -> Found:
-    """What stands under the keys of one life. Silence about the second one is doubt about the first one, which is the one that
+    """What stands under the keys of one life. Silence about a later one is doubt about the first one, which is the one that
     would be charged next."""
     said: list[Found] = []
-    for step in steps_of_life(work.operation, trail.step):
+    for step in steps_of_life(work.operation, trail.step, generation=generation):
         key = names.gateway_key(work.operation.id, step=step, generation=generation)
         found = Found(key, await look(engine, work, gateway=trail.gateway, key=key, generation=generation), generation)
         if not is_silent(found.outcome):

@@ -40,7 +40,7 @@ async def test_new_order_is_charged_once_nothing_is_found() -> None:
     async with world(keyed=True) as shop:
         await shop.fail_over()
         await shop.press("o2")
-        assert [call.verb for call in shop.gateway.calls] == [*["find"] * 4, "charge"], "two lives, of two amounts each"
+        assert [call.verb for call in shop.gateway.calls] == [*["find"] * 6, "charge"], "two lives, of three amounts each"
 
 
 async def test_order_that_paid_in_its_second_life_is_found() -> None:

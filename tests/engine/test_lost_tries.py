@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.losing import ASKED_AGAIN_SECONDS
-from cxguard.errors import PaymentDeferred
+from cxguard.errors import PaymentDeferred, StepMismatch
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
@@ -25,6 +26,10 @@ async def press(shop: World, of: Any = place) -> Any:
 
 async def smaller(op: Any) -> dict[str, str]:
     return {"payment": (await op.charge(Charge(700, "EUR", source="tok_ok"))).payment_id}
+
+
+async def larger(op: Any) -> dict[str, str]:
+    return {"payment": (await op.charge(Charge(9900, "EUR", source="tok_ok"))).payment_id}
 
 
 async def tried(shop: World, *does: Does, of: Any = place) -> None:
@@ -67,6 +72,23 @@ async def test_lost_try_of_another_amount_is_found_where_no_rule_names_amounts()
         await shop.fail_over()
         assert await press(shop) == before
         assert len(shop.gateway.standing) == 2, "the first order and this one"
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+async def test_lost_charge_of_a_kept_order_that_was_changed_twice_is_found(known: int) -> None:
+    """Each basket was tried under a key of its own. What comes back knows of none of them, or of those before the last."""
+    async with world(keyed=True) as shop:
+        copies = []
+        for of in (smaller, larger):
+            shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+            with pytest.raises(PaymentDeferred):
+                await shop.press(of=of)
+            copies.append(await shop.record())
+        await shop.press()
+        await shop.fail_over(*copies[known - 1 : known] if known else ())
+        with suppress(StepMismatch):
+            await shop.press(of=larger)
+        assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [4999, 4999], "the first order and this one"
 
 
 async def test_try_that_was_refused_outright_has_its_key_for_itself() -> None:

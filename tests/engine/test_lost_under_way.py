@@ -250,7 +250,7 @@ async def test_gateway_that_says_nothing_is_asked_for_a_late_charge_again() -> N
         await shop.fail_over()
         await shop.press()
         await lands(shop, key_of(await shop.record(), 2))
-        shop.gateway.will_say("find", [Unknown("no answer in time")] * 3)
+        shop.gateway.will_say("find", [Unknown("no answer in time")] * 6)  # the first life's two other amounts, each time
         shop.clock.advance(shop.gateway.settle_seconds)
         await shop.rest()
         lines = len((await shop.record()).history)
