@@ -129,6 +129,19 @@ def test_how_long_a_live_probe_waits(probed: int, wait_seconds: float) -> None:
     assert admit(state, POLICY, NOW, probe_id="p1")[0].retry_after_seconds == wait_seconds
 
 
+def test_two_calls_without_a_name_are_not_the_same_order() -> None:
+    """The second one waits for the usual pause, not for that of an order which has probed already."""
+    _, first = admit(HALF, POLICY, NOW, probe_id="p1", queued=True)
+    assert admit(first, POLICY, NOW + POLICY.probe_pause_seconds, probe_id="p2", queued=True)[0] == Admission(Verdict.PROBE)
+
+
+@pytest.mark.parametrize("state", [replace(OPEN, opened_until=NOW + 9.0), replace(HALF, probes=(ONE, TWO)), replace(HALF, turn_at=NOW)])
+def test_a_call_that_is_refused_changes_nothing(state: BreakerState) -> None:
+    """Not even by an equal state: it would be written for all processes, at each call."""
+    admission, after = admit(state, POLICY, NOW, probe_id="p9")
+    assert (admission.verdict, after is state) == (REJECTED, True)
+
+
 @pytest.mark.parametrize(("turn_at", "wait_seconds"), [(NOW + 2.0, 2.5), (NOW + 2.25, 0.0)])
 def test_a_turn_is_kept_from_the_end_of_the_pause_on(turn_at: float, wait_seconds: float) -> None:
     """For so long after it, whichever of the two is longer."""
@@ -229,7 +242,7 @@ def test_the_rates_are_those_of_both_halves(last: Counts, what: Heard, why: str)
 def test_all_that_opening_changes(state: BreakerState, trips: int, pause: float) -> None:
     """A closed one that was well for long enough begins with the first pause; a probe that failed never does."""
     why = "probe_failed" if state.label is Label.HALF_OPEN else "consecutive_failures"
-    assert heard(replace(state, throttled_until=NOW + 1.0), Heard.FAILURE) == replace(
+    assert heard(replace(state, throttled_until=NOW + 1.0, last_counts=Counts(NOW - 20.0, 1)), Heard.FAILURE) == replace(
         state,
         label=Label.OPEN,
         revision=state.revision + 1,
@@ -285,6 +298,7 @@ def test_all_that_a_persons_word_changes() -> None:
     forced = force(replace(HALF, probes=(ONE,)), Label.OPEN, NOW, reason="bank", seconds=FORCED_SECONDS_MAX, by="ann")
     assert forced == replace(HALF, forced=Forced(Label.OPEN, "bank", NOW + FORCED_SECONDS_MAX, "ann"), revision=9)
     assert lift(replace(forced, probes=(ONE,))) == replace(HALF, revision=10)
+    assert silence(force(HALF, Label.OPEN, NOW, reason="bank", seconds=0.5), POLICY, NOW) == 0.5
 
 
 @pytest.mark.parametrize(("left", "holds"), [(0.0, False), (0.5, True), (FORCED_LEFT_MAX, True), (FORCED_LEFT_MAX + 0.5, False)])

@@ -194,8 +194,9 @@ def test_a_gateway_that_asks_for_silence_is_left_alone_by_all() -> None:
 
 
 def test_a_word_holds_for_every_method_also_those_that_come() -> None:
-    """Forced for the family, it is found by a method that nobody has asked for yet; taken back, by none."""
+    """Forced for the family, it is found by a method that nobody has asked for yet; taken back, by none. No other kind hears it."""
     shop = Shop()
+    shop.tell("a", OK, name=FIND)
     shop.tell("a", OK, name=DEBIT)
     shop.shared = say(shop.shared, CARDS, Label.OPEN, NOW, reason="bank holiday", seconds=60.0, by="ada")
     new: Name = ("cards", "charge", "wallet")
@@ -208,9 +209,15 @@ def test_a_word_holds_for_every_method_also_those_that_come() -> None:
 
 def test_a_word_about_one_method_leaves_the_others() -> None:
     """Only the one that is named."""
-    shared = say(Shop().shared, DEBIT, Label.CLOSED, NOW, reason="false alarm", seconds=60.0, family=False)
+    shared = say(Shared().put_state(CARDS, BASE), DEBIT, Label.CLOSED, NOW, reason="false alarm", seconds=60.0, family=False)
     assert shared.state(CARDS).forced is None
     assert shared.state(DEBIT).forced is not None
+
+
+def test_a_word_for_all_needs_an_end_too() -> None:
+    """A shop that nobody can open again is worse than its gateway."""
+    with pytest.raises(ValueError, match="for how long"):
+        say(Shared(), CARDS, Label.OPEN, NOW, reason="bank holiday")
 
 
 def test_what_people_did_is_on_record() -> None:
@@ -222,15 +229,15 @@ def test_what_people_did_is_on_record() -> None:
         Said(NOW + 1.0, "bob", CARDS, "", "", None),
     )
     for _ in range(2 * SAID_MAX):
-        shared = say(shared, CARDS, None, NOW + 2.0, by="bob")
-    assert len(shared.said) == SAID_MAX
+        shared = say(shared, CARDS, None, NOW + 2.0)
+    assert (len(shared.said), shared.said[-1].by) == (SAID_MAX, "")
     assert shared_from_bytes(shared_to_bytes(shared)) == shared
 
 
 # The copy of a process.
 
 BASE = replace(BreakerState(), revision=3)
-OWN = replace(BASE, failures=2, now_counts=Counts(NOW, 9, 2, 0))
+OWN = replace(BASE, failures=2, now_counts=Counts(NOW, 9, 2, 0), last_counts=Counts(NOW - 15.0, 4))
 OPEN = replace(BreakerState(), label=Label.OPEN, revision=4, opened_until=NOW + 2.0)
 OWN_OPEN = replace(BASE, label=Label.OPEN, revision=4, opened_until=NOW + 1.0)
 
@@ -242,11 +249,12 @@ OWN_OPEN = replace(BASE, label=Label.OPEN, revision=4, opened_until=NOW + 1.0)
         (OWN, replace(BASE, throttled_until=NOW + 9.0), replace(OWN, throttled_until=NOW + 9.0)),
         (replace(OWN, throttled_until=NOW + 5.0), BASE, replace(OWN, throttled_until=NOW + 5.0)),
         (OWN, OPEN, replace(OPEN, now_counts=Counts(NOW))),
+        (OWN, replace(OPEN, failures=3, last_counts=Counts(NOW, 9)), replace(OPEN, now_counts=Counts(NOW))),
         (OWN_OPEN, BASE, OWN_OPEN),
         (OWN_OPEN, replace(OPEN, trips=2), replace(OPEN, trips=2, now_counts=Counts(NOW))),
         (OWN_OPEN, replace(BASE, revision=6), replace(BASE, revision=6, now_counts=Counts(NOW))),
     ],
-    ids=["nothing new", "a silence", "one not told yet", "opened by all", "opened here alone", "then by all", "all have moved on"],
+    ids=["nothing new", "a silence", "one not told yet", "opened by all", "with no counts", "opened here alone", "then by all", "all have moved on"],
 )
 def test_what_a_process_goes_by(own: BreakerState, shared: BreakerState, goes_by: BreakerState) -> None:
     """By what all know, but for its own counts, and for what it alone has seen."""

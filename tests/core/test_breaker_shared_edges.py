@@ -131,6 +131,13 @@ def test_a_probe_that_is_refused_changes_nothing() -> None:
     assert (admission, after is shared) == (Admission(Verdict.REJECTED, 9.0), True)
 
 
+def test_whose_probe_it_is_goes_with_it() -> None:
+    """An order that nobody waits for goes first, and is remembered by its name."""
+    half = holding(cards=replace(HALF, probes=(), turn_at=NOW))
+    admission, after = lease(half, CARDS, POLICY, NOW, probe_id="p", queued=True, operation_id="o")
+    assert (admission.verdict, after.state(CARDS).probed_order) == (Verdict.PROBE, "o")
+
+
 def test_one_that_is_known_has_its_place_in_a_full_value() -> None:
     """Only what is new does not fit."""
     full = Shared({("gw", "find", f"m{number}"): SharedBreaker() for number in range(BREAKERS_MAX)})

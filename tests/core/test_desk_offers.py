@@ -25,6 +25,7 @@ CASES = [
     for state, money, hands in product(State, MoneyState, Hands)
     for flags in product((False, True), repeat=8)  # cancel_asked to readable
 ]
+FACTS_ALONE = [Case(State.HELD, money, is_order=False) for money in MoneyState]
 
 # Nobody has it, the gateway can be asked, and the queue can place it.
 FREE = {
@@ -80,7 +81,7 @@ def test_my_own_hands_add_only_giving_back(state: State, money: MoneyState) -> N
 @pytest.mark.parametrize("action", Action)
 def test_every_refusal_says_why(action: Action) -> None:
     """In every cell each action says what it will do, or why it is not offered: in sentences, and without shouting."""
-    said = {offers(case)[action].says for case in CASES}
+    said = {offers(case)[action].says for case in CASES + FACTS_ALONE}
     assert all(says[0].isupper() and not says.isupper() and says.endswith(".") for says in said)
 
 
@@ -257,10 +258,12 @@ def test_case_has_all_that_the_record_says() -> None:
 
 
 def test_second_charge_is_a_refund_that_is_due() -> None:
-    """Two standing charges: one has to go back before anything is closed."""
-    case = _case(record(send(1, "k1", Charged(500, "EUR")), send(2, "k2", Charged(500, "EUR"))))
+    """Two standing charges: one has to go back before anything is closed. One alone is the shop's."""
+    once, twice = send(1, "k1", Charged(500, "EUR")), send(2, "k2", Charged(500, "EUR"))
+    case = _case(record(once, twice))
     assert case.refund_due
     assert not offers(case)[A.FINISH].allowed
+    assert offers(_case(record(once)))[A.FINISH].allowed
 
 
 def test_charge_on_a_cancelled_order_is_a_refund_that_is_due() -> None:
@@ -328,3 +331,8 @@ def test_what_is_no_charge_is_never_meant_by_charged() -> None:
 def test_word_becomes_an_outcome(said: Said, outcome: Outcome) -> None:
     """Each word has its outcome, with amount and number where they belong."""
     assert outcome_of(said, amount_minor=500, currency="EUR", payment_id="pay_1", captured=False) == outcome
+
+
+def test_what_a_person_calls_charged_is_captured_unless_they_say_otherwise() -> None:
+    """Nothing is captured a second time on their word."""
+    assert outcome_of(Said.CHARGED, amount_minor=500, currency="EUR", payment_id="") == Charged(500, "EUR", captured=True)

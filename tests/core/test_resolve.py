@@ -51,6 +51,7 @@ from cxguard.core.resolve import (
     Ways,
     ends_uncharged,
     looks_at,
+    tells_paid,
 )
 
 RERUN = replace(NO_RESEND, rerun=True)
@@ -184,6 +185,7 @@ UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ),
     ("shop's own code that passes our key on: asked about first", order(Q, BY_SHOP), RERUN, (), Find("key-1")),
     ("then it charges, or hears that it has", order(Q, BY_SHOP, history=looked(1)), RERUN, ("key-1",), Place()),
+    ("and once more, as often as somebody answers", order(Q, BY_SHOP, history=looked(2)), RERUN, ("key-1",), Place()),
     ("also when its process died", order(R, BY_SHOP, history=looked(1)), RERUN, ("key-1",), Place()),
     ("without a hook at once", order(Q, BY_SHOP), replace(RERUN, find=False), (), Place()),
     ("not where it may not", order(Q, BY_SHOP, history=looked(1)), NO_RESEND, ("key-1",), WAIT),
@@ -259,3 +261,13 @@ def test_a_look_counts_whether_or_not_it_was_answered() -> None:
 def test_which_duty_tells_that_nothing_was_charged(operation: Operation, found: Duty, ends: bool) -> None:
     """The end of an order that has none yet, or the question for another card; never over money that may stand."""
     assert ends_uncharged(operation, found) is ends
+
+
+PAID_DUTIES = [Place(), Finish("paid"), Hold("order_missing", AGENT), Hold("amount_differs", AGENT)]
+OTHER_DUTIES = [WAIT, Find("key-1"), Cancel("gave_up"), Hold("charge_unknown", AGENT), Hold("needs_shopper", SHOPPER)]
+
+
+def test_which_duty_goes_by_the_word_that_the_order_is_paid() -> None:
+    """Before these, a copy that was given back is looked for; a person may be the one who is told."""
+    assert all(map(tells_paid, PAID_DUTIES))
+    assert not any(map(tells_paid, OTHER_DUTIES))

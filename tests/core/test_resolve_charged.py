@@ -49,6 +49,8 @@ BACK_TOO = send(UNKNOWN, 3, key="back-2", kind=SendKind.REFUND, of="key-1")
 SEEN = {"notes": (fact(NOT_CHARGED, key="back-1"),), "notes_seen": 1}
 FAILED = fact(NOT_CHARGED, key="back-1")
 FIRST = Refund("key-1", 4999, "EUR", "pay_1", "second_charge")
+THIRD_CHARGE = send(Charged(4999, "EUR", "pay_3"), 3, key="key-3")
+THIRD = Refund("key-3", 4999, "EUR", "pay_3", "second_charge")
 CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("complete the order", order(Q, send(CHARGED)), ALL, (), Place()),
     ("of a dead process, too", order(R, send(CHARGED)), ALL, (), Place()),
@@ -200,9 +202,11 @@ CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
         (),
         SECOND,
     ),
+    ("of three that were told, the last", order(Q, *TWO, THIRD_CHARGE), ALL, (), THIRD),
     ("a charge that is only reserved goes back whole", order(C, send(RESERVED)), ALL, (), REFUND_CANCELLED),
     ("of a part that was taken, the part", order(C, send(RESERVED), PART), ALL, (), replace(REFUND_CANCELLED, amount_minor=3000)),
     ("the bank sent it back: a person", order(C, send(CHARGED), back(BACK), notes=(FAILED,)), ALL, (), Hold("refund_failed", AGENT)),
+    ("that holds up no other one", order(Q, *TWO, back(BACK, 3), notes=(FAILED,)), ALL, (), SECOND),
     ("after its end, too", order(F, send(CHARGED), back(BACK), notes=(FAILED,), **ENDED), ALL, (), Hold("refund_failed", AGENT)),
     (
         "which a person has seen, as well",

@@ -100,15 +100,16 @@ def test_a_spooled_order_has_sent_nothing_and_keeps_the_shoppers_word() -> None:
     """To buy it again was confirmed for a reference, which is looked at when the store is back."""
     fresh = sample(sends=(charge_send(),), created_at=CAME)
     item = spooled(fresh, mark="m", now=CAME, give_up_seconds=600.0, confirmed="R1")
-    assert (item.sends, item.kept, item.state, item.due_at) == ((), True, State.QUEUED, CAME)
+    assert (item.sends, item.kept, item.state, item.due_at, item.why) == ((), True, State.QUEUED, CAME, "store_away")
     assert item.extra["confirmed"] == "R1"
 
 
 def test_only_its_mark_arrives_of_what_the_spool_wrote() -> None:
-    """Its own timeline is the journal's, and its last change is its coming."""
-    item = spooled(sample(created_at=CAME, history=(ENTRY,)), mark="m", now=CAME, give_up_seconds=600.0, confirmed="R1")
+    """Its own timeline is the journal's, its last change is its coming, and its facts come by themselves: none was seen yet."""
+    item = spooled(sample(created_at=CAME, history=(ENTRY,), notes=(WISH,), notes_seen=1), mark="m", now=CAME, give_up_seconds=600.0, confirmed="R1")
     fresh = arriving(item, age_seconds=100.0, there=CAME + 3700.0)
     assert (fresh.extra, fresh.history, fresh.updated_at) == ({"spool": "m"}, (), CAME + 3600.0)
+    assert (fresh.notes, fresh.notes_seen) == ((), 0)
 
 
 def test_a_word_of_the_future_holds_from_now_on() -> None:
@@ -171,9 +172,10 @@ def test_spooled_facts_get_their_order() -> None:
 
 @pytest.mark.parametrize(("due_at", "keep_until"), [(LATER, LATER + 60.0), (None, CAME + 60.0)])
 def test_a_second_name_is_kept_from_when_it_came(due_at: float | None, keep_until: float) -> None:
-    """It waits for nothing, and gives up nothing; its mark stays, so that it is merged once."""
-    fresh = changed(order(), due_at=due_at)
+    """It waits for nothing, gives up nothing, and lays claim to no purchase; its mark stays, so that it is merged once."""
+    fresh = changed(order(), due_at=due_at, claims=("purchase",))
     ended = second_name(fresh, sample("b"), keep_seconds=60.0)
     assert (ended.keep_until, ended.due_at, ended.give_up_at, ended.extra["spool"]) == (keep_until, None, None, "m1")
     held = second_name(fresh, sample("b"), keep_seconds=60.0, doubted=True)
     assert (held.waiting_for, held.give_up_at) == (WaitingFor.GATEWAY, None)
+    assert (ended.claims, held.claims) == ((), ())
