@@ -254,7 +254,7 @@ OWN_OPEN = replace(BASE, label=Label.OPEN, revision=4, opened_until=NOW + 1.0)
         (OWN_OPEN, replace(OPEN, trips=2), replace(OPEN, trips=2, now_counts=Counts(NOW))),
         (OWN_OPEN, replace(BASE, revision=6), replace(BASE, revision=6, now_counts=Counts(NOW))),
     ],
-    ids=["nothing new", "a silence", "one not told yet", "opened by all", "with no counts", "opened here alone", "then by all", "all have moved on"],
+    ids=["nothing new", "a silence", "one not told yet", "opened by all", "with no counts", "opened here alone", "then by all", "moved on"],
 )
 def test_what_a_process_goes_by(own: BreakerState, shared: BreakerState, goes_by: BreakerState) -> None:
     """By what all know, but for its own counts, and for what it alone has seen."""

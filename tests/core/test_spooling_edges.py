@@ -106,7 +106,8 @@ def test_a_spooled_order_has_sent_nothing_and_keeps_the_shoppers_word() -> None:
 
 def test_only_its_mark_arrives_of_what_the_spool_wrote() -> None:
     """Its own timeline is the journal's, its last change is its coming, and its facts come by themselves: none was seen yet."""
-    item = spooled(sample(created_at=CAME, history=(ENTRY,), notes=(WISH,), notes_seen=1), mark="m", now=CAME, give_up_seconds=600.0, confirmed="R1")
+    told = sample(created_at=CAME, history=(ENTRY,), notes=(WISH,), notes_seen=1)
+    item = spooled(told, mark="m", now=CAME, give_up_seconds=600.0, confirmed="R1")
     fresh = arriving(item, age_seconds=100.0, there=CAME + 3700.0)
     assert (fresh.extra, fresh.history, fresh.updated_at) == ({"spool": "m"}, (), CAME + 3600.0)
     assert (fresh.notes, fresh.notes_seen) == ((), 0)
