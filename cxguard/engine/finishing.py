@@ -93,6 +93,8 @@ class Finishing:
         self._work.lease.check()
         async with self._work.turn:
             joined = await store.join(connection, in_thread=in_thread)
+            # before our row is locked: who dies right after the commit could not bring them any more
+            await self._engine.operations.facts_first(self._work.operation, self._work.lease)
             record = _with_transaction(record_at_end(self._engine, self._in_hand(), tenor, conclusion, answer=answer), joined.name)
             record = self._engine.operations.ready(record, ends=True)
             # known before it is sent: it may come to hold even if this call never hears so

@@ -227,6 +227,7 @@ class OperationHandle:
             FinishRefused: this order cannot end well now. Nothing was written.
             AlreadyFinished: it has ended. Nothing was written.
             LeaseLost: somebody else works on the operation now: let it out of your transaction, so that it rolls back.
+            StoreUnavailable: the guard's own connection gets no answer. Nothing was written.
             TypeError: the answer cannot be kept. Nothing was written.
             psycopg.Error: what the database said (a lock after 3 s, say): roll back, as for any other error.
         """

@@ -237,8 +237,8 @@ class Operations:
     async def _save(self, operation: Operation, lease: HeldLease, *, keep_lease: bool) -> Operation:
         lease.refuse_child()
         record = self.ready(operation, ends=not keep_lease)
-        if not keep_lease and lease.epoch != self.store.epoch:
-            await self._facts_first(record)
+        if not keep_lease:
+            await self.facts_first(record, lease)
         try:
             saved = await self.store.save(record, token=lease.token, keep_lease=keep_lease)
         except StoreUnavailable:
@@ -248,14 +248,15 @@ class Operations:
             raise
         return await self.noted_again(saved, record.notes)
 
-    async def _facts_first(self, record: Operation) -> None:
-        """The store has begun another life since: an end that rests on facts which it may have lost is not written before they are
-        there again. Whoever dies in between leaves an order that lapses, and is looked into; an end is looked at by nobody.
+    async def facts_first(self, record: Operation, lease: HeldLease) -> None:
+        """Where the store has begun another life since, an end that rests on facts which it may have lost is not written before they
+        are there again. Whoever dies in between leaves an order that lapses, and is looked into; an end is looked at by nobody.
 
         Raises:
             StoreUnavailable: nothing was saved.
         """
-        there = await self.store.get(record.id) if record.notes else None
+        lost = lease.epoch != self.store.epoch and record.notes
+        there = await self.store.get(record.id) if lost else None
         if there is not None:
             await self.noted_again(there, record.notes)
 

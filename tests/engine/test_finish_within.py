@@ -23,10 +23,12 @@ from cxguard.errors import (
     OperationHeld,
     OperationInFlight,
     PaymentDeferred,
+    StoreUnavailable,
     TransactionOpen,
     TransactionRolledBack,
 )
 from cxguard.testing.fake_gateway import Does
+from cxguard.testing.faulty_store import Fault, FaultyStore
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio]
 
@@ -93,6 +95,48 @@ async def test_facts_that_the_store_has_lost_come_back_with_the_commit(world: Fi
     await world.rest()
     record = await world.record()
     assert (record.state, money_of(record).state) == (State.FINISHED, MoneyState.CHARGED)
+
+
+class Promoted(FaultyStore):
+    """A store that joins. Once it has failed over it is reached for looks, and takes no facts."""
+
+    life = ""
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.store.epoch}{self.life}"
+
+    def fail_over(self) -> None:
+        self.life = "again"
+        self.plan("note", Fault.NOT_DONE, times=9)
+
+    async def join(self, connection: Any, **options: Any) -> Any:
+        return await self.store.join(connection, **options)  # type: ignore[attr-defined]
+
+    async def is_open(self, name: str) -> Any:
+        return await self.store.is_open(name)  # type: ignore[attr-defined]
+
+
+async def test_end_is_not_committed_before_the_facts_that_were_lost_are_there_again(server: PostgresServer) -> None:
+    """It would be finished, and nobody would look into what it was charged by."""
+
+    async def promoted(op: Any, world: FinishWorld) -> None:
+        world.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+        payment = await charged(op)
+        async with await world.connect() as connection, connection.transaction():
+            await connection.execute(f"DELETE FROM {world.schema}.notes".encode())
+            await connection.execute(f"UPDATE {world.schema}.operations SET notes = 0".encode())
+        world.guard.store.fail_over()  # type: ignore[attr-defined]
+        async with await world.connect() as connection, connection.transaction():
+            await world.write(connection)
+            await op.finish({"payment": payment}, connection=connection)
+
+    async with finish_world(server, wrap=Promoted) as world:
+        with pytest.raises(StoreUnavailable):
+            await world.guard.run(promoted, world, **WHO)
+        assert (await world.orders(), (await world.record()).state) == ([], State.RUNNING)
+        await world.rest()
+        assert ((await world.record()).why, money_of(await world.record()).state) == ("order_missing", MoneyState.CHARGED)
 
 
 async def test_second_transaction_may_do_what_the_first_could_not(world: FinishWorld) -> None:
