@@ -1,4 +1,4 @@
-"""The mutants of one module: made by mutmut, looked at by mypy, tried by the tests that ask for that module.
+"""Mutants, each tried by the tests that call its function.
 
 The tests are collected once, and each mutant is tried in a fork of that process, by those tests that call its function, the
 quickest first. There the function is given the mutant's code, so that it costs what it cost before. What ran while they were collected
@@ -8,159 +8,171 @@ its own.
 
 from __future__ import annotations
 
-import ast
+import functools
 import gc
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from difflib import SequenceMatcher
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from mutant_making import GROUND
 
-ROOT = Path(__file__).resolve().parent.parent
-GROUND = ROOT / "mutants"  # a copy of the package, with one module changed, beside the tests
-WHOLE = ("tests", "examples", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")
+TRIED = GROUND / "tried.jsonl"  # what became of each: whoever waits can look, and a broken run can go on
 TIMES_SLOWER_MAX = 8  # a mutant with which a test takes so many times its processor time, and 5 s, never ends: it is noticed
+WAITING_SECONDS_MAX = 20  # beside as many times the time by the clock: with such a mutant a test waits for ever
 EXAMPLES_MAX = 30  # of each property of hypothesis: fewer than in the gate, so a kill here is one there
-QUIET = ("-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "600")
-_JOINT = "\u01c1"  # what mutmut writes around the name of a method's class
+QUIET = ("-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--basetemp", "scratch")
+ALONE_SECONDS_MAX, TOLD_EVERY = 600, 20
 
 
 @dataclass(frozen=True, slots=True)
-class Mutant:
-    """One deliberate change: its name for mutmut, and for people its function, the line as it was, and as it is."""
+class Conditions:
+    """Which tests try a mutant: files and folders, without those that ask for certain fixtures or have such a mark, and for how long."""
 
-    name: str
-    says: str
-    lines: range
-
-
-def lay_out() -> None:
-    """A fresh copy of the package, and the tests beside it."""
-    GROUND.mkdir(exist_ok=True)
-    shutil.rmtree(GROUND / "cxguard", ignore_errors=True)
-    shutil.copytree(ROOT / "cxguard", GROUND / "cxguard", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in WHOLE:
-        (GROUND / name).unlink(missing_ok=True)
-        (GROUND / name).symlink_to(ROOT / name)
+    tests: list[str]
+    without: list[str]
+    seconds: float | None  # of a processor for each mutant; then it has survived
 
 
-def made(module: str) -> list[Mutant]:
-    """Write all mutants of *module* (`core.caps`) into the copy: each function calls the one that the environment names."""
-    from mutmut.mutation.file_mutation import mutate_file_contents
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a test took without any mutant, and which functions it called."""
 
-    file = Path("cxguard", *module.split(".")).with_suffix(".py")
-    text = mutate_file_contents(str(file), (ROOT / file).read_text("utf-8")).code
-    (GROUND / file).write_text(text, "utf-8")
-    return list(_mutants(text, module))
-
-
-def put_back(module: str) -> None:
-    """The copy is as it was."""
-    file = Path("cxguard", *module.split(".")).with_suffix(".py")
-    shutil.copy(ROOT / file, GROUND / file)
+    processor_seconds: float
+    clock_seconds: float
+    called: list[str]
 
 
-def _mutants(text: str, module: str) -> Iterator[Mutant]:
-    found = {node.name: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    source = text.splitlines()
-    for name, node in found.items():
-        stem, _, number = name.rpartition("__mutmut_")
-        if number.isdigit():
-            changed = _changed(_lines(source, found[f"{stem}__mutmut_orig"]), _lines(source, node))
-            says = f"{module}.{stem[2:].replace(_JOINT, '.')}: {changed}"
-            yield Mutant(f"cxguard.{module}.{name}", says, range(node.lineno, (node.end_lineno or node.lineno) + 1))
+def killed(mutants: dict[str, str], conditions: Conditions) -> dict[str, bool]:
+    """By name whether the tests notice the mutant; *mutants* has what each says, too. Those that were tried are not tried again."""
+    tried = _tried(mutants)
+    if untried := {name: says for name, says in mutants.items() if name not in tried}:
+        _run("forks", asdict(conditions), untried, check=True)
+        tried = _tried(mutants)
+    for name in [name for name, noticed in tried.items() if noticed is None]:
+        tried[name] = _run("alone", asdict(conditions), name, under_test=name).returncode != 0
+        _tell(name, mutants[name], tried[name])
+    return {name: bool(noticed) for name, noticed in tried.items()}
 
 
-def _lines(text: list[str], node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    first, *others = text[node.lineno - 1 : node.end_lineno]
-    return [first.replace(node.name, "", 1), *others]
+def _run(way: str, *task: Any, under_test: str = "", check: bool = False) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(GROUND), "MUTANT_UNDER_TEST": under_test}
+    command, told = [sys.executable, __file__, way], json.dumps(task)
+    return subprocess.run(command, input=told, cwd=GROUND, env=environment, text=True, check=check, stdout=subprocess.DEVNULL)
 
 
-def _changed(was: list[str], now: list[str]) -> str:
-    differ = [codes for codes in SequenceMatcher(None, was, now, autojunk=False).get_opcodes() if codes[0] != "equal"]
-    before = " ".join(line.strip() for _, begin, end, _, _ in differ for line in was[begin:end])
-    return f"{before} => {' '.join(line.strip() for _, _, _, begin, end in differ for line in now[begin:end])}"
+def _tried(mutants: dict[str, str]) -> dict[str, bool | None]:
+    """None: has survived, but must be tried alone."""
+    told = [json.loads(line) for line in TRIED.read_text("utf-8").splitlines()] if TRIED.exists() else []
+    return {each["name"]: each["killed"] for each in told if mutants.get(each["name"]) == each["says"]}
 
 
-def caught_by_mypy(module: str, mutants: list[Mutant]) -> set[str]:
-    """The names of those that mypy, as `make check` runs it, does not let through."""
-    file = "/".join(("cxguard", *module.split("."))) + ".py"
-    command = [sys.executable, "-m", "mypy", "--output", "json", "--disable-error-code", "unused-ignore", file]
-    said = subprocess.run(command, cwd=GROUND, capture_output=True, text=True, check=False)
-    errors = [json.loads(line) for line in said.stdout.splitlines() if line.startswith("{")]
-    lines = {error["line"] for error in errors if error["file"] == file and error["severity"] == "error"}
-    return {mutant.name for mutant in mutants if lines.intersection(mutant.lines)}
-
-
-def killed(names: list[str], tests: list[str]) -> dict[str, bool]:
-    """By name, whether *tests* notice the mutant."""
-    environment = {**os.environ, "PYTHONPATH": str(GROUND), "MUTANT_UNDER_TEST": ""}
-    task, told = json.dumps([names, tests]), GROUND / "killed.json"
-    told.unlink(missing_ok=True)
-    subprocess.run([sys.executable, __file__], input=task, cwd=GROUND, env=environment, text=True, check=True, stdout=subprocess.DEVNULL)
-    found: dict[str, bool]
-    found, early = json.loads(told.read_text())
-    alone = [sys.executable, "-m", "pytest", *QUIET, *tests]
-    for name in [name for name, noticed in found.items() if not noticed and _function(name) in early]:
-        again = {**environment, "MUTANT_UNDER_TEST": name}
-        found[name] = subprocess.run(alone, cwd=GROUND, env=again, stdout=subprocess.DEVNULL, check=False).returncode != 0
-    return found
+def _tell(name: str, says: str, noticed: bool | None) -> None:
+    with TRIED.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"name": name, "says": says, "killed": noticed}) + "\n")
 
 
 def _function(name: str) -> str:
     """What the mutants of one function have in common."""
-    return name.rpartition(".")[2].rpartition("__mutmut_")[0]
+    return name.rpartition("__mutmut_")[0]
 
 
-class _Forks:
-    """Instead of the tests' own run: one of them all as they are, then one for each mutant, in a fork, up to the first failure."""
+class _Collected:
+    """Leaves out the tests that must not run here."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-        self._functions: list[tuple[FunctionType, CodeType, dict[str, FunctionType]]] = []  # of the module: itself, its code, its mutants
+    def __init__(self, without: list[str]) -> None:
+        self._without = set(without)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = [item for item in items if not self._without.intersection({*item.fixturenames, *_marks(item)})]
+
+
+def _marks(item: Any) -> Iterator[str]:
+    return (mark.name for mark in item.iter_markers())
+
+
+class _Functions:
+    """The functions that have mutants: which were called, and which mutant is put in."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[FunctionType, CodeType, dict[str, FunctionType]]] = []  # itself, its code, its mutants
         self._called: set[int] = set()  # their numbers, since it was emptied
+        self._instead: dict[int, FunctionType] = {}  # of those that have cells: their code takes no other's place
 
     def in_place(self, mutants: dict[str, FunctionType], is_classmethod: bool = False) -> Callable[[FunctionType], FunctionType]:
         """Instead of mutmut's decorator, which asks the environment at each call whom to call."""
 
         def noted(function: FunctionType) -> FunctionType:
-            self._functions.append((function, function.__code__, mutants))
-            self._watch(len(self._functions) - 1)
+            number = len(self._known)
+            self._known.append((function, function.__code__, mutants))
+            if function.__code__.co_freevars:
+                return self._through(number, function)
+            self._watch(number)
             return function
 
         return noted
 
+    def _through(self, number: int, function: FunctionType) -> Any:
+        @functools.wraps(function)
+        def through(*args: Any, **named: Any) -> Any:
+            self._called.add(number)
+            return self._instead.get(number, function)(*args, **named)
+
+        return through
+
     def _watch(self, number: int) -> None:
         """Have its next call noted, at no cost to those after it: it gets a code that says so, and puts its own back."""
-        function, _, _ = self._functions[number]
-        function.__globals__["_note_call"] = self._note_call
-        code = _noting.__code__
-        function.__code__ = code.replace(co_consts=tuple(number if const == -1 else const for const in code.co_consts))
+        function, code, _ = self._known[number]
+        if not code.co_freevars:
+            function.__globals__["_note_call"] = self._note_call
+            function.__code__ = _noting_code(number)
 
     def _note_call(self, number: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         self._called.add(number)
-        function, code, _ = self._functions[number]
+        function, code, _ = self._known[number]
         function.__code__ = code
         return function(*args, **named)
 
-    def _seen(self) -> list[str]:
+    def seen(self) -> list[str]:
         """Those that were called, by mutmut's names, and none is any more."""
-        seen = [_function(self._functions[number][2]["_mutmut_orig"].__name__) for number in sorted(self._called)]
-        self._called.clear()
-        for number in range(len(self._functions)):
+        seen = [self._name(number) for number in sorted(self._called)]
+        for number in self._called:
             self._watch(number)
+        self._called.clear()
         return seen
+
+    def _name(self, number: int) -> str:
+        function, _, mutants = self._known[number]
+        return f"{function.__module__}.{_function(mutants['_mutmut_orig'].__name__)}"
+
+    def put_in(self, name: str) -> None:
+        for number, (function, code, mutants) in enumerate(self._known):
+            new = mutants.get(name.rpartition(".")[2]) if self._name(number) == _function(name) else None
+            if code.co_freevars:
+                self._instead = {**self._instead, number: new} if new else self._instead
+                continue
+            function.__code__ = new.__code__ if new else code
+            if new:
+                function.__defaults__, function.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
+
+
+class _Forks:
+    """Instead of the tests' own run: one of them all as they are, then one for each mutant, in a fork, up to the first failure."""
+
+    def __init__(self, functions: _Functions, mutants: dict[str, str], seconds: float | None) -> None:
+        self._functions = functions
+        self._mutants = mutants
+        self._seconds = seconds
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """No shrinking: it is enough that a property fails. Loaded after conftest's own."""
@@ -181,46 +193,55 @@ class _Forks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """All of them, and what was seen into a file."""
-        early = self._seen()
+        early = self._functions.seen()
         gc.freeze()  # else each fork copies all that it looks through
+        _say(f"{len(session.items)} tests without any mutant")
         if _failed(lambda: self._measure(session)):
             pytest.exit("the tests fail without any mutant", returncode=1)
-        measured: dict[str, tuple[float, list[str]]] = json.loads(Path("measured.json").read_text())
-        items = sorted(session.items, key=lambda item: measured[item.nodeid][0])
-        found = {}
-        for name in self._names:
-            reach = {item: measured[item.nodeid][0] for item in items if _function(name) in measured[item.nodeid][1]}
-            found[name] = _failed(lambda name=name, reach=reach: self._try(session, name, reach))  # type: ignore[misc]
-            Path("killed.json").write_text(json.dumps([found, early]))  # each time: whoever waits can look
+        costs = {test: Cost(*cost) for test, cost in json.loads(Path("measured.json").read_text()).items()}
+        items = sorted(session.items, key=lambda item: costs[item.nodeid].processor_seconds)
+        for number, (name, says) in enumerate(self._mutants.items()):
+            reach = {item: costs[item.nodeid] for item in items if _function(name) in costs[item.nodeid].called}
+            noticed = _failed(lambda name=name, reach=reach: self._try(session, name, reach))  # type: ignore[misc]
+            _tell(name, says, None if not noticed and _function(name) in early else noticed)
+            if number % TOLD_EVERY == 0:
+                _say(f"{number + 1:,} of {len(self._mutants):,} mutants tried: {says.partition(':')[0]}")
         return True
 
     def _measure(self, session: pytest.Session) -> bool:
-        """How long each test takes, and which functions of the module it calls."""
-        measured = {}
+        """How long each test takes, and which functions it calls."""
+        measured: dict[str, tuple[float, float, list[str]]] = {}
         for item, after in _in_turn(session.items):
-            begun = time.process_time()
+            begun, at = time.process_time(), time.monotonic()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
-            measured[item.nodeid] = time.process_time() - begun, self._seen()
+            measured[item.nodeid] = time.process_time() - begun, time.monotonic() - at, self._functions.seen()
+            if session.testsfailed:
+                _say(f"fails without any mutant: {item.nodeid}")
+                return True
         Path("measured.json").write_text(json.dumps(measured))
-        return bool(session.testsfailed)
+        return False
 
-    def _try(self, session: pytest.Session, name: str, reach: dict[pytest.Item, float]) -> bool:
+    def _try(self, session: pytest.Session, name: str, reach: dict[pytest.Item, Cost]) -> bool:
         """Put the mutant in, and see whether one of its tests fails, or does not end."""
-        self._put_in(name.rpartition(".")[2])
-        for item, after in _in_turn(list(reach)):
-            most = int(time.process_time() + reach[item] * TIMES_SLOWER_MAX) + 5
+        self._functions.put_in(name)
+        for item, after in _in_turn(_within(reach, self._seconds)):
+            most = int(time.process_time() + reach[item].processor_seconds * TIMES_SLOWER_MAX) + 5
             resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+            signal.alarm(int(reach[item].clock_seconds * TIMES_SLOWER_MAX) + WAITING_SECONDS_MAX)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
             if session.testsfailed:
                 return True
         return False
 
-    def _put_in(self, name: str) -> None:
-        for function, code, mutants in self._functions:
-            function.__code__ = code
-            if name in mutants:
-                new = mutants[name]
-                function.__code__, function.__defaults__, function.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+
+def _within(reach: dict[pytest.Item, Cost], seconds: float | None) -> list[pytest.Item]:
+    """As many of them, the quickest first, as fit into the time."""
+    fit, spent = [], 0.0
+    for item, cost in reach.items():
+        spent += cost.processor_seconds
+        if seconds is None or spent <= seconds or not fit:
+            fit.append(item)
+    return fit
 
 
 def _few(own: Any) -> Any:
@@ -233,8 +254,18 @@ def _noting(*args: Any, **named: Any) -> Any:
     return _note_call(-1, args, named)  # type: ignore[name-defined]  # noqa: F821  # in the globals of the function that gets this code
 
 
+@functools.cache
+def _noting_code(number: int) -> CodeType:
+    code = _noting.__code__
+    return code.replace(co_consts=tuple(number if const == -1 else const for const in code.co_consts))
+
+
 def _in_turn(items: list[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(items, [*items, None][1:], strict=True)
+
+
+def _say(what: str) -> None:
+    print(f"mutation: {what}", file=sys.stderr, flush=True)
 
 
 def _failed(run: Callable[[], bool]) -> bool:
@@ -242,7 +273,7 @@ def _failed(run: Callable[[], bool]) -> bool:
     process = os.fork()
     if process:
         ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        assert ended in (0, 1, -signal.SIGXCPU), f"not a test has failed, but what tries the mutant: {ended}"
+        assert ended in (0, 1, -signal.SIGXCPU, -signal.SIGALRM), f"not a test has failed, but what tries the mutant: {ended}"
         return ended != 0
     code = 2
     try:
@@ -251,10 +282,21 @@ def _failed(run: Callable[[], bool]) -> bool:
         os._exit(code)
 
 
-if __name__ == "__main__":
+def _in_forks(conditions: Conditions, mutants: dict[str, str]) -> int:
     from mutmut.mutation import trampoline
 
-    names, tests = json.load(sys.stdin)
-    forks = _Forks(names)
-    trampoline.wrap_in_trampoline = forks.in_place  # type: ignore[assignment]
-    raise SystemExit(pytest.main([*QUIET, *tests], plugins=[forks]))
+    functions = _Functions()
+    trampoline.wrap_in_trampoline = functions.in_place  # type: ignore[assignment]
+    plugins = [_Collected(conditions.without), _Forks(functions, mutants, conditions.seconds)]
+    return pytest.main([*QUIET, "--timeout", "0", *conditions.tests], plugins=plugins)
+
+
+def _alone(conditions: Conditions) -> int:
+    """Whichever mutant the environment names."""
+    return pytest.main([*QUIET, "--timeout", str(ALONE_SECONDS_MAX), *conditions.tests], plugins=[_Collected(conditions.without)])
+
+
+if __name__ == "__main__":
+    conditions, told = json.load(sys.stdin)
+    asked = Conditions(**conditions)
+    raise SystemExit(_in_forks(asked, told) if sys.argv[1] == "forks" else _alone(asked))
