@@ -37,7 +37,7 @@ lint: $(INSTALLED)  ## the check without its tests: `make test` has them, too
 	@echo "cxguard: mypy --strict"
 	@$(BIN)/mypy
 
-mutation: $(INSTALLED)  ## change the core on purpose, line by line: the tests must notice (ARGS="core.caps" for one module; an hour or two)
+mutation: $(INSTALLED)  ## change the core on purpose, line by line: the tests must notice (ARGS="core.caps" for one module; "--sample 24 engine": some of the engine)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[mutation]'
 	@nice $(BIN)/python benchmarks/mutation.py $(ARGS)
 

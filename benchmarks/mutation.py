@@ -1,10 +1,10 @@
 """What the tests would miss: the core and the engine are changed on purpose, line by line, and each time the tests must notice.
 
-    make mutation                                  all of the core: an hour or two
-    make mutation ARGS="core.caps"                 one module, or several
-    make mutation ARGS="--sample 30 engine"        of each module of the engine at most 30 mutants, by lot: two hours
-    make mutation ARGS="--resume --sample 30 engine"  the same, and a broken run goes on; what mutants/tried.jsonl tells is not tried again
-    make mutation ARGS="--json core.caps"          for programs
+    make mutation                            all of the core: an hour or two
+    make mutation ARGS="core.caps"           one module, or several
+    make mutation ARGS="--sample 24 engine"  of each module of the engine at most 24 mutants, drawn by lot: two hours
+    make mutation ARGS="--resume .."         goes on where the same command broke off, by what mutants/tried.jsonl tells
+    make mutation ARGS="--json core.caps"    for programs
 
 A mutant is a module with one deliberate change: a figure one higher, `<` for `<=`, an argument left out, `None` for a value. The
 words of errors are let be. mypy finds some, the tests of `mutation.toml` kill others, in a fork of their process or in one of its
