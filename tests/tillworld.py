@@ -16,7 +16,7 @@ from cxguard.guard import Guard
 from cxguard.stores.base import Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
-from cxguard.testing.fake_gateway import FakeGateway
+from cxguard.testing.fake_gateway import Does, FakeGateway
 
 RESERVE = Charge(5000, "EUR", source="tok_ok", capture=False)
 TAKE = Charge(5000, "EUR", source="tok_ok")
@@ -54,9 +54,11 @@ class Till:
 
 
 @asynccontextmanager
-async def till(*, gateway: FakeGateway | None = None, guarded: Mapping[str, Any] | None = None, **options: Any) -> AsyncIterator[Till]:
-    """Args: guarded: options of the guard; the others are the gateway's."""
-    gateway, clock = gateway or FakeGateway(**options), ManualClock()
+async def till(
+    *script: Does, gateway: FakeGateway | None = None, guarded: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[Till]:
+    """Args: guarded: options of the guard; the others, and the script, are the gateway's."""
+    gateway, clock = gateway or FakeGateway(*script, **options), ManualClock()
     store = MemoryStore(clock=clock)
     settings: dict[str, Any] = {"shop": SHOP, "secret": SECRET, "keys": KEYS, "duties": False, "clock": clock, **(guarded or {})}
     async with Guard(store, gateways=[gateway], **settings) as guard:

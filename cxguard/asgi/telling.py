@@ -125,10 +125,10 @@ class Teller:
 
     def duplicate(self, operation: Operation, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
         """The same purchase under another key: here is the order that it looks like."""
-        ended = operation.state is State.FINISHED and money_of(operation).state is MoneyState.CHARGED
+        recorded = self._recorded(operation)
+        ended = operation.state is State.FINISHED and recorded is MoneyTold.CHARGED  # not of one that is being given back
         minutes = max(1, round((self._guard.clock.now() - operation.created_at) / 60))
         about = replace(self.about(operation), minutes=minutes)
-        recorded = self._recorded(operation)
         situation = Situation.DUPLICATE if ended else Situation.DUPLICATE_RUNNING
         return self._say(answer_for(situation, about, recorded=recorded, specs=self._guard.specs), telling, snapshot)
 

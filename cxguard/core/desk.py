@@ -20,6 +20,7 @@ from enum import StrEnum
 from cxguard.core.money import Money, MoneyState, SendKind, unanswered
 from cxguard.core.operation import RECORD_VERSION, Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded
+from cxguard.core.wishes import is_late
 
 
 class Action(StrEnum):
@@ -64,6 +65,7 @@ class Case:
         has_key: there is a payment to speak about.
         readable: it was not written by a newer cxguard.
         is_order: else it is facts alone, about an order that no record knows: no worker ever takes them up.
+        late_wish: it was paid and placed before cancelling was asked for.
     """
 
     state: State
@@ -78,6 +80,7 @@ class Case:
     has_key: bool = True
     readable: bool = True
     is_order: bool = True
+    late_wish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ def case_of(operation: Operation, *, hands: Hands, can_ask: bool, can_place: boo
     """
     money = money_of(operation)
     stands = bool(money.charged_keys)
-    cancelled = operation.cancel_asked or operation.state is State.CANCELLED
+    cancelled = (operation.cancel_asked and not is_late(operation)) or operation.state is State.CANCELLED
     return Case(
         state=operation.state,
         money=money.state,
@@ -117,6 +120,7 @@ def case_of(operation: Operation, *, hands: Hands, can_ask: bool, can_place: boo
         has_key=bool(_charge_keys(operation)),
         readable=operation.version <= RECORD_VERSION,
         is_order=bool(operation.rule),
+        late_wish=is_late(operation),
     )
 
 
@@ -231,6 +235,10 @@ def _requeue(case: Case) -> Offer:
             return Offer(True, "The queue asks the gateway again, and goes on from what it says. Nothing is charged under another key.")
         return Offer(False, "Nobody can be asked by the queue: look the payment up at the gateway, then say what became of it.")
     match case.money:
+        case MoneyState.CHARGED if case.late_wish and case.can_ask:
+            return Offer(True, "The money goes back, and the order ends as cancelled: see first that the shop has not sent the goods.")
+        case MoneyState.CHARGED if case.late_wish:
+            return Offer(False, "Give the money back at the gateway, then say so here; or mark it as placed.")
         case MoneyState.CHARGED:
             if case.can_place:
                 return Offer(True, "The queue completes the order. It is paid, and is not charged again.")
@@ -289,6 +297,8 @@ def _cancel(case: Case) -> Offer:
         return Offer(True, "It ends here, and the shopper is told. No charge stands.")
     if not case.is_order:
         return Offer(False, "Only facts about a payment are here, and the queue leaves them to you: say first what became of it.")
+    if case.late_wish:
+        return Offer(False, "It was paid and placed before that was asked: put it back and the money goes back, or mark it as placed.")
     if case.cancel_asked:
         return Offer(False, "It was asked already, and is seen to as soon as that is safe.")
     if case.hands is Hands.ANOTHER:

@@ -41,6 +41,7 @@ from cxguard.core.operation import ENDED, Operation, State, WaitingFor, money_of
 from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper
 from cxguard.core.spooling import WHY_SAME_AS
 from cxguard.core.standing import differs_from_asked, proof_of_charge, told_of
+from cxguard.core.wishes import WHY_LATE, is_in_time
 
 SHOP = "shop"  # the gateway name of sends that the shop's own code makes
 CHARGED_AFTER_END = "charged_after_end"
@@ -259,7 +260,7 @@ def _tries(operation: Operation, keys: Sequence[str]) -> int:
 def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozenset[str], now: float) -> Duty:
     if operation.state in ENDED and len(money.charged_keys) == 1 and is_of_later_try(operation, money.charged_keys[0], lost=ways.lost):
         return Hold(CHARGED_AFTER_END, WaitingFor.AGENT)  # pressed again, in lost writes: the shop may have sent the goods
-    if operation.state is State.CANCELLED or _cancelled_in_time(operation):
+    if operation.state is State.CANCELLED or is_in_time(operation):
         return _refund(operation, money.charged_keys[0], "cancelled", ways, looked=looked, now=now)
     if len(money.charged_keys) > 1:
         return _refund(operation, _surplus(operation, money.charged_keys), "second_charge", ways, looked=looked, now=now)
@@ -283,14 +284,6 @@ def _surplus(operation: Operation, keys: tuple[str, ...]) -> str:
     return untold[-1] if 0 < len(untold) < len(keys) else keys[-1]
 
 
-def _cancelled_in_time(operation: Operation) -> bool:
-    """Whether cancelling was asked for before the order ended. Nobody gets money back for goods by asking later."""
-    if operation.state is not State.FINISHED or operation.answered_at is None:
-        return operation.cancel_asked
-    wishes = (note for note in operation.notes if note.kind is NoteKind.CANCEL and note.generation in (0, operation.generation))
-    return any(note.at <= operation.answered_at for note in wishes)
-
-
 def _finished_and_charged(operation: Operation) -> Duty:
     """The usual end, unless what was given back came back, or the last save knew of no charge (the shopper was told so), or a
     wish to cancel came after it."""
@@ -300,7 +293,7 @@ def _finished_and_charged(operation: Operation) -> Duty:
     if fold(operation.sends, known, generation=operation.generation).state is not MoneyState.CHARGED:
         return Hold(CHARGED_AFTER_END, WaitingFor.AGENT)
     if any(note.kind is NoteKind.CANCEL for note in operation.notes[operation.notes_seen :]):
-        return Hold("cancel_asked", WaitingFor.AGENT)
+        return Hold(WHY_LATE, WaitingFor.AGENT)
     return Finish("paid")
 
 

@@ -14,6 +14,7 @@ from cxguard.core.answer import WHY_GAVE_UP, WHY_REPLACED, MoneyTold, Situation
 from cxguard.core.asks import ASKS
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
+from cxguard.core.wishes import WHY_BY_HAND, WHY_LATE, is_late
 
 _S, _M = Situation, MoneyTold
 
@@ -76,7 +77,7 @@ def situation_of(
         kept: the record will be placed later by itself; a queued one that is not will not.
         at_work: somebody else holds a live lease on it.
     """
-    if cancel_asked and (asked := _after_cancel(state, money)):
+    if cancel_asked and (asked := _after_cancel(state, money, why=why)):
         return asked
     if state is State.RUNNING and at_work and money in _AT_WORK:
         return _S.IN_FLIGHT
@@ -134,17 +135,21 @@ def money_told_of(operation: Operation, *, doubted: bool = False) -> MoneyTold:
     """`money_told` with everything read from the record, likewise. While all of it is to be given back, it may be there or not: a
     refund may also be on its way from writes that the store has lost."""
     money = money_of(operation)
-    due_back = money.refund_pending or (money.state is MoneyState.CHARGED and operation.state is not State.FINISHED)
+    stands = operation.state is State.FINISHED or is_late(operation)
+    due_back = money.refund_pending or (money.state is MoneyState.CHARGED and not stands)
     going_back = due_back and (operation.cancel_asked or operation.state is State.CANCELLED)
     return _M.UNKNOWN if doubted or going_back else money_told(operation.state, money.state)
 
 
-def _after_cancel(state: State, money: MoneyState) -> Situation | None:
+def _after_cancel(state: State, money: MoneyState, *, why: str) -> Situation | None:
     """What a wish to cancel changes; None: nothing, because the order has its end."""
     if state is State.FINISHED:
-        return _S.CANCEL_ASKED if money in (MoneyState.CHARGED, MoneyState.UNKNOWN) else None
+        open_wish = money is MoneyState.UNKNOWN or (money is MoneyState.CHARGED and why != WHY_BY_HAND)
+        return _S.CANCEL_ASKED if open_wish else None
     if state is State.CANCELLED:
         return None
+    if state is State.HELD and why == WHY_LATE and money is MoneyState.CHARGED:
+        return _S.CANCEL_ASKED  # nobody has promised to give it back
     return {MoneyState.CHARGED: _S.REFUND_DUE, MoneyState.REFUNDED: _S.REFUNDED}.get(money, _S.CANCEL_ASKED)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cxguard.core.cards import redact
 from cxguard.core.desk import Action, Case, Hands, Offer, Said, keys_for, outcome_of, sayable
-from cxguard.core.figures import standing_minor
+from cxguard.core.figures import figures_of
 from cxguard.core.money import MoneyState, Note, NoteKind, SendKind
 from cxguard.core.operation import Lease, Operation, money_of
 from cxguard.core.outcomes import Outcome, outcome_kind
@@ -143,7 +143,7 @@ def fact_of(file: CaseFile, actor: Actor, word: Word | None, *, now: float) -> N
     through = max((send.number for send in operation.sends if send.key == key), default=0)
     payment_id = word.payment_id.strip()[:PAYMENT_ID_CHARS_MAX]
     return Note(
-        event_id=f"{DESK}{key}:{through}:{outcome_kind(outcome)}:{payment_id}",
+        event_id=f"{DESK}{key}:{through}:{outcome_kind(outcome)}:{payment_id}:{getattr(outcome, 'amount_minor', '')}",
         kind=NoteKind.OUTCOME,
         at=now,
         source=actor.holder,
@@ -159,7 +159,8 @@ def _outcome(operation: Operation, word: Word, key: str) -> Outcome | None:
     send = next((send for send in reversed(operation.sends) if send.key == key), None)
     asked = send.amount_minor if send and send.amount_minor is not None else operation.amount_minor
     if word.said is Said.REFUNDED and (send is None or send.kind is SendKind.CHARGE):
-        asked = standing_minor(operation.sends, operation.notes, key) or asked
+        figures = figures_of(operation.sends, operation.notes, key)
+        asked = figures.authorised_minor if figures is not None else asked  # all of it: such a fact is the sum of what went back
     amount_minor = word.amount_minor if word.amount_minor is not None else asked
     currency = word.currency or (send.currency if send else None) or operation.currency or money_of(operation).currency
     needs_amount = word.said in (Said.CHARGED, Said.REFUNDED)

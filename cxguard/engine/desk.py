@@ -17,6 +17,7 @@ from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.names import normalise_reference
 from cxguard.core.operation import Entry, Move, Operation, State, changed, move, refolded, remember
 from cxguard.core.outcomes import outcome_kind
+from cxguard.core.wishes import WHY_BY_HAND, is_late
 from cxguard.engine.casefile import Actor, Became, CaseFile, Word, busy, fact_of, hands_of, moved_on, refused, what_follows
 from cxguard.engine.end_record import without_parcels
 from cxguard.engine.engine import Engine
@@ -167,8 +168,9 @@ class Desk:
 
     async def _finished(self, operation: Operation, lease: HeldLease, actor: Actor) -> Became:
         entry = self._entry("operation.finished", actor, before=operation.why)
-        record = remember(self._closed(operation, Move.FINISH, "placed_by_hand"), entry)
-        record = changed(record, answered_at=self._engine.clock.now())
+        record = remember(self._closed(operation, Move.FINISH, WHY_BY_HAND), entry)
+        ended_at = operation.answered_at if is_late(operation) else None  # a wish that came after it has come too late
+        record = changed(record, answered_at=ended_at or self._engine.clock.now())
         figures = {"amount_minor": record.amount_minor, "currency": record.currency, "money": record.money}
         words = "It is closed: placed and paid."
         return await self._ended(record, lease, "operation.finished", None, words=words, **figures)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from cxguard.core.lost import with_figures_told
 from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
-from cxguard.core.outcomes import OTHER_FIGURES, Charged, Outcome, Unknown, outcome_kind
+from cxguard.core.outcomes import OTHER_FIGURES, Charged, Outcome, Refunded, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT, SILENCE_EVENT
 from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected
@@ -72,7 +72,7 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
     noted = None
     if not isinstance(outcome, Unknown):
         through = max((send.number for send in work.operation.sends if send.key == key), default=0)
-        event_id = f"{source}:{key}:{through}:{outcome_kind(outcome)}"
+        event_id = f"{source}:{key}:{through}:{_said(outcome)}"
         now = engine.clock.now()
         note = Note(event_id, NoteKind.OUTCOME, now, source=source, gateway_key=key, outcome=outcome, through=through)
         noted = await engine.operations.note(work.operation.id, replace(note, generation=generation))
@@ -82,6 +82,17 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
     if noted is not None:
         engine.operations.emit("payment.resolved", work.operation, gateway=source, outcome=outcome_kind(outcome), how=source)
     return outcome
+
+
+def _said(outcome: Outcome) -> str:
+    """What tells one fact from another: a reservation that has been taken since is another one, and so is a larger refund."""
+    match outcome:
+        case Charged(captured=False):
+            return "reserved"
+        case Refunded(amount_minor=amount_minor):
+            return f"refunded:{amount_minor}"
+        case _:
+            return outcome_kind(outcome)
 
 
 def expected(operation: Operation, outcome: Outcome, key: str | None) -> Outcome:

@@ -176,6 +176,18 @@ async def test_an_order_that_is_placed_and_paid_is_not_cancelled_by_an_old_tab(w
     assert len(shop.gateway.standing) == 1
 
 
+async def test_the_same_purchase_is_not_told_as_paid_while_it_goes_back(world: Worlds) -> None:
+    """The wish came in time, and the refund has no answer yet: it may be back already."""
+    shop = await world(pay, rule(purchase=(json_field("cart"),), client_reads_202=True))
+    paid = await submit(shop)
+    wish = Note("cancel:1", NoteKind.CANCEL, shop.clock.now(), source="status page", generation=1)
+    await shop.store.note((await only(shop)).id, wish, namespace="shop")
+    shop.gateway.will_say("refund", [Unknown("no answer")] * 2)
+    await shop.rest()
+    again = await shop.pay(key="k2")
+    assert (paid.status_code, again.status_code, again.json()["money"]) == (201, 202, "unknown")
+
+
 async def test_a_wish_while_the_shopper_goes_on_with_another_card_sends_that_back(world: Worlds) -> None:
     """A second tab cancels while the first pays: the charge is found out, and goes back."""
     shop = await outage(world, revalidate=lambda op: AskShopper(1200))

@@ -265,6 +265,7 @@ WISH = Note("n1", NoteKind.CANCEL, 1.0)
         (F, (WISH,), None, MoneyTold.CHARGED),
         (Q, (WISH,), replace(REFUND, outcome=Refunded(4999, "EUR")), MoneyTold.NOT_CHARGED),
         (F, (), replace(REFUND, amount_minor=100), MoneyTold.CHARGED),
+        (H, (WISH,), None, MoneyTold.UNKNOWN),
     ],
 )
 def test_what_is_on_its_way_back_is_not_told_as_charged(
@@ -273,6 +274,13 @@ def test_what_is_on_its_way_back_is_not_told_as_charged(
     """From the wish to cancel until the refund's answer; what had its end stays paid, also with a part of it refunded."""
     paid = _operation(Charged(4999, "EUR"), state=state, notes=notes)
     assert money_told_of(replace(paid, sends=(*paid.sends, *([refund] if refund else [])))) is told
+
+
+def test_a_wish_that_came_after_the_end_promises_nothing() -> None:
+    """It is paid, and a person looks at the wish; who closes it as placed has decided."""
+    paid = replace(_operation(Charged(4999, "EUR"), state=H, notes=(WISH,)), why="cancel_asked")
+    assert (situation_of_operation(paid), money_told_of(paid)) == (S.CANCEL_ASKED, MoneyTold.CHARGED)
+    assert situation_of_operation(replace(paid, state=F, money=CHARGED, why="placed_by_hand")) is S.PLACED
 
 
 def test_every_situation_has_its_row() -> None:

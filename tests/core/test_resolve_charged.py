@@ -100,6 +100,14 @@ CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("cancel asked: give it back", order(Q, send(CHARGED), notes=(wish(),)), ALL, (), REFUND_CANCELLED),
     ("cancel asked in flight", order(R, send(CHARGED), notes=(wish(),)), ALL, (), REFUND_CANCELLED),
     ("cancel asked while held", order(H, send(CHARGED), why="order_missing", notes=(wish(),)), ALL, (), REFUND_CANCELLED),
+    (
+        "held, since it was asked after it finished: no webhook gives it back",
+        order(H, send(CHARGED), why="cancel_asked", notes=(wish(), fact(CHARGED)), notes_seen=1, answered_at=NOW),
+        ALL,
+        (),
+        Hold("cancel_asked", AGENT),
+    ),
+    ("put back by a person, who says so", order(Q, send(CHARGED), notes=(wish(),), answered_at=NOW), ALL, (), REFUND_CANCELLED),
     ("surfaced on a cancelled order", order(C, send(NOT_CHARGED), notes=(fact(CHARGED),)), ALL, (), REFUND_CANCELLED),
     (
         "paid in a life after the cancelled one: it may be with the shopper",

@@ -105,6 +105,34 @@ async def test_refund_by_hand_ends_a_paid_order_of_the_shop(world: DeskWorld) ->
     assert (became.done, after.state, await world.money(order.id)) == (True, S.CANCELLED, "refunded")
 
 
+async def test_refund_by_hand_in_parts_comes_to_an_end(world: DeskWorld) -> None:
+    """A part first, with its figure; then, without one, everything: no charge stands."""
+    order = await world.put("k", S.HELD, world.send("k", Charged(4999, "EUR", payment_id="p")), why="order_missing")
+    await world.desk.resolve(order.reference, ANNA, Word(Said.REFUNDED, payment_id="re_1", amount_minor=1000))
+    assert (await world.get(order.id)).refunded_minor == 1000
+    await world.desk.resolve(order.reference, ANNA, Word(Said.REFUNDED, payment_id="re_2"))
+    assert ((await world.get(order.id)).refunded_minor, await world.money(order.id)) == (4999, "refunded")
+
+
+@pytest.mark.parametrize(("action", "told", "standing"), [("finish", S.FINISHED, 1), ("requeue", S.CANCELLED, 0)])
+async def test_wish_that_came_after_the_end_is_a_persons_to_decide(world: DeskWorld, action: str, told: State, standing: int) -> None:
+    """The goods may be sent: no webhook gives the money back. A person says that it stands, or that it goes back."""
+    line = world.send("k", Unknown("?"))
+    charged = await world.gateway.charge(Charge(4999, "EUR", "tok_1"), key=line.key, timeout_seconds=1)
+    order = await world.put("k", S.FINISHED, replace(line, outcome=charged), answered_at=world.clock.now())
+    world.clock.advance(1.0)
+    webhook = Note("evt_1", NoteKind.OUTCOME, world.clock.now(), "webhook", gateway_key=line.key, outcome=charged)
+    for note in (world.shopper_cancels(order), webhook):
+        await world.guard.store.note(order.id, note, namespace="shop")
+        await world.guard.queue().run_once()
+    held = await world.get(order.id)
+    assert (held.state, held.why, len(world.gateway.standing)) == (S.HELD, "cancel_asked", 1)
+    assert (await getattr(world.desk, action)(order.reference, ANNA)).done
+    await world.guard.store.note(order.id, replace(webhook, event_id="evt_2"), namespace="shop")
+    await world.guard.queue().run_once()
+    assert ((await world.get(order.id)).state, len(world.gateway.standing)) == (told, standing)
+
+
 async def test_refund_without_an_answer_is_settled_by_a_word(world: DeskWorld) -> None:
     """A refund of ours that never answered: "the money went back" is about that refund."""
     charged = world.send("k", Charged(4999, "EUR", payment_id="p"))

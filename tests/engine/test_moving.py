@@ -162,6 +162,21 @@ async def test_silence_is_resolved_by_the_worker(verb: str) -> None:
         assert (money.captured_minor, money.refunded_minor) == (5000, 0 if verb == "capture" else 1000)
 
 
+async def test_a_capture_is_found_where_the_reservation_was_found_before() -> None:
+    """Two looks at one payment: the second one's "taken" is another fact than the first one's "reserved"."""
+    async with till(Does.CHARGE_THEN_UNKNOWN, keyed=False) as shop:
+        await shop.paid(RESERVE)
+        payment = shop.gateway.payments[0]
+        await shop.gateway.capture(payment.id, key="k", amount_minor=5000, currency="EUR", timeout_seconds=1.0)
+        shop.gateway.will_say("capture", [Unknown("no answer in time")])
+        with pytest.raises(PaymentDeferred, match="capture_unknown"):
+            async with shop.guard.resume(reference=shop.reference) as op:
+                await op.capture()
+        await shop.settle()
+        money = await shop.money()
+        assert (money.captured_minor, money.capture_pending, (await shop.record()).state) == (5000, False, State.FINISHED)
+
+
 async def test_nothing_else_moves_while_one_movement_is_unknown() -> None:
     """What is left is not known before that."""
     async with till() as shop:

@@ -270,7 +270,7 @@ MUTANTS = (
     Mutant(
         "a wish to cancel is not looked at",
         "who asked in time to have the order cancelled pays, and gets it",
-        (resolve, "_cancelled_in_time"),
+        (resolve, "is_in_time"),
         _always(False),
         masked_by=(((ending, "conclude"), _as_if_wanted),),
         deep=True,
