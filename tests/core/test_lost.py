@@ -222,6 +222,7 @@ ASKED = replace(WEBHOOK, event_id="find:k1", through=1)
         (State.CANCELLED, (WEBHOOK,), {}, False),
         (State.QUEUED, (WEBHOOK, ASKED), {}, False),
         (State.QUEUED, (WEBHOOK,), {"created_at": BEGAN + 1.0}, False),
+        (State.QUEUED, (WEBHOOK,), {"created_at": BEGAN}, False),
         (State.QUEUED, (WEBHOOK,), {"owner": ""}, False),
     ],
 )
@@ -306,6 +307,7 @@ def test_whose_keys_a_life_charges_under(looks: tuple[Entry, ...], life: int) ->
         ((looked(IN_DOUBT, 2, before=1),), 3),
         ((looked(TAKEN_OVER, 3, before=2),), 3),
         ((looked(IN_DOUBT, 3),), 3),
+        ((looked(IN_DOUBT, 3, before=2), looked(TAKEN_OVER, 1)), 2),
         ((looked(IN_DOUBT, 3, before=2), Entry(BEGAN, "operation.opened", "", {"generation": 3})), 3),
         ((Entry(BEGAN, "operation.opened", "", {"generation": 3}), looked(IN_DOUBT, 3, before=2)), 2),
     ],

@@ -40,6 +40,7 @@ DECLINED = charge_send("key-1", 1, outcome=Declined())
     [
         {"sends": ()},
         {"sends": (), "history": (REJECTED,)},
+        {"sends": (), "history": (DECLINED_BY_OTHERS, REJECTED)},
         {"sends": (DECLINED,)},
         {"sends": (sent(),)},
         {"sends": (DECLINED, sent(), sent(number=3))},
@@ -61,6 +62,7 @@ def test_try_of_which_the_gateway_knows_nothing_begins_no_life(members: dict[str
         {"asked_until": START},
         {"history": (LOOKED,)},
         {"sends": (), "history": (DECLINED_BY_OTHERS,)},
+        {"sends": (), "history": (REJECTED, DECLINED_BY_OTHERS)},
         {"sends": (sent(REFUSED),)},
         {"sends": (sent(), sent(REFUSED, number=3))},
         {"sends": (sent(Declined()),)},
@@ -83,4 +85,5 @@ def test_any_other_try_has_a_life_and_a_key_of_its_own(members: dict[str, Any]) 
 def test_order_of_no_known_amount_goes_by_what_was_sent(figures: tuple[int, ...], on: bool) -> None:
     """All of it was for the same."""
     sends = tuple(sent(amount_minor=each, number=number) for number, each in enumerate(figures))
-    assert goes_on(let_go(sends=sends), figures=(None, None), key_seconds=KEY_SECONDS, now=START) is on
+    for currency in (None, "EUR"):
+        assert goes_on(let_go(sends=sends), figures=(None, currency), key_seconds=KEY_SECONDS, now=START) is on
