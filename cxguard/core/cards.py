@@ -56,8 +56,9 @@ _DOUBLED = str.maketrans("0123456789", "0246813579")  # twice the digit, its own
 _BETWEEN = r"(?:[ \-\u00a0\u2009\u202f\u2010-\u2015+]|%20)"
 _RUN = re.compile(rf"(?<!\d)\d(?:{_BETWEEN}{{0,2}}\d){{12,}}")
 _GROUP = re.compile(r"\d+")
-# As it stands on the card, whatever is between the groups, as long as it is the same: dots, slashes, tabs, a list's quotes.
-_PRINTED = re.compile(r"(?<!\d)\d{4}(\D{1,6})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\d)")
+# As it stands on the card, whatever is between the groups, as long as it is the same: dots, slashes, tabs, a list's quotes, and
+# those of a list in a text in an error: each text around it more than doubles the backslashes.
+_PRINTED = re.compile(r"(?<!\d)\d{4}(\D{1,6}|[\\\"', ]{7,40})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\d)")
 _WORD_BEFORE, _WORD_AFTER = re.compile(r"[A-Za-z0-9_\-]*\Z"), re.compile(r"[A-Za-z0-9_\-]*")
 _CHANGE = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 _HINTS = (b"card", b"karte", b"carte", b"account", b"cc", b"cv", b"csc", b"pan", b"code", b"value", b"pruef")  # one in each field above

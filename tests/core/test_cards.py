@@ -219,7 +219,10 @@ def test_long_hostile_text_takes_no_time() -> None:
         redact(text)
 
 
-@pytest.mark.parametrize("between", [".", "/", "_", "\t", "\n", "|", ":", " – ", "\u200b", ", "])
+REPRS = ["', '", "\\', \\'", "\\\\\\', \\\\\\'", '\\\\\\", \\\\\\"']  # of a list of texts, and of the text that it is in, and so on
+
+
+@pytest.mark.parametrize("between", [".", "/", "_", "\t", "\n", "|", ":", " – ", "\u200b", ", ", *REPRS])
 @pytest.mark.parametrize("number", ["4111{0}1111{0}1111{0}1111", "3782{0}822463{0}10005", "６０１１{0}1111{0}1111{0}1117"])
 def test_a_number_as_it_stands_on_the_card_is_found_whatever_is_between_its_groups(number: str, between: str) -> None:
     """Grouped as printed, with the same mark between the groups: blotted out, and its request carries a card."""
