@@ -76,7 +76,7 @@ def test_how_many_may_start(changes: dict[str, float], queued: bool, starts: int
 
 
 def test_counts_grow_old() -> None:
-    """By tenths of a second, each of its own; what goes well now counts for now."""
+    """By tenths of a second, each of its own; what goes well is of the newest one."""
     ramp = went_well(replace(BUSY, started=TENTHS, well=TENTHS), NOW + 0.5)
     assert (ramp.started, ramp.well, ramp.slot) == ((*TENTHS[5:], 0, 0, 0, 0, 0), (*TENTHS[5:], 0, 0, 0, 0, 1), 10_005)
     assert went_well(replace(BUSY, started=TENTHS, well=TENTHS), NOW).well == (*TENTHS[:-1], 16)
