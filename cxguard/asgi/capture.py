@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from cxguard.asgi.types import Message, Send
+from cxguard.asgi.types import Message, Scope, Send
 from cxguard.core.reading import HandlerAnswer
 
 
@@ -102,6 +102,16 @@ class Capture:
             return None
         headers = tuple((bytes(name), bytes(value)) for name, value in self._start.get("headers", ()))
         return HandlerAnswer(status=self.status, headers=headers, body=b"".join(self._parts))
+
+
+_SHORTCUTS = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
+def without_shortcuts(scope: Scope) -> None:
+    """Some servers send a file by its path for the app, and we would see no end of its answer: here it sends the bytes itself."""
+    offered = scope.get("extensions")
+    if offered and not _SHORTCUTS.isdisjoint(offered):
+        scope["extensions"] = {name: value for name, value in offered.items() if name not in _SHORTCUTS}
 
 
 def _streams(start: Message) -> bool:

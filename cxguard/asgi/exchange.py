@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cxguard.asgi.bodies import ClientGone, Replayed, check_headers, read_body
-from cxguard.asgi.capture import Capture, Phase, send_answer
+from cxguard.asgi.capture import Capture, Phase, send_answer, without_shortcuts
 from cxguard.asgi.finding import followed, looked_at
 from cxguard.asgi.identify import Identity, identify, resumed_by, submission_of, telling_of
 from cxguard.asgi.spooling import spool_order, tell_spooled
@@ -224,6 +224,7 @@ class _Running:
     async def _run_app(self) -> bool:
         """Whether it raised. A client that has gone does not stop it; a run without an end does."""
         receive = Replayed(self._identity.snapshot.body)
+        without_shortcuts(self._exchange._scope)
         try:
             async with asyncio.timeout(self._identity.rule.run_seconds_max):
                 await self._exchange._app(self._exchange._scope, receive, self._capture)
@@ -273,8 +274,10 @@ class _Running:
             await self._exchange._say(answer)
 
     def _may_say_success(self) -> bool:
-        work = self._handle.work
-        return work.operation.charged_by == "shop" or self._handle.money.state in (MoneyState.CHARGED, MoneyState.NONE)
+        """While nothing is charged yet, what the app does after its answer may be the charge, and be declined."""
+        operation, money = self._handle.work.operation, self._handle.money.state
+        free = money is MoneyState.NONE and operation.amount_minor == 0
+        return operation.charged_by == "shop" or money is MoneyState.CHARGED or free
 
     def _reading(self, answer: HandlerAnswer | None) -> Reading:
         rule = self._identity.rule

@@ -90,12 +90,12 @@ def typed_values(snapshot: Snapshot) -> list[str] | None:
     """What the shopper sent: a message may quote it. None: nobody can say what that was, so no words are kept."""
     try:
         typed = [value for _, value in parse_qsl(snapshot.query)]
-        if snapshot.is_form:
-            typed += [value for _, value in snapshot.form().fields]
-        elif snapshot.body and not snapshot.is_json:
-            return None
-        elif snapshot.body:
+        if snapshot.body and snapshot.holds_json:
             typed += _texts(snapshot.json())
+        elif snapshot.is_form:
+            typed += [value for _, value in snapshot.form().fields]
+        elif snapshot.body:
+            return None
     except BadRequest:
         return None
     return typed if len(typed) <= TYPED_MAX else None

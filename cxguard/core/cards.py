@@ -145,7 +145,7 @@ def _surely_none(body: bytes) -> bool:
 
 def _members(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """Every name and value of the body; a body of another kind is one value."""
-    if snapshot.is_json and snapshot.body:
+    if snapshot.body and snapshot.holds_json:
         yield from _walk(snapshot.json())
     elif snapshot.is_form:
         form = snapshot.form()

@@ -121,7 +121,8 @@ def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool
     if submit.client_key and not submit.same_request and not _is_let_go(operation, money):
         return Do.MISMATCH
     if leased:
-        return _at_work(operation, money)
+        doing = _at_work(operation, money)
+        return Do.WAIT if doing is Do.REPLAY and _other_amount(operation, submit) else doing
     return _free(operation, submit, policy, money=money, now=now)
 
 
@@ -190,9 +191,15 @@ def _finished(operation: Operation, submit: Submit, policy: Policy, *, money: Mo
     ended_at = operation.answered_at or operation.updated_at
     if money.refund_pending and operation.cancel_asked:
         return Do.TELL  # whether it is still paid, nobody knows
-    if submit.client_key or now - ended_at <= policy.duplicate_window_seconds:
+    if submit.client_key or (now - ended_at <= policy.duplicate_window_seconds and not _other_amount(operation, submit)):
         return Do.REPLAY
     return Do.AGAIN if submit.confirmed == operation.reference else Do.DUPLICATE
+
+
+def _other_amount(operation: Operation, submit: Submit) -> bool:
+    """Whether the basket costs something else by now: the answer of before would pass for one about what was added since."""
+    known = operation.amount_minor is not None and submit.amount_minor is not None
+    return known and (operation.amount_minor, operation.currency) != (submit.amount_minor, submit.currency)
 
 
 def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:

@@ -24,6 +24,7 @@ Parsed = TypeVar("Parsed")
 
 SNAPSHOT_VERSION = 1
 CHECKED_BYTES_MAX = 65_536  # a longer body is read only where a source or an ignored field needs it
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"  # a byte-order mark, and whitespace
 _HEAD = struct.Struct(">BI")  # format version, length of the head in bytes
 
 
@@ -101,6 +102,21 @@ class Snapshot:
             known = media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
             self._parsed["is_json"] = known
         return known
+
+    @property
+    def holds_json(self) -> bool:
+        """Whether the body is JSON, also where it is declared as text (as `fetch` does by itself), as a form, or not at all: much
+        code of shops reads it all the same."""
+        return self.is_json or self.once("holds_json", self._is_undeclared_json)
+
+    def _is_undeclared_json(self) -> bool:
+        if self.body[:64].lstrip(_BEFORE_JSON)[:1] not in (b"{", b"["):
+            return False
+        try:
+            self.json()
+        except BadBody:
+            return False
+        return True
 
     @property
     def is_form(self) -> bool:

@@ -107,6 +107,36 @@ def graphql_errors(code: str | None = None) -> Condition:
     return Condition(f"graphql_errors({code!r})" if code else "graphql_errors()", holds)
 
 
+def graphql_cases(charged_by: str) -> tuple[Case, ...]:
+    """How the answer of a mutation is read whose rule has no `reads=`: GraphQL tells of a failure with status 200.
+
+    Errors without data came before anything was run. With data, the root field that is null has failed, nobody knows how far it
+    had come: where the guard charges its record says so, where the shop does nobody does.
+    """
+    failed = Reading.REJECTED if charged_by == "guard" else Reading.FAILED
+    return ((_refused_whole, Reading.REJECTED), (_root_failed, failed))
+
+
+def _refused_whole(answer: HandlerAnswer) -> bool:
+    told = _with_errors(answer)
+    return bool(told) and all("data" not in one for one in told)
+
+
+def _root_failed(answer: HandlerAnswer) -> bool:
+    return any(_is_null(one.get("data")) for one in _with_errors(answer))
+
+
+def _with_errors(answer: HandlerAnswer) -> list[dict[str, Any]]:
+    """The answers with errors, of one request or of a batch; none where the status tells already."""
+    value = answer.json() if 200 <= answer.status <= 299 else None
+    several = value if isinstance(value, list) else [value]
+    return [one for one in several if isinstance(one, dict) and one.get("errors")]
+
+
+def _is_null(data: Any) -> bool:
+    return not isinstance(data, dict) or any(value is None for value in data.values())
+
+
 def cases_of(reads: Mapping[Reading, Matcher] | Sequence[Case]) -> tuple[Case, ...]:
     """A rule's `reads=`, written as a mapping or as a list of (matcher, reading), as cases in order.
 

@@ -14,7 +14,7 @@ from cxguard.rules.amounts import AmountSource
 from cxguard.rules.checks import check_rule, tuple_of
 from cxguard.rules.limits import limit
 from cxguard.rules.match import Pattern, parse_pattern
-from cxguard.rules.reads import cases_of
+from cxguard.rules.reads import cases_of, graphql_cases
 from cxguard.rules.sources import AnySource, Arrival, PerPurchase, Source, header, parts_of
 
 
@@ -64,7 +64,7 @@ class Rule:
         can_wait: False for goods that nobody buys for tomorrow (downloads, gift cards, age checks), or a function of the
             request that says so. They are never kept. Asked only in an outage; True alone lets an order wait.
         caps: the most that is kept for later; see `Caps`. Default: the guard's.
-        reads: what the handler's answer means, where its status does not say.
+        reads: what the handler's answer means, where its status does not say. Default for a GraphQL mutation: `errors` is a failure.
         key_required: without it, requests that carry no key pass unguarded, counted.
         audience: `machine` is never told a 202 or shown a page (webhooks).
         client_reads_202: the rule's client knows that a 202 is not "paid".
@@ -135,7 +135,7 @@ class Rule:
         per_purchase = last if isinstance(last, PerPurchase) else None
         self._set(
             name=self.name or " ".join(part for part in (self.match, self.graphql_mutation) if part),
-            cases=cases_of(self.reads),
+            cases=cases_of(self.reads) or (graphql_cases(self.charged_by) if self.graphql_mutation else ()),
             per_purchase=per_purchase,
             done=parse_pattern(per_purchase.done, write='per_purchase(done="{}")') if per_purchase else None,
             optional_header=self._optional_header(),

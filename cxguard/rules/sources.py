@@ -129,7 +129,7 @@ def cookie(name: str) -> Source:
 
 
 def json_field(path: str) -> Source:
-    """A member of a JSON body: `cart_id`, `cart.id`, `items.0.sku`. Other content types do not have it."""
+    """A member of a JSON body, whatever its content type: `cart_id`, `cart.id`, `items.0.sku`. Other bodies do not have it."""
     steps = tuple(path.split("."))
     return Source("json_field", path, lambda arrival: _json_member(arrival.snapshot, steps))
 
@@ -183,7 +183,7 @@ def json_member(value: Any, steps: tuple[str, ...]) -> Any:
 
 
 def _json_member(snapshot: Snapshot, steps: tuple[str, ...]) -> Any:
-    return json_member(snapshot.json(), steps) if snapshot.is_json and snapshot.body else None
+    return json_member(snapshot.json(), steps) if snapshot.body and snapshot.holds_json else None
 
 
 # --- reading them

@@ -204,13 +204,13 @@ async def test_an_answer_that_went_out_before_its_process_died_is_not_run_again_
         return JSONResponse({"free": True}, status_code=201, background=BackgroundTask(forever.wait))
 
     shop = await world(handler, rule(settle_seconds=0.0))
-    first = asyncio.create_task(shop.pay())
+    first = asyncio.create_task(shop.pay(amount=0))
     for _ in range(200):
         await asyncio.sleep(0)
         if (await shop.store.search(Query(namespace="shop"))).operations[:1] and (await only(shop)).answer:
             break
     shop.clock.advance(60.0)
-    await shop.pay()
+    await shop.pay(amount=0)
     operation = await only(shop)
     assert (runs, operation.state, operation.why) == ([1], State.HELD, "answered_not_confirmed")
     forever.set()

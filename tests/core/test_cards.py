@@ -107,6 +107,8 @@ def test_number_by_its_value(number: str) -> None:
         (request('{"n": "４２４２４２４２４２４２４２４２"}'), "a value of the field n"),
         (request('{"n": "\\u0034242424242424242"}'), "a value of the field n"),
         (request('{"\\u0063vv": "123"}'), "the field cvv"),
+        (request('{"cvv": "123"}', "text/plain"), "the field cvv"),
+        (request('{"cvv": "123"}', FORM), "the field cvv"),
         (request("c%76v=123", FORM), "the field cvv"),
         (request('{"note": "4242424242424242"'), "the body"),
         (request('{"4242424242424242": "4242424242424242"}'), "the body"),

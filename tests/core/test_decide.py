@@ -145,6 +145,14 @@ def test_a_confirmed_repetition_after_the_window_is_bought(age_seconds: float, w
     assert done(record(F, CHARGED, age_seconds=age_seconds), submit(client_key=False, confirmed="R1")) is wanted
 
 
+@pytest.mark.parametrize(("confirmed", "wanted"), [(None, Do.DUPLICATE), ("R1", Do.AGAIN)])
+def test_a_basket_that_costs_something_else_by_now_is_not_given_the_first_answer(confirmed: str | None, wanted: Do) -> None:
+    """Under a derived key, within the window: the answer of before would pass for one about what was added since."""
+    dearer = submit(client_key=False, confirmed=confirmed, same_request=False, amount_minor=6000)
+    assert done(record(F, CHARGED), dearer) is wanted
+    assert done(record(R, CHARGED, answer=b"sealed"), dearer, leased=True) is Do.WAIT
+
+
 def test_a_confirmation_of_another_order_confirms_nothing() -> None:
     """The reference must be that of the order that this one looks like."""
     assert done(record(F, CHARGED, age_seconds=901.0), submit(client_key=False, confirmed="R2")) is Do.DUPLICATE

@@ -11,7 +11,7 @@ import pytest
 from cxguard.core.reading import HandlerAnswer, Matcher, Reading, read
 from cxguard.errors import ConfigurationError
 from cxguard.rules import graphql_errors, has_status, json_path, page_has, redirects_to
-from cxguard.rules.reads import cases_of
+from cxguard.rules.reads import cases_of, graphql_cases
 
 
 def redirect(location: str, status: int = 303) -> HandlerAnswer:
@@ -121,3 +121,27 @@ def test_missing_html_parser_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigurationError) as refused:
         page_has("p")
     assert str(refused.value) == "page_has('p') needs an HTML parser: run pip install 'cxguard[html]'"
+
+
+ERRORS = [{"message": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("told", "guard", "shop"),
+    [
+        (answer({"data": {"pay": {"id": 1}}}), Reading.SUCCEEDED, Reading.SUCCEEDED),
+        (answer({"data": {"pay": None}}), Reading.SUCCEEDED, Reading.SUCCEEDED),
+        (answer({"data": {"pay": {"mail": None}}, "errors": ERRORS}), Reading.SUCCEEDED, Reading.SUCCEEDED),
+        (answer({"data": {"pay": None}, "errors": ERRORS}), Reading.REJECTED, Reading.FAILED),
+        (answer({"data": None, "errors": ERRORS}), Reading.REJECTED, Reading.FAILED),
+        (answer([{"data": {"log": 1}}, {"data": {"pay": None}, "errors": ERRORS}]), Reading.REJECTED, Reading.FAILED),
+        (answer({"errors": ERRORS}), Reading.REJECTED, Reading.REJECTED),
+        (answer([{"errors": ERRORS}, {"data": None, "errors": ERRORS}]), Reading.REJECTED, Reading.FAILED),
+        (answer({"data": None, "errors": ERRORS}, 402), Reading.DECLINED, Reading.DECLINED),
+        (answer({"data": None, "errors": ERRORS}, 500), Reading.FAILED, Reading.FAILED),
+        (answer("odd"), Reading.SUCCEEDED, Reading.SUCCEEDED),
+    ],
+)
+def test_answer_of_a_mutation_whose_rule_says_nothing(told: HandlerAnswer, guard: Reading, shop: Reading) -> None:
+    """Errors without data came before anything ran; a root field that is null beside errors has failed, somewhere."""
+    assert (read(told, graphql_cases("guard")), read(told, graphql_cases("shop"))) == (guard, shop)

@@ -1,0 +1,124 @@
+"""Answers that say something else than what became of the money: before it moved, over errors, about another basket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from shopworld import World, Worlds, charging_handler, rule
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from cxguard.engine.handle import current_operation
+from cxguard.gateways.base import Charge
+from cxguard.rules import Rule, graphql_variable, header, json_field
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+FIVE = Charge(500, "EUR", source="tok_ok", order_id="c1")
+
+
+async def test_a_handler_that_says_thank_you_and_charges_afterwards_is_corrected(world: Worlds) -> None:
+    """Its "paid" waits for the charge, which the issuer declines."""
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def charge_later(op: Any) -> None:
+        began.set()
+        await go_on.wait()
+        await op.charge(FIVE)
+
+    async def handler(request: Request) -> Response:
+        return JSONResponse({"paid": True}, status_code=201, background=BackgroundTask(charge_later, current_operation()))
+
+    shop = await world(handler, rule(settle_seconds=0.0))
+    shop.gateway.will(Does.DECLINE)
+    first = asyncio.create_task(shop.pay(amount=500))
+    await began.wait()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    go_on.set()
+    answer = await first
+    assert (answer.status_code, answer.json()["money"]) == (402, "not_charged")
+
+
+async def test_one_basket_sent_as_plain_text_from_two_tabs_is_charged_once(world: Worlds) -> None:
+    """`fetch` without a content type says that its JSON is text, and the handler reads it all the same."""
+    shop = await world(charging_handler, rule(purchase=(json_field("cart"),), amount_minor=None, currency=None))
+    body = json.dumps({"amount": 500, "currency": "EUR", "cart": "c1"})
+    for key in ("one", "two"):
+        told = {"x-user": "ann", "idempotency-key": key, "content-type": "text/plain;charset=UTF-8"}
+        await shop.client.post("/pay", content=body, headers=told)
+    assert len(shop.gateway.standing) == 1
+
+
+async def test_a_basket_that_grew_after_it_was_paid_is_not_told_the_first_answer(world: Worlds) -> None:
+    """Under the basket's own key "paid" would pass for what was added, too. Confirmed, it is bought."""
+    shop = await world(charging_handler, rule(key=json_field("cart")))
+    first = await shop.pay(key=None, amount=500)
+    grown = await shop.pay(key=None, amount=800)
+    assert (first.status_code, grown.json()["situation"], len(shop.gateway.standing)) == (201, "duplicate", 1)
+    bought = await shop.pay(key=None, amount=800, **{"cxguard-confirm-duplicate": grown.json()["reference"]})
+    assert (bought.status_code, len(shop.gateway.standing)) == (201, 2)
+
+
+async def test_a_page_that_the_server_would_send_by_its_path_is_seen(world: Worlds, tmp_path: Path) -> None:
+    """With the server's shortcut for files the end of the answer went by unseen, and a paid order was left to a person."""
+    page = tmp_path / "thanks.html"
+    page.write_text("<p>Thank you</p>")
+
+    async def handler(request: Request) -> Response:
+        await current_operation().charge(FIVE)
+        return FileResponse(page)
+
+    async def offering(scope: Any, receive: Any, send: Any) -> None:
+        await shop.app({**scope, "extensions": {"http.response.pathsend": {}}}, receive, send)
+
+    shop = await world(handler)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(offering), base_url="http://shop.example") as client:
+        told = {"x-user": "ann", "idempotency-key": "k1"}
+        answer = await client.post("/pay", json={"amount": 500, "currency": "EUR"}, headers=told)
+    assert (answer.status_code, answer.text) == (200, "<p>Thank you</p>")
+
+
+# --- GraphQL tells of a failure with status 200
+
+
+async def mutating(world: Worlds, answer: Any, *, charges: bool = False, **changes: Any) -> World:
+    """A shop whose one mutation answers *answer*."""
+
+    async def endpoint(request: Request) -> Response:
+        if charges:
+            await current_operation().charge(FIVE)
+        return JSONResponse(answer)
+
+    pay = Rule("POST /graphql", owner=header("x-user"), key=graphql_variable("cart"), graphql_mutation="pay", wait_seconds=0.0, **changes)
+    return await world(None, pay, app=Starlette(routes=[Route("/graphql", endpoint, methods=["POST"])]))
+
+
+async def mutate(shop: World) -> Any:
+    asked = {"query": "mutation { pay { id } }", "variables": {"cart": "c1"}}
+    return (await shop.client.post("/graphql", json=asked, headers={"x-user": "ann"})).json()
+
+
+FAILED = {"data": {"pay": None}, "errors": [{"message": "Something went wrong"}]}
+
+
+async def test_graphql_errors_over_a_charge_are_not_let_through(world: Worlds) -> None:
+    """The shop failed after the charge: its shopper is told that it is paid."""
+    shop = await mutating(world, FAILED, charges=True)
+    told = (await mutate(shop))["errors"][0]["extensions"]
+    assert (told["money"], told["situation"]) == ("charged", "paid_unfinished")
+
+
+async def test_graphql_errors_of_a_shop_that_charges_are_no_sale(world: Worlds) -> None:
+    """Nobody knows whether it charged: the next press is not told that it was paid."""
+    shop = await mutating(world, FAILED, charged_by="shop")
+    told = [(await mutate(shop))["errors"][0]["extensions"]["money"] for _ in range(2)]
+    assert told == ["unknown", "unknown"]
