@@ -68,6 +68,7 @@ class Scene:
         dies: processes of the shop are killed, frozen or choked by it: a page that they would have given is no fault of the
             guard, and what a killed one had seen in its last half second is in no report.
         counted: how often it came about, where it is the shoppers who do it.
+        guarded: it befalls what only a guard has: orders that are kept, who works on them, a store's file, a log of its own.
         waits: orders that may be without an end when the run is over, each with its reason in the fault's own text.
         sends_max: to the gateway, for one order.
     """
@@ -86,6 +87,7 @@ class Scene:
     quiet_seconds: float = QUIET_SECONDS
     counted: Callable[[Street], int] | None = None
     dies: bool = False
+    guarded: bool = False
     waits: int = 0
     sends_max: int | None = None
 

@@ -190,14 +190,17 @@ SCENES: Mapping[str, Scene] = {
     "out of memory": Scene(out_of_memory, dies=True),
     "a twentieth of a core": Scene(starved, dies=True),
     "the loop stalls 5 s": Scene(stalled, dies=True),
-    "nobody works on the queue": Scene(nobody_works, script="refuse 4s, healthy", settings={"FLEET_DUTIES": "no"}),
+    "nobody works on the queue": Scene(nobody_works, script="refuse 4s, healthy", settings={"FLEET_DUTIES": "no"}, guarded=True),
     "an order that kills its worker": Scene(
         poisoned,
         script="refuse 4s, healthy",
         settings={"FLEET_DUTIES": "no", "FLEET_POISON": "o7"},
         waits=1,  # it is tried again and again until its end, alone
         dies=True,
+        guarded=True,
     ),
-    "the key ring is turned": Scene(_keys_turned, script="refuse", dies=True),
-    "those who resolve are killed": Scene(workers_killed, workers=2, script=UNKNOWNS, settings={"FLEET_DUTIES": "no"}, dies=True),
+    "the key ring is turned": Scene(_keys_turned, script="refuse", dies=True, guarded=True),
+    "those who resolve are killed": Scene(
+        workers_killed, workers=2, script=UNKNOWNS, settings={"FLEET_DUTIES": "no"}, dies=True, guarded=True
+    ),
 }

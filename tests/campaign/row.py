@@ -92,8 +92,8 @@ class Row:
         yield from (Trial(Way.PLAY, store, scene) for scene, stores in self.plays for store in stores)
 
     def unguarded(self) -> Iterator[Trial]:
-        """Its scenes, in a shop that has no guard."""
-        yield from (replace(trial, bug=NO_GUARD) for trial in self.trials() if trial.way is Way.PLAY)
+        """Its scenes, in a shop that has no guard: all but those that befall the guard itself."""
+        yield from (replace(trial, bug=NO_GUARD) for trial in self.trials() if trial.way is Way.PLAY and not scenes()[trial.what].guarded)
 
     def with_mutant(self) -> Iterator[Trial]:
         """Its first scene on each store, with the bug that was chosen for it."""

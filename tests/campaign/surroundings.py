@@ -101,6 +101,6 @@ SCENES: Mapping[str, Scene] = {
         settings={"FLEET_KEY_SECONDS": f"{REMEMBERED_SECONDS:g}"},
         waits=80,  # what nobody can say any more is a person's
     ),
-    "the file is held for 6 s": Scene(file_held),
-    "nobody reads the log": Scene(log_unread, dies=True),
+    "the file is held for 6 s": Scene(file_held, guarded=True),
+    "nobody reads the log": Scene(log_unread, dies=True, guarded=True),
 }
