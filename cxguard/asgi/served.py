@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cxguard.asgi.identify import current_claim
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.core.money import Note, NoteKind
-from cxguard.core.operation import State
-from cxguard.core.snapshot import Snapshot
-from cxguard.errors import BadRequest, StoreError
+from cxguard.core.operation import Operation, State
+from cxguard.core.reading import HandlerAnswer
+from cxguard.core.snapshot import Snapshot, full_path
+from cxguard.engine.cold import open_answer
+from cxguard.errors import BadRequest, SealError, StoreError
 from cxguard.guard import Guard
 from cxguard.logs import get_logger
 from cxguard.rules import Arrival, Rule, resolve_owner
@@ -39,8 +42,22 @@ async def _note(guard: Guard, rule: Rule, scope: Scope) -> None:
         owner = guard.owner_name(await resolve_owner(rule, Arrival(Snapshot.from_scope(scope, body=b""), scope)))
         found = await guard.store.search(Query(namespace=guard.namespace, claim=current_claim(guard, rule, owner), limit=1))
         for operation in found.operations:
-            if operation.state in (State.FINISHED, State.CANCELLED):
+            if operation.state in (State.FINISHED, State.CANCELLED) and not _of_another(guard, rule, operation, scope):
                 note = Note(f"served:{operation.generation}", NoteKind.SERVED, guard.clock.now(), source="confirmation")
                 await guard.engine.operations.note(operation.id, note)
     except (BadRequest, StoreError) as error:  # then the window ends the purchase
         _log.warning("confirmation.not_noted", why=type(error).__name__)
+
+
+def _of_another(guard: Guard, rule: Rule, operation: Operation, scope: Scope) -> bool:
+    """Whether the order's own answer leads to another confirmation page than this one: that of an older order, in an old tab."""
+    try:
+        stored = open_answer(guard.engine.seal, operation)
+    except SealError:
+        return False
+    own = urlsplit((stored.header("location") or "") if isinstance(stored, HandlerAnswer) else "")
+    if rule.done is None or not rule.done.regex.fullmatch(unquote(own.path)):
+        return False
+    here, there = full_path(scope), unquote(own.path)
+    asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return here.rstrip("/") != there.rstrip("/") or not set(parse_qsl(own.query, keep_blank_values=True)) <= set(asked)

@@ -94,12 +94,19 @@ def _meant(operation: Operation, *, now: float) -> tuple[NoticeKind, ...]:
             return (NoticeKind.EXPIRED if operation.why == WHY_GAVE_UP else NoticeKind.CANCELLED,)
         case State.HELD if operation.waiting_for is WaitingFor.SHOPPER:
             return (NoticeKind.ACCEPTED, NoticeKind.ACTION_NEEDED)
+    if _heard_its_end(operation):  # held since then, for a refund without an answer, say: nothing is late
+        return ()
     late = now >= operation.consent.at + PROMISE_SECONDS
     return (NoticeKind.ACCEPTED, NoticeKind.DELAYED) if late else (NoticeKind.ACCEPTED,)
 
 
+def _heard_its_end(operation: Operation) -> bool:
+    return any(_line(operation, kind) is not None for kind in (NoticeKind.PAID, NoticeKind.EXPIRED, NoticeKind.CANCELLED))
+
+
 def _may_be_delayed(operation: Operation) -> bool:
-    return operation.kept and operation.state is State.HELD and operation.waiting_for is not WaitingFor.SHOPPER
+    waits = operation.state is State.HELD and operation.waiting_for is not WaitingFor.SHOPPER
+    return operation.kept and waits and not _heard_its_end(operation)
 
 
 def _due_at(operation: Operation, kind: NoticeKind, *, now: float) -> float | None:

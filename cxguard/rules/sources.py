@@ -164,7 +164,8 @@ def per_purchase(done: str, *, window_seconds: float = 1800.0) -> PerPurchase:
     """For a submit that carries no basket identity: one current operation for each owner.
 
     Args:
-        done: the confirmation page: once it was served, the next submit is a new purchase.
+        done: the confirmation page: once it was served, the next submit is a new purchase. Where the order's answer leads to one of
+            its own (`/thank-you/42`), that very one: an older order's, opened again, ends nothing.
         window_seconds: 60 to 86400; after this time the next submit is a new purchase as well.
     """
     return PerPurchase(done, window_seconds)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from shopworld import World, Worlds, rule
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from cxguard import Charge, Reading, current_operation, has_status, json_field, per_purchase
+from cxguard import Charge, Reading, current_operation, has_status, json_field, per_purchase, redirects_to
 
 pytestmark = pytest.mark.asyncio
 
@@ -65,6 +66,23 @@ async def test_after_the_window_the_next_submit_is_a_new_purchase(world: Worlds)
     shop.clock.advance(1801.0)
     await shop.pay(key=None)
     assert len(shop.gateway.standing) == 2
+
+
+@pytest.mark.parametrize("place", ["/thank-you/", "/thank-you?of="])
+async def test_confirmation_of_an_older_order_ends_nothing(world: Worlds, place: str) -> None:
+    """A browser opens the tabs of yesterday again, and its shopper presses again: that is the order that was paid a moment ago."""
+
+    async def pay_and_lead(request: Request) -> Response:
+        paid = json.loads((await pay(request)).body)
+        return RedirectResponse(f"{place}{paid['order']}", status_code=303)
+
+    routes = [Route("/pay", pay_and_lead, methods=["POST"]), Route("/thank-you", thank_you), Route("/thank-you/{order}", thank_you)]
+    reads = {Reading.SUCCEEDED: redirects_to("/thank-you*")}
+    shop = await world(None, rule(key=per_purchase(done="GET /thank-you*"), reads=reads), app=Starlette(routes=routes))
+    for count, seen in ((1, "pay_1"), (2, "pay_1"), (2, "pay_2"), (3, "pay_3")):
+        await shop.pay(key=None)
+        await shop.client.get(f"{place}{seen}", headers={"x-user": "ann"})
+        assert len(shop.gateway.standing) == count
 
 
 async def test_another_shoppers_confirmation_ends_nothing(world: Worlds) -> None:

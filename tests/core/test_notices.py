@@ -58,6 +58,13 @@ def test_a_notice_is_owed_once_in_each_life_of_the_order() -> None:
     assert K.ACCEPTED in owed(replace(told, generation=2), now=NOW)
 
 
+@pytest.mark.parametrize("kind", [K.PAID, K.EXPIRED, K.CANCELLED])
+def test_an_order_that_is_held_after_its_end_is_not_late(kind: NoticeKind) -> None:
+    """A refund that has no answer for days is no delay of an order that its shopper was told to be paid and placed."""
+    held = tried(order(H, send(CHARGED), consent=OLD, waiting_for=WaitingFor.AGENT, why="refund_unknown"), kind, now=NOW, done=True)
+    assert (owed(held, now=NOW), next_notice_at(held, now=NOW)) == ((), None)
+
+
 def test_a_failed_notice_is_tried_again_ever_later_and_not_for_ever() -> None:
     """The pauses double; after the last try nobody is asked any more."""
     record, now, pauses = order(H, consent=FRESH, waiting_for=WaitingFor.SHOPPER, why="price_up"), NOW, []
