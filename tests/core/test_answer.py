@@ -330,6 +330,13 @@ def test_to_a_client_that_never_heard_of_us_2xx_means_paid(telling: Telling, sit
         assert situation in PAID or situation is S.ANSWERED
 
 
+def test_a_machine_is_told_of_what_is_done() -> None:
+    """Placed, or bought before: it need not come again. Paid and not yet placed is a 409 to it."""
+    machine = Telling(Medium.JSON, Audience.MACHINE)
+    told = [status_for(answer_for(situation), machine) for situation in (S.PLACED, S.PLACED_RESERVED, S.DUPLICATE, S.PAID_UNFINISHED)]
+    assert told == [SPECS[S.PLACED].status, SPECS[S.PLACED_RESERVED].status, SPECS[S.DUPLICATE].status, 409]
+
+
 @pytest.mark.parametrize("situation", Situation)
 def test_a_machine_never_gets_a_202(situation: Situation) -> None:
     """A webhook's sender repeats until the work is done."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxguard.core.message import TEXT_MAX, Message, clean_label, clean_text, message_of
+from cxguard.core.message import TEXT_MAX, TYPED_MAX, Message, clean_label, clean_text, message_of
 
 RISKY = st.text(alphabet=st.sampled_from(list("ab1 9-@.\"'“”«»`#…é１漢\n\u202e")), max_size=300)
 
@@ -23,6 +23,8 @@ RISKY = st.text(alphabet=st.sampled_from(list("ab1 9-@.\"'“”«»`#…é１�
         ("Field 'Ann' is wrong, isn't it", "Field … is wrong, isn't it"),
         ("a\tb\r\n  c\x00d", "a b c d"),
         ("pay\u202egpj.exe", "paygpj.exe"),
+        ("a\u2028b\u2029c", "a b c"),
+        ("a\ud800b\ue000c\u0378d", "abcd"),
         ("", ""),
     ],
 )
@@ -36,6 +38,40 @@ def test_typed_values_are_cut_out_as_whole_words() -> None:
     assert clean_text("Sorry ANN LEE, Annabel's address Rose Lane is unknown", ["Ann Lee", "Rose Lane", "Ann", "x"]) == (
         "Sorry …, Annabel's address … is unknown"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "typed", "cleaned"),
+    [
+        ("Sorry Ann Lee", ["Lee", "Ann Lee"], "Sorry …"),  # the longer one first, or a part of it is left
+        ("Sorry Bo, pay by x or y", ["Bo", "x"], "Sorry …, pay by x or y"),
+        ("No such street: Rose+*+Lane", ["Rose * Lane"], "No such street: …"),
+        ("No such street: Rose%2FLane%20Nord", ["Rose/Lane Nord"], "No such street: …"),
+        ("No such street: Rose/Lane%20Nord", ["Rose/Lane Nord"], "No such street: …"),
+        ("Sorry Kraak\\u00f8y is unknown", ["Kraakøy"], "Sorry … is unknown"),
+    ],
+)
+def test_a_typed_value_goes_whole(text: str, typed: list[str], cleaned: str) -> None:
+    """However it is written, the longest first; a single letter is part of every word."""
+    assert clean_text(text, typed) == cleaned
+
+
+def test_of_too_many_typed_values_the_longest_are_looked_for() -> None:
+    """They say most about whoever typed them."""
+    assert clean_text("Sorry Ann Rosamunde", [f"v{chr(97 + n % 26)}{n}" for n in range(TYPED_MAX + 9)] + ["Ann Rosamunde"]) == "Sorry …"
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("word " * 39 + "words", "word " * 39 + "words"),
+        ("word " * 60, "word " * 39 + "word…"),
+        ("word " * 39 + "abX# " + "word", "word " * 39 + "abX…"),
+    ],
+)
+def test_a_long_text_is_cut_with_a_mark(text: str, cleaned: str) -> None:
+    """At two hundred characters, and with no other mark before that one."""
+    assert clean_text(text) == cleaned
 
 
 @pytest.mark.parametrize(
@@ -65,8 +101,20 @@ def test_cleaning_is_bounded_digit_free_and_changes_nothing_the_second_time(text
 @given(RISKY, st.integers(0, 99))
 def test_label_reads_back_as_the_message(text: str, version: int) -> None:
     """A message's label names it fully, ours and the shop's."""
-    for message in (Message(text=text), Message(key="payment.declined", version=version)):
+    for message in (Message(text=text), Message(key="payment.declined", version=version), Message(key="a@b", version=version)):
         assert message_of(message.label) == message
+
+
+def test_a_label_that_is_none_of_ours_is_a_name_all_the_same() -> None:
+    """One of an older version, or of nobody."""
+    assert message_of("declined") == Message(key="declined")
+    assert message_of("mail@shop") == Message(key="mail", version=0)
+
+
+def test_a_message_holds_no_data_whoever_makes_it() -> None:
+    """Its text is cleaned, and its key is short."""
+    message = Message(key="k" * 90, text="Card 4111 1111 1111 1111 is not valid")
+    assert (message.key, message.text) == ("k" * 80, "Card # is not valid")
 
 
 def test_label_of_device_is_short_and_printable() -> None:

@@ -107,6 +107,8 @@ def test_cookies(headers: list[str], value: str | None) -> None:
         ("text/plain; charset=iso-8859-1", "text/plain", "iso-8859-1"),
         ("", "", "utf-8"),
         (";;;", "", "utf-8"),
+        ("text/plain; charset=", "text/plain", "utf-8"),
+        ('text/plain; charset=""', "text/plain", "utf-8"),
     ],
 )
 def test_content_type(header: str, media_type: str, charset: str) -> None:
@@ -190,6 +192,17 @@ def test_urlencoded_form() -> None:
     """Fields are decoded, blank ones kept, in order."""
     form = request(b"cart=7&note=gr%C3%BCn+und+blau&gift=&tag=a&tag=b", content_type=URLENCODED).form()
     assert form.fields == (("cart", "7"), ("note", "grün und blau"), ("gift", ""), ("tag", "a"), ("tag", "b"))
+
+
+def test_escapes_are_of_the_charset_that_is_declared() -> None:
+    """As an old page sends them."""
+    assert request(b"note=gr%FCn", content_type=URLENCODED + "; charset=iso-8859-1").form().fields == (("note", "grün"),)
+
+
+def test_file_of_no_said_type_has_none() -> None:
+    """Nothing is made up for it."""
+    untyped = part("letter", "dear shop", filename="l.txt", end=True).replace(b"Content-Type: text/plain", b"X-Other: 1")
+    assert [file.media_type for file in request(untyped, content_type=MULTIPART).form().files] == [""]
 
 
 def test_multipart_form() -> None:
