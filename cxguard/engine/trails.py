@@ -6,10 +6,11 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from cxguard.core import names
-from cxguard.core.lost import Lost, is_silent, judge_lost, steps_of_life
+from cxguard.core.lost import NOT_FOUND, Lost, is_silent, judge_lost, steps_of_life
 from cxguard.core.money import NO_ANSWER, SendKind
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Entry, Operation, appended, changed
 from cxguard.core.outcomes import Outcome, Unknown
+from cxguard.core.resolve import LOOK_EVENT
 from cxguard.engine.charging import Work
 from cxguard.engine.engine import Engine
 from cxguard.engine.looking import look, was_answered
@@ -80,9 +81,24 @@ async def said_about(engine: Engine, work: Work, trail: Trail, search: Search) -
     same_key = trail.gateway.keyed and not search.ends
     sure = same_key or is_settled(engine, trail.gateway, search.since)
     found: list[Found] = []
+    before = work.operation.history
     while (verdict := judge_lost([each.outcome for each in found], sure=sure, passed=search.passed)) is Lost.LOOK:
         found.append(await _of_life(engine, work, trail, search.first + len(found)))
+    async with work.turn:
+        work.operation = changed(work.operation, history=in_one_line(before, work.operation.history))
     return found, verdict
+
+
+def in_one_line(before: tuple[Entry, ...], history: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """The timeline after a gateway was asked about all those keys: what it does not find is one line, and one look. They are many,
+    and each look puts the next one off."""
+    ends = [at + 1 for at in range(len(history)) if history[at] == before[-1]] if before else [0]
+    newer = history[ends[-1] :] if ends else ()  # none: the timeline is full, and began anew meanwhile
+    silent = [entry for entry in newer if entry.event == LOOK_EVENT and entry.detail.get("why") == NOT_FOUND]
+    if len(silent) < 2:
+        return history
+    others = [entry for entry in newer if entry not in silent]
+    return appended(before, replace(silent[0], detail={**silent[0].detail, "keys": len(silent)}), *others)
 
 
 async def _of_life(engine: Engine, work: Work, trail: Trail, generation: int) -> Found:

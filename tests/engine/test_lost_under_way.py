@@ -12,6 +12,7 @@ from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
 from cxguard.core.operation import Operation, State, changed
 from cxguard.core.outcomes import Charged, Unknown
+from cxguard.core.resolve import LOOK_EVENT
 from cxguard.errors import PaymentDeclined, PaymentDeferred, StepUnfinished
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does, FakeGateway
@@ -141,6 +142,18 @@ async def test_gateways_no_is_believed_once_nothing_can_be_under_way() -> None:
         await settled(shop)
         record = await shop.record()
         assert (record.money, record.why) == ("none", "refused: scripted")
+
+
+async def test_order_whose_charge_has_no_answer_is_asked_about_soon_after_a_failover() -> None:
+    """Looks come further apart with each; that many keys were asked about before is one look at each gateway."""
+    async with world(FakeGateway(name="second:test"), keyed=True) as shop:
+        await shop.fail_over()
+        shop.gateway.will(Does.UNKNOWN)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        record = await shop.record()
+        looks = [entry.detail.get("keys") for entry in record.history if entry.event == LOOK_EVENT]
+        assert (looks, record.due_at is not None and record.due_at - shop.clock.now() <= 5.0) == ([6, 6, None], True)
 
 
 async def test_order_in_doubt_ends_once_nothing_can_be_under_way() -> None:
