@@ -1,9 +1,9 @@
 """Mutants, each tried by the tests that call its function.
 
-The tests are collected once, and each mutant is tried in a fork of that process, by those tests that call its function, the
-quickest first. There the function is given the mutant's code, so that it costs what it cost before. What ran while they were collected
-has run without the mutant, and may be remembered: a mutant of such a function that survives is tried once more, in a process of
-its own.
+The tests are collected once, and each mutant is tried in a fork of that process, by those tests that call its function: first the
+ones that have noticed others of the function or its module, then the quickest. There the function is given the mutant's code, so
+that it costs what it cost before. What ran while they were collected has run without the mutant, and may be remembered: a mutant
+of such a function that survives is tried once more, in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -27,8 +26,11 @@ import pytest
 from mutant_making import GROUND
 
 TRIED = GROUND / "tried.jsonl"  # what became of each: whoever waits can look, and a broken run can go on
+MEASURED = GROUND / "measured.json"  # what each test costs and calls
 TIMES_SLOWER_MAX = 8  # a mutant with which a test takes so many times its processor time, and 5 s, never ends: it is noticed
 WAITING_SECONDS_MAX = 20  # beside as many times the time by the clock: with such a mutant a test waits for ever
+NOTICED = GROUND / "noticed.txt"  # by which test the last one was
+BEST_MAX = 5
 EXAMPLES_MAX = 30  # of each property of hypothesis: fewer than in the gate, so a kill here is one there
 QUIET = ("-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--basetemp", "scratch")
 ALONE_SECONDS_MAX, TOLD_EVERY = 600, 20
@@ -50,6 +52,12 @@ class Cost:
     processor_seconds: float
     clock_seconds: float
     called: list[str]
+
+
+def forget() -> None:
+    """Nothing has been tried yet."""
+    TRIED.unlink(missing_ok=True)
+    MEASURED.unlink(missing_ok=True)
 
 
 def killed(mutants: dict[str, str], conditions: Conditions) -> dict[str, bool]:
@@ -151,6 +159,10 @@ class _Functions:
         self._called.clear()
         return seen
 
+    def names(self) -> set[str]:
+        """Of all of them."""
+        return {self._name(number) for number in range(len(self._known))}
+
     def _name(self, number: int) -> str:
         function, _, mutants = self._known[number]
         return f"{function.__module__}.{_function(mutants['_mutmut_orig'].__name__)}"
@@ -173,6 +185,7 @@ class _Forks:
         self._functions = functions
         self._mutants = mutants
         self._seconds = seconds
+        self._best: dict[str, list[str]] = {}  # by function and by module, the tests that have noticed its mutants
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """No shrinking: it is enough that a property fails. Loaded after conftest's own."""
@@ -195,18 +208,34 @@ class _Forks:
         """All of them, and what was seen into a file."""
         early = self._functions.seen()
         gc.freeze()  # else each fork copies all that it looks through
-        _say(f"{len(session.items)} tests without any mutant")
-        if _failed(lambda: self._measure(session)):
-            pytest.exit("the tests fail without any mutant", returncode=1)
-        costs = {test: Cost(*cost) for test, cost in json.loads(Path("measured.json").read_text()).items()}
-        items = sorted(session.items, key=lambda item: costs[item.nodeid].processor_seconds)
+        costs = self._costs(session)
         for number, (name, says) in enumerate(self._mutants.items()):
-            reach = {item: costs[item.nodeid] for item in items if _function(name) in costs[item.nodeid].called}
-            noticed = _failed(lambda name=name, reach=reach: self._try(session, name, reach))  # type: ignore[misc]
+            noticed = self._noticed(session, name, costs)
             _tell(name, says, None if not noticed and _function(name) in early else noticed)
             if number % TOLD_EVERY == 0:
                 _say(f"{number + 1:,} of {len(self._mutants):,} mutants tried: {says.partition(':')[0]}")
         return True
+
+    def _costs(self, session: pytest.Session) -> dict[str, Cost]:
+        """What a broken run has measured, if it is all there."""
+        of, costs = json.loads(MEASURED.read_text()) if MEASURED.exists() else ([], {})
+        if not (set(of) >= self._functions.names() and costs.keys() >= {item.nodeid for item in session.items}):
+            _say(f"{len(session.items)} tests without any mutant")
+            if _failed(lambda: self._measure(session)):
+                pytest.exit("the tests fail without any mutant", returncode=1)
+            _, costs = json.loads(MEASURED.read_text())
+        return {test: Cost(*cost) for test, cost in costs.items()}
+
+    def _noticed(self, session: pytest.Session, name: str, costs: dict[str, Cost]) -> bool:
+        reached = [item for item in session.items if _function(name) in costs[item.nodeid].called]
+        best = [*self._best.get(_function(name), []), *self._best.get(name.rpartition(".")[0], [])]
+        reached.sort(key=lambda item: (item.nodeid not in best, costs[item.nodeid].processor_seconds))
+        NOTICED.write_text("")
+        noticed = _failed(lambda: self._try(session, name, {item: costs[item.nodeid] for item in reached}))
+        if test := NOTICED.read_text():
+            for these in (_function(name), name.rpartition(".")[0]):
+                self._best[these] = [test, *self._best.get(these, [])][:BEST_MAX]
+        return noticed
 
     def _measure(self, session: pytest.Session) -> bool:
         """How long each test takes, and which functions it calls."""
@@ -218,7 +247,7 @@ class _Forks:
             if session.testsfailed:
                 _say(f"fails without any mutant: {item.nodeid}")
                 return True
-        Path("measured.json").write_text(json.dumps(measured))
+        MEASURED.write_text(json.dumps([sorted(self._functions.names()), measured]))
         return False
 
     def _try(self, session: pytest.Session, name: str, reach: dict[pytest.Item, Cost]) -> bool:
@@ -230,6 +259,7 @@ class _Forks:
             signal.alarm(int(reach[item].clock_seconds * TIMES_SLOWER_MAX) + WAITING_SECONDS_MAX)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
             if session.testsfailed:
+                NOTICED.write_text(item.nodeid)
                 return True
         return False
 

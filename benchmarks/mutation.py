@@ -22,7 +22,7 @@ from pathlib import Path
 
 import click
 from mutant_making import ROOT, Sample, caught_by_mypy, lay_out, made, put_back
-from mutant_trials import TRIED, Conditions, killed
+from mutant_trials import Conditions, forget, killed
 from rich.console import Console
 from rich.table import Table
 
@@ -121,7 +121,7 @@ def main(names: tuple[str, ...], sample: int | None, seed: int, resume: bool, as
     """Change the modules NAMES (core.caps, or engine for all of it; all of the core) on purpose, and see whether their tests notice."""
     lay_out()
     if not resume:
-        TRIED.unlink(missing_ok=True)
+        forget()
     asked = [module for name in names or ["core"] for module in ([name] if "." in name else modules(name))]
     found = []
     for some in together(list(dict.fromkeys(asked))):

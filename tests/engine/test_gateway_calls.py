@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from shopworld import KEYS, SECRET, SHOP
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Outcome, Unknown
 from cxguard.engine.engine import Timeouts
-from cxguard.errors import PaymentDeferred
+from cxguard.errors import PaymentDeferred, StepMismatch
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.stores.base import Query
@@ -82,6 +82,23 @@ async def test_a_look_up_that_cannot_be_true_settles_nothing(clock: ManualClock)
 
         with pytest.raises(PaymentDeferred, match="charge_unknown"):
             await guard.run(call, purpose="order", key="o1", owner="ann")
+
+
+async def test_other_figures_are_not_sent_while_the_first_may_have_been_charged(clock: ManualClock) -> None:
+    """The shop's code tries the same step with less: that would be a second charge, under another key."""
+    gateway = Peculiar()
+    gateway.says = Unknown("no answer")
+    gateway.will_say("find", [Unknown("no answer")] * 3)
+    async with shop(gateway, clock) as guard:
+
+        async def call(op: Any) -> None:
+            with suppress(PaymentDeferred):
+                await op.charge(BUY)
+            await op.charge(Charge(700, "EUR", source="tok_ok"))
+
+        with pytest.raises(StepMismatch, match="figures"):
+            await guard.run(call, purpose="order", key="o1", owner="ann")
+        assert [payment.charge.amount_minor for payment in gateway.payments] == [4999]
 
 
 async def test_every_call_gets_what_is_left_and_no_more(clock: ManualClock) -> None:
