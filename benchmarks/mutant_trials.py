@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -43,6 +43,7 @@ class Conditions:
     tests: list[str]
     without: list[str]
     seconds: float | None  # of a processor for each mutant; then it has survived
+    also: dict[str, list[str]] = field(default_factory=dict)  # by module, tests on a server, for what has survived
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,15 @@ def killed(mutants: dict[str, str], conditions: Conditions) -> dict[str, bool]:
         _run("forks", asdict(conditions), untried, check=True)
         tried = _tried(mutants)
     for name in [name for name, noticed in tried.items() if noticed is None]:
-        tried[name] = _run("alone", asdict(conditions), name, under_test=name).returncode != 0
+        alone = _on_server(conditions, name) or conditions
+        tried[name] = _run("alone", asdict(alone), name, under_test=name).returncode != 0
         _tell(name, mutants[name], tried[name])
     return {name: bool(noticed) for name, noticed in tried.items()}
+
+
+def _on_server(conditions: Conditions, name: str) -> Conditions | None:
+    tests = conditions.also.get(name.rpartition(".")[0].partition(".")[2], [])
+    return replace(conditions, tests=tests, without=[]) if tests else None
 
 
 def _run(way: str, *task: Any, under_test: str = "", check: bool = False) -> subprocess.CompletedProcess[str]:
@@ -181,10 +188,10 @@ class _Functions:
 class _Forks:
     """Instead of the tests' own run: one of them all as they are, then one for each mutant, in a fork, up to the first failure."""
 
-    def __init__(self, functions: _Functions, mutants: dict[str, str], seconds: float | None) -> None:
+    def __init__(self, functions: _Functions, mutants: dict[str, str], conditions: Conditions) -> None:
         self._functions = functions
         self._mutants = mutants
-        self._seconds = seconds
+        self._conditions = conditions
         self._best: dict[str, list[str]] = {}  # by function and by module, the tests that have noticed its mutants
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -211,7 +218,8 @@ class _Forks:
         costs = self._costs(session)
         for number, (name, says) in enumerate(self._mutants.items()):
             noticed = self._noticed(session, name, costs)
-            _tell(name, says, None if not noticed and _function(name) in early else noticed)
+            again = not noticed and (_function(name) in early or _on_server(self._conditions, name))
+            _tell(name, says, None if again else noticed)
             if number % TOLD_EVERY == 0:
                 _say(f"{number + 1:,} of {len(self._mutants):,} mutants tried: {says.partition(':')[0]}")
         return True
@@ -253,7 +261,7 @@ class _Forks:
     def _try(self, session: pytest.Session, name: str, reach: dict[pytest.Item, Cost]) -> bool:
         """Put the mutant in, and see whether one of its tests fails, or does not end."""
         self._functions.put_in(name)
-        for item, after in _in_turn(_within(reach, self._seconds)):
+        for item, after in _in_turn(_within(reach, self._conditions.seconds)):
             most = int(time.process_time() + reach[item].processor_seconds * TIMES_SLOWER_MAX) + 5
             resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
             signal.alarm(int(reach[item].clock_seconds * TIMES_SLOWER_MAX) + WAITING_SECONDS_MAX)
@@ -317,7 +325,7 @@ def _in_forks(conditions: Conditions, mutants: dict[str, str]) -> int:
 
     functions = _Functions()
     trampoline.wrap_in_trampoline = functions.in_place  # type: ignore[assignment]
-    plugins = [_Collected(conditions.without), _Forks(functions, mutants, conditions.seconds)]
+    plugins = [_Collected(conditions.without), _Forks(functions, mutants, conditions)]
     return pytest.main([*QUIET, "--timeout", "0", *conditions.tests], plugins=plugins)
 
 

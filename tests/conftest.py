@@ -17,6 +17,8 @@ from postgres_server import PostgresServer, postgres_binaries, running_postgres
 from redis_servers import have_redis, running_redis
 from servers import Serve, Spawn, started
 
+from cxguard.events import EVENTS, Event
+
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
@@ -38,6 +40,28 @@ def _logging_as_it_was() -> Iterator[None]:
     logger.setLevel(before[1])
     for other, level in zip(others, levels, strict=True):
         other.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def said_too_much() -> Iterator[set[str]]:
+    """Every event that is made here and has a member that its line in the table does not name."""
+    found, made = set[str](), Event.__post_init__
+
+    def look(event: Event) -> None:
+        made(event)
+        found.update(f"{event.name}: {member}" for member in event.detail if member not in EVENTS[event.name].members)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Event, "__post_init__", look)
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _events_as_in_the_table(said_too_much: set[str]) -> Iterator[None]:
+    """Whatever a test is about: listeners are told what the README says, and nothing else, so nothing secret."""
+    said_too_much.clear()
+    yield
+    assert not said_too_much
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -197,7 +197,6 @@ class Foreteller:
         engine, tenor, money = self._guard.engine, self._submission.tenor, money_of(operation)
         run = Run(
             money=money,
-            charged_by_shop=self._shop,
             reading=reading,
             deferred=GATEWAY_DOWN if outage else "",
             may_keep=self._keeps and outage,

@@ -70,7 +70,6 @@ class Run:
     """
 
     money: Money
-    charged_by_shop: bool
     reading: Reading | None
     deferred: str = ""
     needs_shopper: bool = False

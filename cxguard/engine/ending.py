@@ -95,7 +95,6 @@ async def _end_run(
     conclusion = conclude(
         Run(
             money=money,
-            charged_by_shop=work.operation.charged_by == "shop",
             reading=reading,
             deferred=handle.deferral.why,
             hold=handle.deferral.why if handle.deferral.hold else "",

@@ -171,7 +171,6 @@ class Finishing:
         return conclude(
             Run(
                 money=money_of(operation),
-                charged_by_shop=operation.charged_by == SHOP,
                 reading=Reading.SUCCEEDED,
                 deferred=deferral.why,
                 hold=deferral.why if deferral.hold else "",

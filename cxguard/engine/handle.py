@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
 from cxguard.core.money import Money, SendKind
-from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.answers import answer_of
@@ -366,11 +366,6 @@ def current_operation() -> OperationHandle:
         return cast(OperationHandle, CURRENT.get())
     except LookupError:
         raise LookupError("no guarded operation here: is GuardMiddleware around the app, and is there a rule for this path?") from None
-
-
-def is_finished(handle: OperationHandle) -> bool:
-    """Whether the operation in hand has ended already."""
-    return handle.work.operation.state in (State.FINISHED, State.CANCELLED)
 
 
 def _shown(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:

@@ -61,6 +61,11 @@ ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, c
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
 STOP_SECONDS = 2.0  # for what is stopped to come to its end
 OLD_END = "old end"  # an end of before the store lost its tail is asked about once in a turn
+_TOLD = {  # beside why: what listeners hear of each end of a turn
+    Move.FINISH: ("money", "amount_minor", "currency"),
+    Move.HOLD: ("waiting_for", "money"),
+    Move.DEFER: ("due_at", "give_up_at"),
+}
 DUTIES_MAX = 12  # duties for one record in one look: more means that two of them undo each other
 
 
@@ -358,8 +363,8 @@ class FallbackQueue:
             return  # it was held for the same reason before: nothing happened
         record = self._engine.operations.moved(work.operation, to, event, detail={"why": why}, why=why, **changes)
         work.operation = await self._engine.operations.end(record, work.lease)
-        figures = {"money": work.operation.money, "amount_minor": work.operation.amount_minor, "currency": work.operation.currency}
-        self._engine.operations.emit(event, work.operation, why=why, **(figures if to is Move.FINISH else {}))
+        told = {name: getattr(work.operation, name) for name in _TOLD.get(to, ())}
+        self._engine.operations.emit(event, work.operation, why=why, **told)
 
 
 async def _stopped(tasks: Collection[Task[Any]]) -> None:

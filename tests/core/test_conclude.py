@@ -38,7 +38,7 @@ PROMISES_NOTHING = {Say.NOT_KEPT, Say.DECLINED, Say.REFUNDED}
 
 
 def ended(money: MoneyState, reading: Reading | None, **known: object) -> Conclusion:
-    return conclude(Run(money=Money(money), charged_by_shop=False, reading=reading, **known))  # type: ignore[arg-type]
+    return conclude(Run(money=Money(money), reading=reading, **known))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("money", "reading"), CELLS)

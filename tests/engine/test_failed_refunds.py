@@ -10,8 +10,10 @@ from tillworld import TAKE, Till, till
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import NotCharged, Outcome, Refunded
+from cxguard.core.resolve import LOOKS_MAX
 from cxguard.engine.reconciling import Reconciled, reconcile
 from cxguard.errors import PaymentRefused
+from cxguard.events import Event
 
 pytestmark = pytest.mark.asyncio
 
@@ -98,6 +100,39 @@ async def test_a_cancelled_order_is_not_given_back_under_the_same_key_again() ->
         record = await shop.record()
         assert (record.state, record.why, record.money) == (State.HELD, "refund_failed", MoneyState.CHARGED)
         assert shop.gateway.count("refund") == 1
+
+
+async def cancelled(shop: Till) -> list[Event]:
+    """A paid order whose shopper wants out, and what listeners hear from then on."""
+    await shop.paid(TAKE)
+    record, heard = await shop.record(), list[Event]()
+    shop.guard.engine.operations.bus.listen(heard.append)
+    wish = Note("wish", NoteKind.CANCEL, record.answered_at or 0.0, generation=record.generation)
+    await shop.guard.engine.operations.note(record.id, wish)
+    return heard
+
+
+async def test_a_refund_of_the_queue_is_told_with_its_reason() -> None:
+    """Whoever listens to money that goes back hears why it did."""
+    async with till() as shop:
+        heard = await cancelled(shop)
+        await shop.settle()
+        (told,) = [dict(event.detail) for event in heard if event.name == "payment.refunded"]
+        assert told == {"gateway": "fake:test", "amount_minor": 5000, "currency": "EUR", "why": "cancelled", "by": "cxguard"}
+
+
+async def test_a_refund_that_the_gateway_refuses_each_time_is_a_persons_at_last() -> None:
+    """Tries come to an end, further apart each time, and the order says that it is charged."""
+    async with till() as shop:
+        shop.gateway.will_say("refund", [NotCharged("refused")] * 40)
+        await cancelled(shop)
+        for _ in range(40):
+            shop.clock.advance(3_600.0)
+            await shop.guard.queue().run_once()
+        record = await shop.record()
+        assert (record.state, record.waiting_for, record.money) == (State.HELD, WaitingFor.AGENT, MoneyState.CHARGED)
+        assert 3 < shop.gateway.count("refund") <= LOOKS_MAX + 1
+        assert "refund_not_done" in [entry.detail.get("why") for entry in record.history]
 
 
 async def test_the_nightly_look_finds_it_without_a_webhook() -> None:

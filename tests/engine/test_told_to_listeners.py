@@ -1,0 +1,117 @@
+"""What listeners are told of an order's life: each event with everything that its line in the README's table promises of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from lostworld import World, world
+
+from cxguard.core.operation import Operation
+from cxguard.core.outcomes import Unknown
+from cxguard.errors import PaymentDeclined, PaymentDeferred
+from cxguard.events import Event
+from cxguard.gateways.base import Charge
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+
+SENT = {"gateway": "fake:test", "kind": "charge", "number": 1, "generation": 1, "amount_minor": 4999, "currency": "EUR"}
+ANSWERED = {"gateway": "fake:test", "kind": "charge", "number": 1, "duration_seconds": 0.0}
+
+
+class Heard(list[Event]):
+    """Everything that one guard tells."""
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        return [dict(event.detail) for event in self if event.name == name]
+
+
+def listen(shop: World) -> Heard:
+    heard = Heard()
+    shop.guard.engine.operations.bus.listen(heard.append)
+    return heard
+
+
+def line(operation: Operation, event: str) -> list[dict[str, Any]]:
+    return [dict(entry.detail) for entry in operation.history if entry.event == event]
+
+
+async def test_charge_is_told_as_it_leaves_and_as_it_is_answered() -> None:
+    """Which call it was, for how much, and what came of it: to listeners, and on the order's timeline."""
+    async with world() as shop:
+        heard = listen(shop)
+        await shop.press()
+        assert heard.of("payment.sent") == [SENT]
+        assert heard.of("payment.answered") == [{**ANSWERED, "outcome": "charged", "why": ""}]
+        told = {"gateway": "fake:test", "kind": "charge", "number": 1}
+        assert line(await shop.record(), "payment.sent") == [{**told, "amount_minor": 4999}]
+        assert line(await shop.record(), "payment.answered") == [{**told, "outcome": "charged", "why": ""}]
+        assert heard.of("operation.finished") == [{"money": "charged", "amount_minor": None, "currency": None}]
+
+
+async def test_decline_is_told_without_the_charge() -> None:
+    """The end says that nothing was taken."""
+    async with world() as shop:
+        heard = listen(shop)
+        shop.gateway.will(Does.DECLINE)
+        with pytest.raises(PaymentDeclined):
+            await shop.press()
+        assert heard.of("payment.answered") == [{**ANSWERED, "outcome": "declined", "why": ""}]
+        assert [each["money"] for each in heard.of("operation.finished")] == ["declined"]
+
+
+async def test_kept_order_is_told_with_its_times_and_then_how_many_runs_it_took() -> None:
+    """The queue's first one."""
+    async with world() as shop:
+        heard = listen(shop)
+        kept = await shop.keep()
+        (told,) = heard.of("order.queued")
+        assert told == {"why": kept.why, "due_at": kept.due_at, "give_up_at": kept.give_up_at}
+        shop.clock.advance(60.0)
+        await shop.rest()
+        assert heard.of("order.placed") == [{"attempts": 1, "amount_minor": None, "currency": None}]
+
+
+async def test_paid_order_that_only_a_person_can_place_is_told_with_its_money() -> None:
+    """Its code failed after the charge, and there is no other code that places it."""
+    async with world() as shop:
+        heard = listen(shop)
+
+        async def fails(op: Any) -> None:
+            await op.charge(Charge(100, "EUR", source="tok_ok"))
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await shop.guard.run(fails, purpose="till", key="o1", owner="ann")
+        shop.clock.advance(60.0)
+        await shop.rest()
+        assert heard.of("order.held") == [{"why": "order_missing", "waiting_for": "agent", "money": "charged"}]
+        assert heard.of("order.not_kept") == [], "it was paid: nobody asks whether it may wait"
+
+
+async def test_unknown_charge_is_told_with_when_it_is_looked_up_each_time() -> None:
+    """The gateway does not say what became of it, and honours no keys: nothing is sent again."""
+    async with world(keyed=False) as shop:
+        heard = listen(shop)
+        shop.gateway.will(Does.UNKNOWN)
+        shop.gateway.will_say("find", [Unknown("no answer in time")] * 40)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        first = await shop.record()
+        assert heard.of("order.queued") == [{"why": "charge_unknown", "due_at": first.due_at, "give_up_at": first.give_up_at}]
+        shop.clock.advance(60.0)
+        await shop.rest()
+        again = await shop.record()
+        assert heard.of("order.queued")[1:] == [{"why": "charge_unknown", "due_at": again.due_at, "give_up_at": again.give_up_at}]
+
+
+async def test_accepted_order_that_is_cancelled_is_told_with_the_reason() -> None:
+    """Its shopper asked for it before anything was charged."""
+    async with world() as shop:
+        heard = listen(shop)
+        kept = await shop.keep()
+        await shop.wish_to_cancel(kept)
+        shop.clock.advance(60.0)
+        await shop.rest()
+        assert [each["why"] for each in heard.of("order.cancelled")] == ["cancel_asked"]
