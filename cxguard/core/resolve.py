@@ -180,8 +180,9 @@ def ends_uncharged(operation: Operation, duty: Duty) -> bool:
 
 
 def tells_paid(duty: Duty) -> bool:
-    """Whether *duty* goes by the word that the order is paid: it is completed, it ends, or a person is told to complete it."""
-    return isinstance(duty, Place | Finish) or (isinstance(duty, Hold) and duty.why in (ORDER_MISSING, AMOUNT_DIFFERS))
+    """Whether *duty* goes by the word that the order is paid: it is completed, it ends, or a person is told to complete it, or to
+    give the money back."""
+    return isinstance(duty, Place | Finish) or (isinstance(duty, Hold) and duty.why in (ORDER_MISSING, AMOUNT_DIFFERS, "refund_due"))
 
 
 def tells_other_figures(operation: Operation) -> bool:

@@ -263,7 +263,7 @@ def test_which_duty_tells_that_nothing_was_charged(operation: Operation, found: 
     assert ends_uncharged(operation, found) is ends
 
 
-PAID_DUTIES = [Place(), Finish("paid"), Hold("order_missing", AGENT), Hold("amount_differs", AGENT)]
+PAID_DUTIES = [Place(), Finish("paid"), *(Hold(why, AGENT) for why in ("order_missing", "amount_differs", "refund_due"))]
 OTHER_DUTIES = [WAIT, Find("key-1"), Cancel("gave_up"), Hold("charge_unknown", AGENT), Hold("needs_shopper", SHOPPER)]
 
 

@@ -9,8 +9,9 @@ import pytest
 from lostworld import World, world
 
 from cxguard.core.lost import LOST_BACK_SECONDS
+from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
-from cxguard.core.operation import Operation, money_of
+from cxguard.core.operation import Operation, changed, money_of
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.library import Purpose
 from cxguard.errors import OperationHeld, PaymentDeclined, PaymentDeferred
@@ -106,6 +107,26 @@ async def test_script_that_runs_again_places_no_order_whose_charge_went_back(sai
         shop.clock.advance(600.0)
         await shop.rest()
         assert (await shop.record()).money == "refunded"
+
+
+async def test_order_whose_line_was_lost_with_its_refund_is_no_persons_to_give_back() -> None:
+    """The copy is older than the call; a fact says that it charged, and the refund is in no write. Found by a hunt, as seed 7100713."""
+    async with world(keyed=False) as shop:
+        shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+        shop.gateway.will_say("find", [Unknown("no answer in time")])
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        copy = await shop.record()
+        await shop.wish_to_cancel(copy)
+        await shop.rest()
+        assert money_of(await shop.record()).state == "refunded"
+        shop.clock.advance(5.0)
+        await shop.fail_over(changed(copy, sends=()))
+        await shop.wish_to_cancel(copy)
+        told = Note("evt", NoteKind.OUTCOME, shop.clock.now(), gateway_key=copy.sends[0].key, outcome=Charged(4999, "EUR", "pay_2"))
+        await shop.guard.engine.operations.note(copy.id, told)
+        await shop.rest()
+        assert ((await shop.record()).state, (await shop.record()).money) == ("cancelled", "refunded")
 
 
 async def test_refund_of_a_lost_basket_ends_the_order_that_was_taken_for_it() -> None:
