@@ -46,6 +46,7 @@ _OF_RECORD: Mapping[tuple[State, MoneyState], Situation] = {
     (State.CANCELLED, MoneyState.REFUNDED): _S.REFUNDED,
 }
 
+_MOVES_UNKNOWN = frozenset({"refund_unknown", "capture_unknown"})  # why it is held: a later movement has no answer
 _AT_WORK = frozenset({MoneyState.UNKNOWN, MoneyState.DECLINED})  # not the last word while somebody works on it
 _RESERVED = {_S.PLACED: _S.PLACED_RESERVED, _S.PAID_UNFINISHED: _S.RESERVED_UNFINISHED}
 _TOLD = {
@@ -107,7 +108,7 @@ def situation_of_operation(operation: Operation, *, at_work: bool = False, doubt
         return _S.PAID_UNFINISHED if money.captured_minor > 0 else _S.RESERVED_UNFINISHED
     waits_for = operation.waiting_for
     return situation_of(
-        operation.state,
+        State.FINISHED if money.state is MoneyState.CHARGED and _is_moved_on(operation) else operation.state,
         MoneyState.UNKNOWN if doubted else money.state,
         waiting_for=WaitingFor.GATEWAY if doubted and waits_for is WaitingFor.SHOPPER else waits_for,  # a question may be answered
         why=operation.why,
@@ -123,6 +124,14 @@ def _came_to_light(operation: Operation) -> bool:
     """Whether it ended well or declined, and only a fact since then tells of the charge: nobody has placed it yet."""
     over = operation.state is State.FINISHED and not operation.cancel_asked
     return over and operation.money is not MoneyState.CHARGED and operation.notes_seen < len(operation.notes)
+
+
+def _is_moved_on(operation: Operation) -> bool:
+    """Whether it is paid and placed, and held only because nobody knows what became of a part that was given back or taken since."""
+    if operation.state is not State.HELD or operation.why not in _MOVES_UNKNOWN or operation.cancel_asked:
+        return False
+    ends = [entry.detail for entry in operation.history if entry.event == "operation.finished"]  # at the desk only a paid one ends so
+    return operation.answered_at is not None and bool(ends) and ends[-1].get("money", ends[-1].get("why", "paid")) in ("charged", "paid")
 
 
 def money_told(state: State, money: MoneyState) -> MoneyTold:

@@ -276,13 +276,6 @@ def test_what_is_on_its_way_back_is_not_told_as_charged(
     assert money_told_of(replace(paid, sends=(*paid.sends, *([refund] if refund else [])))) is told
 
 
-def test_a_wish_that_came_after_the_end_promises_nothing() -> None:
-    """It is paid, and a person looks at the wish; who closes it as placed has decided."""
-    paid = replace(_operation(Charged(4999, "EUR"), state=H, notes=(WISH,)), why="cancel_asked")
-    assert (situation_of_operation(paid), money_told_of(paid)) == (S.CANCEL_ASKED, MoneyTold.CHARGED)
-    assert situation_of_operation(replace(paid, state=F, money=CHARGED, why="placed_by_hand")) is S.PLACED
-
-
 def test_every_situation_has_its_row() -> None:
     """The table is total, and each row has words and a problem type of its own, after its name."""
     assert SPECS[S.IN_FLIGHT] == AnswerSpec(409, MoneyTold.UNKNOWN, True, False, "in_flight", "in-flight", 2)

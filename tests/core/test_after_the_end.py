@@ -1,0 +1,39 @@
+"""What is told of an order that is held although it is paid and placed: for a wish that came late, or a refund of a part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from resolve_orders import CHARGED, F, H, order, send, wish
+
+from cxguard.core.answer import MoneyTold
+from cxguard.core.answer import Situation as S
+from cxguard.core.operation import Entry
+from cxguard.core.situation import money_told_of, situation_of_operation
+
+
+def test_a_wish_that_came_after_the_end_promises_nothing() -> None:
+    """It is paid, and a person looks at the wish; who closes it as placed has decided."""
+    paid = order(H, send(CHARGED), notes=(wish(),), why="cancel_asked")
+    assert (situation_of_operation(paid), money_told_of(paid)) == (S.CANCEL_ASKED, MoneyTold.CHARGED)
+    assert situation_of_operation(replace(paid, state=F, why="placed_by_hand")) is S.PLACED
+
+
+@pytest.mark.parametrize(
+    ("detail", "answered_at", "situation"),
+    [
+        ({"money": "charged"}, 1.0, S.PLACED),
+        ({"why": "paid"}, 1.0, S.PLACED),
+        ({"reason": "by phone"}, 1.0, S.PLACED),
+        ({"money": "declined"}, 1.0, S.PAID_UNFINISHED),
+        ({"money": "charged"}, None, S.PAID_UNFINISHED),
+    ],
+)
+def test_a_refund_without_an_answer_does_not_unplace_an_order(detail: Any, answered_at: float | None, situation: S) -> None:
+    """A bank may take days over a part that is given back: the order is held for that, and is placed all the same."""
+    paid = replace(order(H, send(CHARGED)), why="refund_unknown", answered_at=answered_at)
+    held = replace(paid, history=(Entry(1.0, "operation.finished", detail=detail), Entry(2.0, "order.held")))
+    assert situation_of_operation(held) is situation
+    assert situation_of_operation(replace(held, why="refund_due")) is S.PAID_UNFINISHED
