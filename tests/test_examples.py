@@ -189,6 +189,16 @@ async def test_fastapi_stripe_a_decline_is_told_in_the_shops_own_words(monkeypat
 
 
 @pytest.mark.asyncio
+async def test_fastapi_stripe_a_payment_that_is_under_way_is_no_sale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripe raises nothing over a debit that takes days: it is told as unknown."""
+    stripe = StripeStandIn()
+    stripe.status = "processing"
+    async with stripe_shop(monkeypatch, stripe) as client:
+        answer = await client.post("/checkout/pay", json=ORDER, headers={"idempotency-key": "k1"})
+    assert answer.json()["money"] == "unknown"
+
+
+@pytest.mark.asyncio
 async def test_fastapi_stripe_a_decline_that_the_ledger_contradicts_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The handler says declined over a payment that succeeded: the shopper hears that it is paid."""
     stripe = StripeStandIn()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_readme import LOOK_AGAIN, NOTIFY, ONCE, RESUME, STRIPE, SYNC, library_guard, run, source_of
+from stripe_stand_in import StripeStandIn
+from test_readme import FASTAPI, LOOK_AGAIN, NOTIFY, ONCE, RESUME, STRIPE, SYNC, client_of, library_guard, run, source_of
 
 from cxguard import AskShopper, GoOn, GoOnLower, Guard, NoticeKind, Shop, Stop
 from cxguard.gateways.base import Charge
@@ -39,6 +41,20 @@ async def test_a_paid_order_is_captured_and_partly_refunded() -> None:
 
         await run(RESUME, guard=Resumes())
     assert (gateway.payments[0].captured_minor, gateway.payments[0].refunded_minor) == (3000, 500)
+
+
+@pytest.mark.asyncio
+async def test_fastapi_and_stripe_sell_nothing_over_a_payment_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripe raises nothing over a debit that takes days: it is told as unknown."""
+    stripe = StripeStandIn()
+    stripe.status = "processing"
+    monkeypatch.setitem(sys.modules, "stripe", stripe)
+    space = await run(FASTAPI)
+    order = {"cart_id": "c1", "amount": 4999, "currency": "EUR", "payment_method": "pm_1"}
+    async with AsyncExitStack() as stack:
+        client = await client_of(stack, space["app"], space["guard"])
+        answer = await client.post("/checkout/pay", json=order, headers={"idempotency-key": "k1"})
+    assert answer.json()["money"] == "unknown"
 
 
 def test_a_script_pays_once() -> None:
