@@ -61,7 +61,7 @@ class Exchange:
         try:
             snapshot = replace(snapshot, body=await self._body())
             rule = self._guard.matcher.choose(self._rule, snapshot)
-            arrival = Arrival(snapshot, self._scope, (rule or self._rule).params(snapshot.path))
+            arrival = Arrival(snapshot, self._scope, (rule or self._rule).params(snapshot.path, snapshot.root_path))
             identity = await identify(rule, arrival) if rule is not None else None
         except ClientGone:
             return

@@ -111,7 +111,7 @@ async def explain(guard: Guard, scope: Scope, body: bytes) -> Explanation:
     """
     snapshot = Snapshot.from_scope(scope, body=body)
     method, path = snapshot.method, snapshot.path
-    found = guard.matcher.find(method, full_path(scope))
+    found = guard.matcher.find(method, full_path(scope), scope.get("root_path") or "")
     bare = Explanation(method, path, watched=guard.mode is Mode.WATCH)
     if found is None:
         return replace(bare, near=near_rules(guard.rules, method=method, path=path), passes="no rule is for it")
@@ -123,7 +123,7 @@ async def explain(guard: Guard, scope: Scope, body: bytes) -> Explanation:
         rule = guard.matcher.choose(found, snapshot)
         if rule is None:
             return replace(bare, rule=None, passes="it selects no mutation that has a rule")
-        identity = await identify(rule, Arrival(snapshot, scope, rule.params(snapshot.path)))
+        identity = await identify(rule, Arrival(snapshot, scope, rule.params(snapshot.path, snapshot.root_path)))
     except BadRequest as error:
         teller.refusal(error, telling, snapshot)
         return replace(bare, refusal=str(error), told=_told(scope, telling))

@@ -45,7 +45,7 @@ class GuardMiddleware:
         if not self.guard.started:
             self._lifespan.start_beside()
         path = full_path(scope)
-        rule = self.guard.matcher.find(scope["method"], path)
+        rule = self.guard.matcher.find(scope["method"], path, scope.get("root_path") or "")
         if rule is not None and OPERATION_IN_SCOPE in scope:
             await run_inside(self.app, scope, receive, send)
         elif self._visits is not None and self._visits.concerned(rule, scope["method"], path):
@@ -61,7 +61,7 @@ class GuardMiddleware:
 
     async def _unruled(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """A request that no rule is about: only a confirmation page is noticed."""
-        rules = self.guard.matcher.confirmed_by(scope["method"], path)
+        rules = self.guard.matcher.confirmed_by(scope["method"], path, scope.get("root_path") or "")
         if rules and self.guard.started and self.guard.mode is Mode.GUARD:
             await serve_confirmation(self.guard, rules, self.app, scope, receive, send)
         else:

@@ -274,7 +274,7 @@ class _Passed:
         snapshot = self._tee.snapshot()
         try:
             amount_minor, currency = await resolve_amount(
-                rule.amount_minor, rule.currency, Arrival(snapshot, self._tee.scope, rule.params(snapshot.path))
+                rule.amount_minor, rule.currency, Arrival(snapshot, self._tee.scope, rule.params(snapshot.path, snapshot.root_path))
             )
         except BadRequest:
             return None

@@ -121,7 +121,7 @@ class _Judging:
         rule = self._guard.matcher.choose(self._rule, snapshot)
         if rule is None:
             return set()  # a GraphQL request without a guarded mutation
-        arrival = Arrival(snapshot, self._tee.scope, rule.params(snapshot.path))
+        arrival = Arrival(snapshot, self._tee.scope, rule.params(snapshot.path, snapshot.root_path))
         identity = await identify(rule, arrival)
         if identity is None:
             return {Finding.KEYS_MISSING}

@@ -222,6 +222,11 @@ def full_path(scope: Mapping[str, Any]) -> str:
     return root.rstrip("/") + path
 
 
+def below_root(path: str, root: str) -> str:
+    """A full path as the app sees it that is served below *root*."""
+    return path.removeprefix(root.rstrip("/")) or "/"
+
+
 # --- JSON, strictly
 
 

@@ -163,7 +163,7 @@ def read_refund(answer: HttpAnswer, *, amount_minor: int, currency: str, key: st
         return Unknown(_short(answer, _code(members, mapping)))
     if _about_another(members, key, mapping):
         return Unknown(_ANOTHER_KEY)
-    told = (_at(members, mapping.amount_member), _at(members, mapping.currency_member))
+    told = (_at(members, mapping.amount_member), _text(members, mapping.currency_member).upper())
     if told != (amount_minor, currency):
         return _differs(asked=(amount_minor, currency), told=told)
     return Refunded(amount_minor, currency, refund_id=str(_at(members, mapping.id_member) or ""))

@@ -73,4 +73,4 @@ async def _purchase(rule: Rule, arrival: Arrival, *, in_thread: InThread) -> tup
     found = [await resolve_source(source, arrival, in_thread=in_thread) for source in rule.purchase]
     if not any(found):
         return ()
-    return tuple(text for one in found for text in ((one.part_name, one.value) if one else ("", "")))
+    return tuple(text for one in found for text in (one.basket if one else ("", "")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cxguard.core.snapshot import Snapshot
+from cxguard.core.snapshot import Snapshot, below_root
 from cxguard.errors import ConfigurationError
 from cxguard.rules.match import METHODS, is_odd, overlap, spellings
 from cxguard.rules.rule import Rule
@@ -38,8 +38,14 @@ class RuleBook:
         self._by_name = {rule.name: rule for rule in self.rules}
         self._confirmations: tuple[Rule, ...] = tuple(rule for rule in self.rules if rule.done is not None)
 
-    def find(self, method: str, path: str) -> Rule | None:
-        """The rule for a request, by method and full path. For GraphQL, `choose` then says which of them, or none."""
+    def find(self, method: str, path: str, root: str = "") -> Rule | None:
+        """The rule for a request, by method and full path, or else by the path below *root*.
+
+        For GraphQL, `choose` then says which of them, or none."""
+        rule = self._spelt(method, path)
+        return self._spelt(method, below_root(path, root)) if rule is None and root else rule
+
+    def _spelt(self, method: str, path: str) -> Rule | None:
         rule = self._find(method, path)
         if rule is not None or (method not in self._methods and method in PLAIN_METHODS):
             return rule
@@ -79,11 +85,13 @@ class RuleBook:
         """The rule that a record names; None if it is not of this guard."""
         return self._by_name.get(name)
 
-    def confirmed_by(self, method: str, path: str) -> Sequence[Rule]:
-        """The `per_purchase` rules whose confirmation page this is."""
+    def confirmed_by(self, method: str, path: str, root: str = "") -> Sequence[Rule]:
+        """The `per_purchase` rules whose confirmation page this is, by its full path or that below *root*."""
         if not self._confirmations:
             return ()
-        return [rule for rule in self._confirmations if rule.done and rule.done.method == method and rule.done.regex.fullmatch(path)]
+        written = {path, below_root(path, root)}
+        pages = [(rule, rule.done) for rule in self._confirmations if rule.done and rule.done.method == method]
+        return [rule for rule, done in pages if any(done.regex.fullmatch(each) for each in written)]
 
 
 def match_rules(rules: Iterable[Rule]) -> RuleBook:

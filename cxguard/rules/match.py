@@ -1,6 +1,7 @@
 """Which request a rule is for: a method and a path, with `{id}` for one segment and a `*` at the end for any rest.
 
-Paths are compared decoded and with the mount in front. A path in another spelling, which some routers lead to the same
+Paths are compared decoded and with the mount in front; where nothing matches so, as the app below its `root_path` sees
+them, which is how its routes are written. A path in another spelling, which some routers lead to the same
 handler (a slash more, a slash twice, the method in lower case, HEAD for GET), is guarded, too.
 
 Patterns are checked when the program starts: one that can match nothing, and two that can match the same request, are
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from cxguard.core.snapshot import below_root
 from cxguard.errors import ConfigurationError
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
@@ -34,11 +36,13 @@ class Pattern:
         """The path is the only one that matches."""
         return "{" not in self.path and not self.path.endswith("*")
 
-    def params(self, path: str) -> Mapping[str, str]:
-        """The named parts of a path that matches, in whatever spelling."""
+    def params(self, path: str, root: str = "") -> Mapping[str, str]:
+        """The named parts of a path that matches, in whatever spelling, with or without *root*."""
         if self.literal:
             return {}
-        found = next((found for spelling in (path, *spellings(path)) if (found := self.regex.fullmatch(spelling))), None)
+        below = below_root(path, root)
+        written = (path, *spellings(path), below, *spellings(below))
+        found = next((found for spelling in written if (found := self.regex.fullmatch(spelling))), None)
         return found.groupdict() if found else {}
 
 

@@ -146,9 +146,9 @@ class Rule:
         """The names in `gateway`, in order."""
         return () if self.gateway is None else (self.gateway,) if isinstance(self.gateway, str) else tuple(self.gateway)
 
-    def params(self, path: str) -> Mapping[str, str]:
-        """The named parts of a path that this rule matches."""
-        return self.pattern.params(path)
+    def params(self, path: str, root: str = "") -> Mapping[str, str]:
+        """The named parts of a path that this rule matches, with or without *root*."""
+        return self.pattern.params(path, root)
 
     def _optional_header(self) -> bytes:
         """The one header without which a request passes unguarded, as ASGI spells it; empty: more has to be read to know."""

@@ -209,6 +209,11 @@ def words_of(part: Part) -> str:
     return part.words if isinstance(part, Source) else "per purchase" if isinstance(part, PerPurchase) else name_of(part)
 
 
+def thing_of(part: Part) -> str:
+    """What a part names, however the request was encoded: the JSON and the form of one checkout speak of the same `cart_id`."""
+    return part.member if isinstance(part, Source) else words_of(part)
+
+
 def as_text(value: Any, *, part: Source | Ask) -> str | None:
     """What a source gave, as text; None when it gave nothing.
 
@@ -271,7 +276,7 @@ async def resolve_source(source: AnySource, arrival: Arrival, *, in_thread: InTh
             return _per_purchase(part)
         value = read_now(part, arrival) if isinstance(part, Source) else await read_part(part, arrival, in_thread=in_thread)
         if value is not None:
-            return FoundKey(value, _chosen(part), words_of(part))
+            return FoundKey(value, _chosen(part), words_of(part), (thing_of(part), value))
     return None
 
 
@@ -295,7 +300,7 @@ async def resolve_key(source: AnySource, arrival: Arrival, *, in_thread: InThrea
         if value is None:
             continue
         value = parse_key(value) if chosen else check_derived_key(value, part=words_of(part))
-        basket += () if chosen else (words_of(part), value)
+        basket += () if chosen else (thing_of(part), value)
         key, by = (value, part) if by is None else (key, by)
     if by is None:
         return None

@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from httpx import Response as Got
 from shopworld import World, Worlds, rule
@@ -29,16 +30,21 @@ STATUS = {Reading.SUCCEEDED: 201, Reading.DECLINED: 402, Reading.REJECTED: 403, 
 CLIENTS: list[dict[str, str]] = [{}, ASYNC, {"accept": "text/html"}]
 
 
+SUBMITS: list[tuple[dict[str, str], str]] = [({}, "the same again"), ({"card": "another"}, "other content, same key")]
+
+
 async def later(op: Any) -> None:
     """Places a kept order."""
 
 
-def body_of(amount: int) -> dict[str, Any]:
-    return {"amount": amount, "currency": "EUR", "cart": "c1"}
+def body_of(amount: int, **more: str) -> dict[str, Any]:
+    return {"amount": amount, "currency": "EUR", "cart": "c1", **more}
 
 
-async def explained(shop: World, *, amount: int = 1000, key: str = "k1", path: str = "/pay", **headers: str) -> Explanation:
-    """What explain says of the submit that `World.pay` makes."""
+async def explained(
+    shop: World, *, amount: int = 1000, key: str = "k1", path: str = "/pay", more: dict[str, str] | None = None, **headers: str
+) -> Explanation:
+    """What explain says of the submit that `World.pay` makes, or of one that says *more*."""
     sent = {"host": "shop.example", "content-type": "application/json", "x-user": "ann", "idempotency-key": key, **headers}
     scope = {
         "type": "http",
@@ -49,7 +55,7 @@ async def explained(shop: World, *, amount: int = 1000, key: str = "k1", path: s
     }
     looking = shop.guard.for_looking()
     async with looking:
-        return await explain(looking, scope, json.dumps(body_of(amount)).encode())
+        return await explain(looking, scope, json.dumps(body_of(amount, **(more or {}))).encode())
 
 
 def same_as(told: Any, got: Got) -> bool:
@@ -147,17 +153,21 @@ async def test_a_second_submit_meets_what_was_foretold(world: Worlds, key: Any, 
     """The imagined order, and then the real one, are met in the same way: by the same request and by another."""
     shop = await world(answering(402 if does is Does.DECLINE else 201), rule(key=key, later=later, terms="1"))
     rows = {row.request: row for row in (await explained(shop)).states if row.state == state}
+
+    async def pressed(more: dict[str, str]) -> httpx.Response:
+        return await shop.client.post("/pay", json=body_of(1000, **more), headers={"x-user": "ann", "idempotency-key": "k1"})
+
     shop.gateway.will(does)
-    first = await shop.pay()
-    for amount, request in ((1000, "the same again"), (700, "other content, same key")):
-        foretold = await explained(shop, amount=amount)
+    first = await pressed({})
+    for more, request in SUBMITS:
+        foretold = await explained(shop, more=more)
         assert foretold.stored is not None
         assert foretold.stored.meets.do == rows[request].do
         told = rows[request].told
         if told is not None:
-            assert same_as(told, await shop.pay(amount=amount))
+            assert same_as(told, await pressed(more))
         elif rows[request].do == "replay":
-            again = await shop.pay(amount=amount)
+            again = await pressed(more)
             assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
 
 

@@ -13,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from cxguard.rules import Rule, header, json_field, replay
+from cxguard.engine.handle import current_operation
+from cxguard.gateways.base import Charge
+from cxguard.rules import Rule, header, json_field, path_field, replay
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
@@ -81,3 +83,19 @@ async def test_paths_that_only_look_like_ours_are_the_apps(world: Worlds) -> Non
     shop = await world()
     for path in ("/_cxguard/other", "/a/_cxguard/orders/x", "/_cxguardian/orders/x"):
         assert (await shop.client.get(path)).text == "Not Found"
+
+
+async def test_a_rule_that_is_written_like_the_apps_own_route_holds_below_a_root_path(world: Worlds) -> None:
+    """The server says under which path the app is served; its routes, and so its rules, leave that out."""
+    below = Rule("POST /orders/{cart}/pay", owner=header("x-user"), key=path_field("cart"))
+
+    async def handler(request: Request) -> Response:
+        await current_operation().charge(Charge(1000, "EUR", source="tok_ok", order_id="c1"))
+        return Response(status_code=201)
+
+    shop = await world(None, below, app=Starlette(routes=[Route("/orders/{cart}/pay", handler, methods=["POST"])]))
+    transport = httpx.ASGITransport(shop.app, root_path="/api", raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+        for path in ("/api/orders/c1/pay", "/orders/c1/pay"):  # as servers say it, with the mount or without
+            assert (await client.post(path, headers=HEADERS)).status_code == 201
+    assert len(shop.gateway.standing) == 1

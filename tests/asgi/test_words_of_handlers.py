@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from cxguard.core.reading import Reading
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
-from cxguard.rules import Rule, graphql_variable, header, json_field
+from cxguard.rules import Rule, form_field, graphql_variable, has_status, header, json_field
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
@@ -56,6 +57,21 @@ async def test_one_basket_sent_as_plain_text_from_two_tabs_is_charged_once(world
         told = {"x-user": "ann", "idempotency-key": key, "content-type": "text/plain;charset=UTF-8"}
         await shop.client.post("/pay", content=body, headers=told)
     assert len(shop.gateway.standing) == 1
+
+
+async def test_one_basket_sent_as_json_and_then_as_a_form_is_charged_once(world: Worlds) -> None:
+    """A page whose script gave up submits its plain form: another encoding and no key, and the same basket."""
+
+    async def handler(request: Request) -> Response:
+        await current_operation().charge(FIVE)
+        return JSONResponse({"paid": True}, status_code=201)
+
+    key = header("Idempotency-Key") | json_field("cart") | form_field("cart")
+    reads = {Reading.SUCCEEDED: has_status(201)}
+    shop = await world(handler, rule(key=key, amount_minor=None, currency=None, reads=reads))
+    await shop.pay(key="one", amount=500)
+    again = await shop.client.post("/pay", data={"cart": "c1"}, headers={"x-user": "ann", "accept": "application/json"})
+    assert (again.json()["situation"], len(shop.gateway.standing)) == ("duplicate", 1)
 
 
 async def test_a_basket_that_grew_after_it_was_paid_is_not_told_the_first_answer(world: Worlds) -> None:

@@ -247,6 +247,7 @@ REFUND = {"id": "re_1", "status": "refunded", "amount_minor": 4999, "currency": 
     ("given", "outcome"),
     [
         (answer(201, REFUND), Refunded(4999, "EUR", refund_id="re_1")),
+        (answer(201, {**REFUND, "currency": "eur"}), Refunded(4999, "EUR", refund_id="re_1")),
         (answer(201, {**REFUND, "amount_minor": 10}), Unknown("asked for 4999 EUR, told 10 EUR")),
         (answer(201, {**REFUND, "key": "other"}), Unknown("the answer is about another key")),
         (answer(201, {**REFUND, "status": "pending"}), Unknown("HTTP 201")),
