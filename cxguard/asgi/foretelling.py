@@ -43,7 +43,7 @@ DOES: Mapping[Do, str] = {
     Do.RESCUE: "asks what became of it, then runs the handler, or tells",
     Do.RESOLVE: "asks the gateway once, then tells",
     Do.RERUN: "the handler runs again, in the same life of the order",
-    Do.REOPEN: "the handler runs, in the order's next life",
+    Do.REOPEN: "the handler runs again: in the order's next life, or in this one where nobody was told of its last try",
     Do.REPLACE: "this request takes the place of the kept one; nothing is charged twice",
     Do.SUPERSEDE: "a new order beside the old one: the handler runs",
     Do.AGAIN: "a confirmed second purchase: the handler runs",

@@ -17,12 +17,12 @@ OLDER = "NOBODY KNOWS whether it was charged: the store has lost its last writes
 _SEND_COLUMNS = ("no", "when (UTC)", "kind", "gateway", "gateway key", "amount", "answer")
 
 
-def order_row(operation: Operation) -> tuple[str, ...]:
-    """One line of the list."""
+def order_row(operation: Operation, *, doubted: bool = False) -> tuple[str, ...]:
+    """One line of the list. What may be an older copy is not shown as what it says."""
     return (
         operation.reference,
         str(operation.state),
-        str(operation.money),
+        "unknown?" if doubted else str(operation.money),
         amount(operation.amount_minor, operation.currency),
         str(operation.waiting_for or ""),
         operation.why,

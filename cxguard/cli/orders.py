@@ -18,7 +18,7 @@ from cxguard.core.names import normalise_reference
 from cxguard.core.operation import Operation, State
 from cxguard.engine.casefile import Actor, Became
 from cxguard.engine.desk import Desk
-from cxguard.engine.epochs import may_be_older
+from cxguard.engine.epochs import doubts_of
 from cxguard.errors import NoSuchOrder
 from cxguard.stores.base import PAGE_MAX, Page, Query, Store
 
@@ -83,13 +83,18 @@ def list_(
         after=after,
         limit=limit,
     )
-    page = asyncio.run(_search(found, query))
+    page, doubts = asyncio.run(_search(found, query))
+    doubted = [doubts(one) for one in page.operations]
     if as_json:
-        print_json({"orders": [order_json(one) for one in page.operations], "next": page.cursor})
+        orders = [{**order_json(one), "doubted": older} for one, older in zip(page.operations, doubted, strict=True)]
+        print_json({"orders": orders, "next": page.cursor})
         return
-    print_table("", _COLUMNS, [order_row(one) for one in page.operations], right=("amount",))
+    rows = [order_row(one, doubted=older) for one, older in zip(page.operations, doubted, strict=True)]
+    print_table("", _COLUMNS, rows, right=("amount",))
     if not page.operations:
         click.echo("No such orders.")
+    if any(doubted):
+        click.echo("unknown?: the store has lost its last writes, and this may be an older copy. Ask the gateway.")
     if page.cursor:
         click.echo(f"There are more: --after {page.cursor}")
 
@@ -136,22 +141,27 @@ def cancel(target: str, reference: str, why: str, by: str, namespace: str, as_js
     _act(find_target(target, namespace=namespace), lambda desk: desk.cancel(reference, actor), as_json=as_json)
 
 
-async def _search(target: Target, query: Query) -> Page:
+async def _search(target: Target, query: Query) -> tuple[Page, Callable[[Operation], bool]]:
+    """The page, and which of it may be older copies."""
     async with opened_store(target) as store:
-        return await store.search(query)
+        return await store.search(query), await _doubts_of(target, store)
+
+
+async def _doubts_of(target: Target, store: Store) -> Callable[[Operation], bool]:
+    return await doubts_of(store, namespace=target.guard.namespace, now=target.guard.clock.now())
 
 
 async def _found(target: Target, reference: str) -> tuple[Operation, dict[str, Any], bool]:
     async with opened_store(target) as store:
         operation = await _one(store, reference, namespace=target.guard.namespace)
-        return operation, {}, await may_be_older(store, operation, now=target.guard.clock.now())
+        return operation, {}, (await _doubts_of(target, store))(operation)
 
 
 async def _revealed(target: Target, reference: str) -> tuple[Operation, dict[str, Any], bool]:
     async with opened_guard(target) as guard:
         operation = await _one(guard.store, reference, namespace=guard.namespace)
-        doubted = await may_be_older(guard.store, operation, now=guard.clock.now())
-        return operation, sealed_parts(guard.engine.seal, operation), doubted
+        doubts = await _doubts_of(target, guard.store)
+        return operation, sealed_parts(guard.engine.seal, operation), doubts(operation)
 
 
 async def _one(store: Store, reference: str, *, namespace: str) -> Operation:

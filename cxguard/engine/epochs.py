@@ -112,17 +112,18 @@ class Epochs:
         return changed_at
 
 
-async def may_be_older(store: Store, operation: Operation, *, now: float) -> bool:
-    """As `Epochs.doubts`, for somebody who only looks: nothing is written, so whoever works with the store still notices by itself.
+async def doubts_of(store: Store, *, namespace: str, now: float) -> Callable[[Operation], bool]:
+    """`Epochs.doubts`, for somebody who only looks: nothing is written, so whoever works with the store still notices by itself.
 
     Raises:
         StoreUnavailable: it cannot be told now.
     """
-    kept = await store.load(_key(operation.namespace))
+    kept = await store.load(_key(namespace))
     if not (kept.revision and store.epoch):
-        return False
-    last, since = _read(kept.value)
-    return is_doubted(operation, since if last == store.epoch else now, now)
+        return lambda operation: False
+    last, changed_at = _read(kept.value)
+    since = changed_at if last == store.epoch else now
+    return lambda operation: is_doubted(operation, since, now)
 
 
 async def carry_doubt(source: Store, target: Store, *, namespace: str) -> None:
