@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cxguard.core.answer import PAID, SPECS, AnswerSpec, MoneyTold, Situation
-from cxguard.core.honesty import allowed_statuses, check_honesty, check_words, with_overrides
+from cxguard.core.honesty import RETRY_AFTER_SECONDS_MAX, allowed_statuses, check_honesty, check_words, with_overrides
 from cxguard.errors import ConfigurationError
 
 S = Situation
@@ -17,7 +17,10 @@ LIES: list[tuple[Situation, dict[str, Any], str]] = [
     (S.UNKNOWN, {"status": 402}, "has status 402: a client would say that the bank declined"),
     (S.UNKNOWN, {"status": 200}, "has status 200: a client would take it for paid"),
     (S.UNKNOWN, {"status": 503}, "has status 503: a client would say that it failed"),
+    (S.UNKNOWN, {"status": 299}, "has status 299: a client would take it for paid"),
+    (S.UNKNOWN, {"status": 300}, "has status 300: where a browser is sent"),
     (S.UNKNOWN, {"status": 303}, "has status 303: where a browser is sent"),
+    (S.UNKNOWN, {"status": 400}, "has status 400: a client would say that it failed"),
     (S.UNKNOWN, {"money": MoneyTold.NOT_CHARGED}, 'claims money="not_charged", and all that is known is "unknown"'),
     (S.UNKNOWN, {"money": MoneyTold.CHARGED}, 'claims money="charged"'),
     (S.UNKNOWN, {"money": None}, "claims money=what the record says"),
@@ -39,7 +42,11 @@ LIES: list[tuple[Situation, dict[str, Any], str]] = [
     (S.CANCELLED, {"status": 402}, "has status 402"),
     (S.STORE_AWAY, {"money": MoneyTold.NOT_CHARGED}, 'all that is known is "unknown"'),
     (S.NOT_KEPT, {"retry_after_seconds": 0}, "has retry_after_seconds=0"),
+    (S.NOT_KEPT, {"retry_after_seconds": RETRY_AFTER_SECONDS_MAX + 1}, "not between 1 and 86400"),
 ]
+
+
+TRIED = {100, 199, *range(200, 209), 226, 299, *range(300, 309), 399, *range(400, 430), 451, 499, *range(500, 512), 599, 600}
 
 
 def test_the_table_as_shipped_is_honest() -> None:
@@ -53,7 +60,7 @@ def test_a_lie_is_refused_with_the_corrected_line(situation: Situation, lie: dic
     with pytest.raises(ConfigurationError) as refused:
         with_overrides({situation: replace(SPECS[situation], **lie)})
     text = str(refused.value)
-    assert text.startswith(f"the answer to {situation.value} ")
+    assert text.startswith(f"the answer to {situation.value} has status {lie['status']}: " if "status" in lie else "the answer to ")
     assert said in text
     own = SPECS[situation]
     assert f"Guard(..., answers={{Situation.{situation.name}: AnswerSpec(status={own.status}, " in text
@@ -95,15 +102,44 @@ def test_no_status_can_be_taken_for_the_opposite(situation: Situation) -> None:
         assert min(allowed) >= 400
 
 
+@pytest.mark.parametrize(
+    ("situation", "statuses"),
+    [
+        (S.PLACED, {200, 201, 202}),
+        (S.PAID_UNFINISHED, {200, 201, 202}),
+        (S.DECLINED, {400, 402, 409, 422}),
+        (S.CANCELLED, {200, 409, 410}),
+        (S.UNKNOWN, {202, 409}),
+        (S.IN_FLIGHT, {202, 409}),
+        (S.BASKET_BEING_PAID, {409}),
+    ],
+)
+def test_which_statuses_a_shop_may_choose(situation: Situation, statuses: set[int]) -> None:
+    """What shops before have answered with is among them, so it stays there."""
+    assert allowed_statuses(situation) == statuses
+
+
+def test_every_error_but_a_decline_says_that_nothing_is_kept() -> None:
+    """From the first of the client's to the last of the server's."""
+    assert allowed_statuses(S.NOT_KEPT) == set(range(400, 600)) - {402}
+
+
+@pytest.mark.parametrize("seconds", [None, 1, RETRY_AFTER_SECONDS_MAX])
+def test_a_client_may_be_told_to_come_back_within_a_day(seconds: int | None) -> None:
+    """Not at once, and not later."""
+    wanted = replace(SPECS[S.NOT_KEPT], retry_after_seconds=seconds)
+    assert with_overrides({S.NOT_KEPT: wanted})[S.NOT_KEPT] == wanted
+
+
 @pytest.mark.parametrize("situation", Situation)
 def test_every_status_outside_the_list_is_refused(situation: Situation) -> None:
-    """For each situation, exactly the allowed statuses pass."""
+    """For each situation, of those that are used and those at each edge, exactly the allowed ones pass."""
     passed = set()
-    for status in range(100, 600):
+    for status in TRIED:
         with contextlib.suppress(ConfigurationError):
             with_overrides({situation: replace(SPECS[situation], status=status)})
             passed.add(status)
-    assert passed == allowed_statuses(situation)
+    assert passed == allowed_statuses(situation) & TRIED
 
 
 def test_a_shop_may_choose_among_honest_statuses() -> None:
