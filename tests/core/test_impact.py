@@ -142,6 +142,18 @@ def test_large_counts_stay_finite() -> None:
     assert found.high == pytest.approx(110_000, abs=4_000)
 
 
+def test_a_large_control_finds_the_middle_of_a_range() -> None:
+    """From wherever it is looked for."""
+    found = impact(Counts(100_000, 50_000), Counts(10_000, 5_000))
+    assert (found.low, found.high) == (pytest.approx(-103, abs=3), pytest.approx(103, abs=3))
+
+
+def test_what_is_rarely_bought_may_have_been_bought_once() -> None:
+    """The range never ends below what is expected, however little that is."""
+    found = impact(Counts(1000, 0), Counts(10, 0))
+    assert (found.low, found.high, round(found.expected, 2)) == (0, 1, 0.01)
+
+
 def test_money_lost_is_the_expected_share_of_the_baskets_left_behind() -> None:
     """42 baskets of 50 EUR stayed behind and 21.42 of them would have been bought: 1,070.96 EUR, 750 to 1,400."""
     money = money_lost(impact(CONTROL, Counts(42, 0)), {"EUR": 42 * 5000})["EUR"]

@@ -171,7 +171,9 @@ def test_other_notes_move_no_money() -> None:
     assert fold([send(1)], others, generation=1) == fold([send(1)], [], generation=1)
 
 
-@pytest.mark.parametrize(("numbers", "covered", "number"), [((), (), 1), ((1, 4), (2, None), 5), ((1,), (3,), 4), ((), (2,), 3), ((), (None,), 1)])
+@pytest.mark.parametrize(
+    ("numbers", "covered", "number"), [((), (), 1), ((1, 4), (2, None), 5), ((1,), (3,), 4), ((), (2,), 3), ((), (None,), 1)]
+)
 def test_new_line_is_covered_by_no_note(numbers: tuple[int, ...], covered: tuple[int | None, ...], number: int) -> None:
     """Also by none about a line that is not on record any more."""
     assert next_number([send(each, NOT_CHARGED) for each in numbers], [fact(NOT_CHARGED, through=each) for each in covered]) == number

@@ -53,6 +53,8 @@ def test_a_scope_may_leave_out_what_it_can() -> None:
         ("/shopping/pay", "/shop", "/shop/shopping/pay"),
         ("/pay", "/shop/", "/shop/pay"),
         ("/shop/pay", "/shop/", "/shop/pay"),
+        ("/pay", "/shopX", "/shopX/pay"),
+        ("/shopX/pay", "/shopX", "/shopX/pay"),
     ],
 )
 def test_path_has_the_mount_once(path: str, root: str, full: str) -> None:
@@ -185,6 +187,25 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
             continue
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type", "holds"),
+    [
+        (b"{}", JSON, True),
+        (b"not at all", JSON, True),  # it says so itself
+        (b'{"a": 1}', "text/plain", True),
+        (b"[1]", "", True),
+        (b'\xef\xbb\xbf \t\r\n{"a": 1}', URLENCODED, True),
+        (b'{"a": 1', "text/plain", False),
+        (b"a=1", URLENCODED, False),
+        (b"1", "text/plain", False),
+        (b"", "", False),
+    ],
+)
+def test_what_is_json_without_saying_so(body: bytes, content_type: str, holds: bool) -> None:
+    """An object or a list that can be read to its end, behind a mark and blanks."""
+    assert request(body, content_type=content_type).holds_json is holds
+
+
 # --- forms
 
 
@@ -269,6 +290,14 @@ def test_once_asks_once() -> None:
     assert asked == [1]
 
 
+def test_a_request_is_parsed_once() -> None:
+    """Key, owner, amount and fingerprint of it cost one parse."""
+    json_, form = request(b"[[1]]", ("x-a", "1"), content_type=JSON), request(b"a=1", content_type=URLENCODED)
+    assert json_.json() is json_.json()
+    assert form.form() is form.form()
+    assert json_.header_all("x-a") is json_.header_all("x-a")
+
+
 # --- negotiation
 
 
@@ -308,6 +337,11 @@ def test_negotiation(accept: str, content_type: str, wants: Wants) -> None:
     """The better liked of page and JSON; a client without a preference is answered in its own kind."""
     headers = (("accept", accept),) if accept else ()
     assert request(b"", *headers, content_type=content_type).wants() is wants
+
+
+def test_headers_of_one_name_are_one_list() -> None:
+    """What is accepted may be said line by line."""
+    assert request(b"", ("accept", "text/html"), ("accept", "application/json;q=0.5"), content_type=JSON).wants() is Wants.HTML
 
 
 @pytest.mark.parametrize("header", [("sec-fetch-dest", "empty"), ("x-requested-with", "XMLHttpRequest")])
