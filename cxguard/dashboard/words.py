@@ -71,6 +71,7 @@ _WHY: Mapping[str, str] = {
     "refund_failed": "money went back, and the bank returned it",
     "refund_unknown": "the refund has no answer",
     "replaced": "the shopper changed the basket",
+    "replay_not_charged": "the shop answered the kept request, and charged nothing: is it placed?",
     "replay_not_signed_in": "the shop asked to sign in",
     "requeued": "put back at the desk",
     "result_not_kept": "done, and its result was not kept",

@@ -216,6 +216,15 @@ class Placing:
             raise handle.mismatch  # the app made an answer of it
         if answer is not None and answer.status in LOGIN_STATUSES:
             handle.deferral = Deferral(why="replay_not_signed_in", hold=True)
+        elif reading is Reading.SUCCEEDED and not handle.deferral.why and _is_no_order(handle, rule):
+            handle.deferral = Deferral(why="replay_not_charged", hold=True)
         elif reading is not Reading.SUCCEEDED and not handle.deferral.why:
             handle.deferral = Deferral(why="replay_failed", outage=reading is Reading.FAILED, hold=reading is not Reading.FAILED)
         return reading, replayable(answer) if answer is not None else None
+
+
+def _is_no_order(handle: OperationHandle, rule: Rule) -> bool:
+    """Whether a good status stands over nothing, of a sign-in page, say: what was to be charged was not, and no `reads` of the rule
+    says that this is what success looks like."""
+    unpaid = handle.money.state is MoneyState.NONE and handle.amount_minor != 0
+    return unpaid and rule.charged_by != SHOP and not rule.reads

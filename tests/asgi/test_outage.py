@@ -11,6 +11,7 @@ from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from cxguard import Reading, has_status
 from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Charged
@@ -257,6 +258,27 @@ async def test_later_replay_runs_the_kept_request_through_the_app_again(world: W
     again = await shop.pay(**ASYNC)
     assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
     assert len(shop.gateway.standing) == 1
+
+
+@pytest.mark.parametrize(
+    ("reads", "state", "why"),
+    [({}, State.HELD, "replay_not_charged"), ({"reads": {Reading.SUCCEEDED: has_status(200)}}, State.FINISHED, "")],
+    ids=["by its status", "by the rule"],
+)
+async def test_later_replay_that_charges_nothing_places_nothing(world: Worlds, reads: Any, state: State, why: str) -> None:
+    """A sign-in page comes with 200, too: only the rule's own `reads` make a success of an answer over no charge."""
+    signed_in = True
+
+    async def pay(request: Request) -> Response:
+        return await charging_handler(request) if signed_in else JSONResponse({"please": "sign in"})
+
+    shop = await world(pay, keeping(later=replay, **reads))
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    kept, signed_in = await shop.pay(**ASYNC), False
+    shop.clock.advance(60.0)
+    await shop.rest()
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert (kept.status_code, order.state, order.why, shop.gateway.standing) == (202, state, why, [])
 
 
 async def test_200_identical_submits_at_once_run_once_and_get_equal_answers(world: Worlds) -> None:
