@@ -1,0 +1,108 @@
+"""Facts that a webhook tells: to which of several orders they go, and what is kept of one that no order knows."""
+
+from __future__ import annotations
+
+import pytest
+from lostworld import World, world
+
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import Operation, money_of
+from cxguard.core.outcomes import Charged, Declined, Unknown
+from cxguard.engine.noting import note_outcome
+from cxguard.errors import PaymentDeferred
+from cxguard.events import Event
+from cxguard.stores.base import Query
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+
+PAID = Charged(4999, "EUR", payment_id="pay_9")
+
+
+async def waits(shop: World, key: str = "o1") -> Operation:
+    """An order whose charge is unknown, and a newer one that is paid."""
+    shop.gateway.will(Does.UNKNOWN)
+    shop.gateway.will_say("find", [Unknown("no answer in time")])
+    with pytest.raises(PaymentDeferred):
+        await shop.press(key)
+    order = await shop.record()
+    shop.clock.advance(1.0)
+    await shop.press("a newer order")
+    assert (await shop.record()).id != order.id
+    return order
+
+
+async def told(shop: World, order: Operation) -> MoneyState:
+    there = await shop.store.get(order.id)
+    assert there is not None
+    return money_of(there).state
+
+
+async def stubs(shop: World) -> list[Operation]:
+    """Records of facts that no order knows."""
+    page = await shop.store.search(Query(namespace="shop"))
+    return [operation for operation in page.operations if operation.notes and not operation.sends]
+
+
+def heard_by(shop: World) -> list[Event]:
+    heard: list[Event] = []
+    shop.guard.engine.operations.bus.listen(heard.append)
+    return heard
+
+
+async def test_fact_about_a_gateway_key_goes_to_the_order_that_sent_it() -> None:
+    """Not to the newest one; where it came from is kept, and told."""
+    async with world() as shop:
+        order, heard = await waits(shop), heard_by(shop)
+        noted = await shop.guard.note(PAID, event_id="evt_1", gateway_key=order.sends[0].key, source="webhook of the shop")
+        assert (noted.id, noted.notes[-1].source, await told(shop, order)) == (order.id, "webhook of the shop", MoneyState.CHARGED)
+        (event,) = [event for event in heard if event.name == "payment.noted"]
+        assert (event.operation, dict(event.detail)) == (order.id, {"source": "webhook of the shop", "stub": False})
+
+
+async def test_fact_about_a_reference_goes_to_that_order() -> None:
+    """It is about its charge."""
+    async with world() as shop:
+        order = await waits(shop)
+        await shop.guard.note(PAID, event_id="evt_1", reference=order.reference)
+        assert await told(shop, order) is MoneyState.CHARGED
+        with pytest.raises(KeyError):
+            await shop.guard.note(PAID, event_id="evt_2", reference="NO-SUCH-ORDER")
+
+
+async def test_charge_of_another_amount_than_was_sent_under_its_key_is_not_believed() -> None:
+    """It stays unknown, until a person looks."""
+    async with world() as shop:
+        order = await waits(shop)
+        await shop.guard.note(Charged(1, "EUR"), event_id="evt_1", gateway_key=order.sends[0].key)
+        assert await told(shop, order) is MoneyState.UNKNOWN
+
+
+async def test_decline_is_about_what_was_sent_until_then() -> None:
+    """Its note says up to which call."""
+    async with world() as shop:
+        order = await waits(shop)
+        noted = await shop.guard.note(Declined(), event_id="evt_1", gateway_key=order.sends[0].key)
+        assert noted.notes[-1].through == 1
+
+
+async def test_fact_that_no_order_knows_is_kept_once_and_for_a_person() -> None:
+    """However often it is told; the next one of another key has a record of its own."""
+    async with world() as shop:
+        heard = heard_by(shop)
+        for key in ("key of nobody", "key of nobody", "another one"):
+            await shop.guard.note(PAID, event_id=f"evt of {key}", gateway_key=key)
+        kept = await stubs(shop)
+        assert sorted(note.gateway_key or "" for stub in kept for note in stub.notes) == ["another one", "key of nobody"]
+        assert len(kept) == 2
+        assert [event.detail["stub"] for event in heard if event.name == "payment.noted"] == [True, False, True]
+
+
+async def test_fact_whose_payment_names_its_order_goes_there_though_the_key_is_not_on_record() -> None:
+    """The store has lost the line; the payment's metadata has the order's id. A name that no order has is the stub's."""
+    async with world() as shop:
+        order = await waits(shop)
+        engine = shop.guard.engine
+        assert (await note_outcome(engine, PAID, event_id="evt_1", gateway_key="of a lost line", operation_id=order.id)).id == order.id
+        later = engine.operation_id(purpose="order", owner="ann", key="comes later")
+        assert (await note_outcome(engine, PAID, event_id="evt_2", gateway_key="unknown", operation_id=later)).id == later
