@@ -233,13 +233,14 @@ async def test_charge_of_a_later_life_that_lands_beside_this_one_goes_back() -> 
         assert (await shop.press(), len(shop.gateway.standing)) == (paid, 2)
 
 
-async def test_late_charge_at_another_gateway_goes_back() -> None:
-    """It was asked after the first one's refusal, in the lost writes."""
+@pytest.mark.parametrize("life", [1, 2])
+async def test_late_charge_at_another_gateway_goes_back(life: int) -> None:
+    """It was asked after the first one's refusal, in the lost writes, by this life or the next one."""
     other = FakeGateway(name="second:test")
     async with world(other, keyed=True) as shop:
         await shop.fail_over()
         await shop.press()
-        there = gateway_key((await shop.record()).id, step="charge@second:test", generation=1)
+        there = gateway_key((await shop.record()).id, step="charge@second:test", generation=life)
         await other.charge(Charge(4999, "EUR", source="tok_ok"), key=there, timeout_seconds=1.0)
         await settled(shop)
         assert (len(shop.gateway.standing), len(other.standing)) == (2, 0)

@@ -16,6 +16,7 @@ from cxguard.errors import (
     NoSuchOrder,
     OperationHeld,
     OperationInFlight,
+    PaymentDeclined,
     PaymentDeferred,
     PaymentRefused,
     StepMismatch,
@@ -24,6 +25,8 @@ from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
+
+Asked = Callable[[Any], Awaitable[Any]]
 
 
 async def test_a_reservation_is_taken_in_the_same_run() -> None:
@@ -87,7 +90,29 @@ async def test_a_void_releases_what_was_reserved() -> None:
         assert ((await shop.money()).state, shop.gateway.standing) == (MoneyState.REFUNDED, [])
 
 
-Asked = Callable[[Any], Awaitable[Any]]
+async def test_each_kind_has_a_step_name_of_its_own() -> None:
+    """As `op.gateway_key` is asked for it, by whoever writes to the gateway about it."""
+    steps: dict[str, Asked] = {"capture": lambda op: op.capture(), "refund": lambda op: op.refund(1000), "void": lambda op: op.void()}
+    for taken in (("charge", "capture", "refund"), ("charge", "void")):
+        async with till() as shop:
+            await shop.paid(RESERVE)
+            async with shop.guard.resume(reference=shop.reference) as op:
+                for step in taken[1:]:
+                    await steps[step](op)
+                keys = {step: op.gateway_key(step) for step in taken}
+            assert {send.step: send.key for send in (await shop.record()).sends} == keys
+
+
+async def test_order_that_has_ended_unpaid_is_not_charged_by_whoever_comes_back_to_it() -> None:
+    """It was declined, and its shopper told: a charge now would be one that nobody expects."""
+    async with till() as shop:
+        shop.gateway.will(Does.DECLINE)
+        with pytest.raises(PaymentDeclined):
+            await shop.paid(TAKE)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(AlreadyFinished):
+                await op.charge(TAKE, step="another")
+        assert shop.gateway.standing == []
 
 
 @pytest.mark.parametrize(

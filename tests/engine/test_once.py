@@ -42,6 +42,18 @@ async def test_a_webhook_is_handled_once_and_its_result_is_given_again() -> None
     assert shipped == ["evt_1", "evt_2", "mail 7"]
 
 
+async def at_the_top_of_its_module(order: int) -> int:
+    return order
+
+
+@pytest.mark.asyncio
+async def test_a_function_with_a_lasting_name_needs_no_other() -> None:
+    """Only one that is made anew each time must be given one."""
+    async with make() as guard:
+        assert await guard.once(key="order")(at_the_top_of_its_module)(7) == 7
+        assert any(name.endswith("at_the_top_of_its_module") for name in guard.purposes)
+
+
 @pytest.mark.asyncio
 async def test_a_second_call_waits_for_the_first() -> None:
     """Both get the one result."""

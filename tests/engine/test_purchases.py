@@ -25,7 +25,7 @@ PAID = {"money": "charged", "amount_minor": 4999, "currency": "EUR"}
         ("operation.finished", "v.1", {"money": "declined"}, "none"),
         ("operation.finished", "v.1", {}, "none"),
         ("operation.finished", "", PAID, "none"),
-        ("order.held", "v.1", PAID, "none"),
+        ("order.held", "v.1", {"money": "charged"}, "none"),
     ],
 )
 def test_a_paid_end_is_a_purchase_of_its_visit(name: str, session: str, detail: dict[str, Any], bought: Any) -> None:

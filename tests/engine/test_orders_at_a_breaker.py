@@ -1,0 +1,73 @@
+"""What an open breaker means for the orders that meet it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from lostworld import KEY, SECRET, place
+from shopworld import SHOP
+
+from cxguard.core.breaker_policy import BreakerPolicy
+from cxguard.core.operation import Operation
+from cxguard.engine.library import Purpose
+from cxguard.errors import PaymentDeferred
+from cxguard.guard import Guard
+from cxguard.stores.base import Query
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import ManualClock
+from cxguard.testing.fake_gateway import Does, FakeGateway
+
+pytestmark = pytest.mark.asyncio
+
+
+class Shop:
+    """A guard whose gateway takes no connection."""
+
+    def __init__(self, policy: BreakerPolicy, *purposes: Purpose) -> None:
+        self.clock, self.gateway = ManualClock(), FakeGateway()
+        self.gateway.otherwise = Does.NOT_CHARGED
+        options: dict[str, Any] = {"secret": SECRET, "keys": [KEY], "duties": False, "clock": self.clock, "purposes": purposes}
+        self.guard = Guard(MemoryStore(clock=self.clock), shop=SHOP, gateways=[self.gateway], breakers=policy, **options)
+
+    async def press(self, key: str) -> int:
+        """How often the gateway is called for it."""
+        before = self.gateway.count("charge")
+        with pytest.raises(PaymentDeferred):
+            await self.guard.run(place, purpose="order", key=key, owner="ann", deadline_seconds=5.0)
+        return self.gateway.count("charge") - before
+
+    async def newest(self) -> Operation:
+        return (await self.guard.store.search(Query(namespace="shop"))).operations[0]
+
+
+@asynccontextmanager
+async def outage(policy: BreakerPolicy, *purposes: Purpose) -> AsyncIterator[Shop]:
+    shop = Shop(policy, *purposes)
+    async with shop.guard:
+        assert await shop.press("the one that opens it") == policy.consecutive_failures
+        yield shop
+
+
+async def test_order_that_meets_an_open_breaker_is_due_when_that_lets_something_through() -> None:
+    """Not earlier, and it has not used up one of its attempts."""
+    async with outage(BreakerPolicy(consecutive_failures=3, open_seconds=50.0), Purpose("order", later=place)) as shop:
+        shop.clock.advance(10.0)
+        assert await shop.press("o1") == 0
+        kept = await shop.newest()
+        assert kept.due_at is not None and 40.0 <= kept.due_at - shop.clock.now() <= 80.0
+        assert (kept.why, kept.attempts) == ("gateway_down", 0)
+
+
+async def test_order_that_failed_as_a_probe_is_not_the_next_one() -> None:
+    """The fault may be its own: another order probes, and that one again after a while."""
+    policy = BreakerPolicy(consecutive_failures=3)
+    async with outage(policy) as shop:
+        shop.clock.advance(5.0)
+        assert await shop.press("o1") == 1
+        shop.clock.advance(7.0)
+        assert (await shop.press("o1"), await shop.press("o2")) == (0, 1)
+        shop.clock.advance(20.0)
+        assert await shop.press("o1") == 1
