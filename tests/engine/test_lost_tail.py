@@ -23,6 +23,7 @@ from cxguard.testing.faulty_store import Fault
 
 pytestmark = pytest.mark.asyncio
 
+
 @pytest.mark.parametrize("keyed", [True, False])
 async def test_paid_order_that_was_lost_is_not_paid_again(keyed: bool) -> None:
     """With keys and without: the charge of the lost record is found, adopted, and the timeline says so."""
