@@ -200,21 +200,6 @@ def test_a_dataclass_that_could_not_be_read_back_is_refused_when_its_codec_is_ma
 
 
 @pytest.mark.asyncio
-async def test_arguments_by_name_are_the_same_in_any_order() -> None:
-    """Another version of the shop's code writes them the other way round: it gets the kept result."""
-
-    def book(*, count: int, sku: str) -> int:
-        return count
-
-    async with shop() as made:
-
-        async def call(op: Any) -> list[int]:
-            return [await op.step("book", book, sku="cup", count=2), await op.step("book", book, count=2, sku="cup")]
-
-        assert await made.guard.run(call, purpose="order", key="1", owner="ann") == [2, 2]
-
-
-@pytest.mark.asyncio
 async def test_one_name_for_two_functions_is_refused_before_the_second_runs() -> None:
     """It would have been given the first one's result."""
     async with shop() as there:
