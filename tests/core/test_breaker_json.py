@@ -14,6 +14,7 @@ from cxguard.core.breaker_json import COUNT_MAX, from_json, to_json
 STATES = [
     BreakerState(),
     replace(BreakerState(), forced=Forced(Label.OPEN, "why", NOW), throttled_until=NOW),
+    replace(BreakerState(), forced=Forced(Label.OPEN, "why", NOW, "ada")),
     replace(BreakerState(), label=Label.HALF_OPEN, probes=(Probe("a", NOW), Probe("b", NOW + 1)), probed=4, probed_order="o"),
     replace(BreakerState(), label=Label.OPEN, revision=7, why="failure_rate", now_counts=Counts(NOW, 9, 5, 1), opened_until=NOW, trips=3),
 ]
@@ -30,6 +31,11 @@ def test_another_versions_members_are_passed_over() -> None:
     assert from_json({"revision": 3, "moon": "full", "probes": [{"id": "a", "until": 1.0, "colour": "red"}]}) == replace(
         BreakerState(), revision=3, probes=(Probe("a", 1.0),)
     )
+
+
+def test_a_word_of_which_nobody_knows_whose_it_is_holds_all_the_same() -> None:
+    """An older version did not say."""
+    assert from_json({"forced": {"label": "open", "reason": "why", "until": 5.0}}).forced == Forced(Label.OPEN, "why", 5.0, "")
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def test_the_window_of_an_order_that_nobody_answered_begins_with_its_end() -> No
     saved_later = record(F, CHARGED, age_seconds=901.0, updated_at=NOW)
     assert done(saved_later, submit(client_key=False)) is Do.DUPLICATE
     assert done(saved_later, submit(), claim=True) is Do.SUPERSEDE
+    assert done(record(F, CHARGED, age_seconds=900.0), submit(), claim=True) is Do.DUPLICATE
     assert done(saved_later, submit(client_key=False), replace(CURRENT, current_seconds=900.0), claim=True) is Do.SUPERSEDE
     assert done(record(F, DECLINED, age_seconds=11.0, updated_at=NOW), submit(client_key=False)) is Do.REOPEN
 
@@ -151,6 +152,13 @@ def test_a_basket_that_costs_something_else_by_now_is_not_given_the_first_answer
     dearer = submit(client_key=False, confirmed=confirmed, same_request=False, amount_minor=6000)
     assert done(record(F, CHARGED), dearer) is wanted
     assert done(record(R, CHARGED, answer=b"sealed"), dearer, leased=True) is Do.WAIT
+
+
+def test_a_basket_of_unknown_amount_costs_nothing_else() -> None:
+    """Whichever of the two it is that nobody knows: it is the same submit, sent again."""
+    again = submit(client_key=False, same_request=False)
+    assert done(record(F, CHARGED, amount_minor=None, currency=None), again) is Do.REPLAY
+    assert done(record(F, CHARGED), replace(again, amount_minor=None)) is Do.REPLAY
 
 
 def test_a_confirmation_of_another_order_confirms_nothing() -> None:

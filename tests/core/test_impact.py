@@ -148,6 +148,12 @@ def test_a_large_control_finds_the_middle_of_a_range() -> None:
     assert (found.low, found.high) == (pytest.approx(-103, abs=3), pytest.approx(103, abs=3))
 
 
+def test_a_range_leaves_out_what_is_just_as_rare_as_it_may_be() -> None:
+    """Of forty equally likely counts one on each side: a fortieth."""
+    found = impact(Counts(0, 0), Counts(39, 0))
+    assert (found.low, found.high) == (1, 38)
+
+
 def test_what_is_rarely_bought_may_have_been_bought_once() -> None:
     """The range never ends below what is expected, however little that is."""
     found = impact(Counts(1000, 0), Counts(10, 0))
