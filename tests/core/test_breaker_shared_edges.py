@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from cxguard.core.breaker_shared import (
     Folded,
     Name,
     Report,
+    Said,
     Shared,
     SharedBreaker,
     Told,
@@ -25,6 +27,7 @@ from cxguard.core.breaker_shared import (
     restored,
     shifted,
 )
+from cxguard.core.breaker_shared_json import shared_from_bytes, shared_to_bytes
 
 CARDS: Name = ("cards", "charge", "")
 DEBIT: Name = ("cards", "charge", "debit")
@@ -150,6 +153,18 @@ def test_what_is_known_of_the_same_revision_is_not_put_back() -> None:
     """The store has heard more of it since."""
     shared = holding(cards=replace(OPEN, trips=3))
     assert restored(shared, {CARDS: OPEN}) is shared
+
+
+def test_bytes_are_short() -> None:
+    """Every process reads all of them, again and again."""
+    written = shared_to_bytes(told(holding(cards=OPEN), DOWN))
+    assert b": " not in written and b", " not in written
+
+
+def test_what_an_older_version_did_not_say_of_a_person_is_not_known() -> None:
+    """Neither who, nor what, nor why."""
+    value = {"v": 1, "breakers": [], "batches": {}, "said": [{"at": NOW, "name": CARDS}]}
+    assert shared_from_bytes(json.dumps(value).encode()).said == (Said(NOW, "", CARDS, "", ""),)
 
 
 def test_a_state_on_the_same_clock_is_that_very_one() -> None:
