@@ -161,7 +161,9 @@ class Library(ABC):
         Args:
             outcome: a gateway's `Fact`, as `read_webhook` gives it, says all of the rest itself.
             event_id: the sender's own id of the fact: a second time changes nothing.
-            gateway_key, reference: which payment; one of the two. A key that no record knows makes a stub for the desk.
+            gateway_key, reference: which payment; one of the two. A key that no record knows makes a stub for the desk. By its
+                reference an order whose first card was declined is only believed to be charged: a "no", or a refund, may be
+                about an older payment of it, so it becomes a remark. Give the key where you can.
 
         Raises:
             KeyError: no record has this reference.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from cxguard.core import names
 from cxguard.core.money import Note, NoteKind, SendKind
-from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, Outcome, Refunded
+from cxguard.core.operation import Operation, money_of
+from cxguard.core.outcomes import Charged, Outcome, Refunded, outcome_kind
+from cxguard.core.standing import told_of
 from cxguard.engine.engine import Engine
 from cxguard.engine.looking import expected
 from cxguard.errors import ConfigurationError, StoreUnavailable
@@ -25,7 +26,8 @@ async def note_outcome(
     """Append *outcome* to the record that it is about; a key that no record knows makes a stub for the desk.
 
     Args:
-        reference: the order's: then it is about its charge, whatever was captured or given back since.
+        reference: the order's: then it is about its charge, whatever was captured or given back since. Where several charges were
+            sent, and it may be about an older one of them, it becomes a remark: it settles nothing.
         operation_id: the record's id, as the payment's metadata names it: a stub then has the name that the order will have.
 
     Raises:
@@ -40,7 +42,9 @@ async def note_outcome(
             raise
         note = Note(event_id, NoteKind.OUTCOME, engine.clock.now(), source=source, gateway_key=gateway_key, outcome=outcome)
         return await engine.operations.spool.note(operation_id or _stub_id(engine, gateway_key), note)
-    key = gateway_key or _charge_key(found)
+    if found is not None and gateway_key is None and len(_meant(found, outcome)) > 1:
+        return await _remarked(engine, found, outcome, event_id=event_id, source=source)
+    key = gateway_key or _charge_key(found, outcome)
     through = None
     if found is not None:
         outcome = expected(found, outcome, key)
@@ -58,12 +62,41 @@ async def _named(engine: Engine, operation_id: str) -> Operation | None:
     return named if named is not None and named.namespace == engine.operations.namespace else None
 
 
-def _charge_key(found: Operation | None) -> str | None:
-    """The key of the newest charge; of one that was never sent, the key that it would have."""
+def _charge_key(found: Operation | None, outcome: Outcome) -> str | None:
+    """The key of the charge that is meant; of one that was never sent, the key that it would have."""
     if found is None:
         return None
-    charges = [send.key for send in found.sends if send.kind is SendKind.CHARGE]
+    charges = _meant(found, outcome) or _charge_keys(found)[-1:]
     return charges[-1] if charges else names.gateway_key(found.id, step="charge", generation=found.generation)
+
+
+def _meant(found: Operation, outcome: Outcome) -> tuple[str, ...]:
+    """The charges that a word about the order can be about. One that came late, about a card before, must not settle another one:
+    a refund is of what was charged; any other "no" of whatever was sent. That it is charged is true of the order in any case."""
+    keys = _charge_keys(found)
+    match outcome:
+        case Charged():
+            return keys[-1:]
+        case Refunded():
+            unknown = money_of(found).unknown_keys
+            return tuple(key for key in keys if key in unknown or any(isinstance(said, Charged | Refunded) for said in told_of(found, key)))
+        case _:
+            return keys
+
+
+def _charge_keys(found: Operation) -> tuple[str, ...]:
+    """In the order of their newest sends."""
+    newest_first = dict.fromkeys(send.key for send in reversed(found.sends) if send.kind is SendKind.CHARGE)
+    return tuple(reversed(newest_first))
+
+
+async def _remarked(engine: Engine, found: Operation, outcome: Outcome, *, event_id: str, source: str) -> Operation:
+    """Put it where a person reads it. It makes the order due: what is unknown is asked about."""
+    text = f"{outcome_kind(outcome)}: told of this order, and not of which of its payments; the gateway key would say it"
+    note = Note(event_id, NoteKind.REMARK, engine.clock.now(), source=source, text=text)
+    noted = await engine.operations.note(found.id, note)
+    engine.operations.emit("order.remarked", noted, by=source)
+    return noted
 
 
 def _stub_id(engine: Engine, gateway_key: str) -> str:

@@ -1,0 +1,73 @@
+"""A webhook that names only the order says nothing about which of its payments it means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from shopworld import World, Worlds, charging_handler, rule
+
+from cxguard.core.money import MoneyState, NoteKind
+from cxguard.core.operation import Operation, money_of
+from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded, Unknown
+from cxguard.rules import json_field
+from cxguard.stores.base import Query
+from cxguard.testing.fake_gateway import Does
+
+pytestmark = pytest.mark.asyncio
+
+
+async def only(shop: World) -> Operation:
+    (operation,) = (await shop.store.search(Query(namespace="shop"))).operations
+    return operation
+
+
+async def second_card(world: Worlds, *script: Does) -> World:
+    """The first card was declined, and its shopper took another one."""
+    shop = await world(charging_handler, rule(key=json_field("cart")))
+    shop.gateway.will(Does.DECLINE, *script)
+    await shop.pay()
+    shop.clock.advance(11.0)
+    return shop
+
+
+async def told(shop: World, outcome: Outcome) -> Operation:
+    return await shop.guard.note(outcome, event_id="evt_late", reference=(await only(shop)).reference)
+
+
+@pytest.mark.parametrize("outcome", [Declined(), NotCharged("cancelled")], ids=["declined", "cancelled"])
+async def test_late_no_about_the_first_card_is_not_taken_for_the_second_one(world: Worlds, outcome: Any) -> None:
+    """The second one is charged, and its answer was lost: the word about the first settles nothing, and is there to be read."""
+    shop = await second_card(world, Does.CHARGE_THEN_UNKNOWN)
+    shop.gateway.will_say("find", [Unknown("not_found")])
+    await shop.pay()
+    noted = await told(shop, outcome)
+    assert (money_of(noted).state, noted.notes[-1].kind) == (MoneyState.UNKNOWN, NoteKind.REMARK)
+    shop.clock.advance(60.0)
+    await shop.rest()
+    assert (money_of(await only(shop)).state, len(shop.gateway.standing)) == (MoneyState.CHARGED, 1)
+
+
+async def test_refund_of_the_only_charge_is_known_to_be_of_that_one(world: Worlds) -> None:
+    """The first card was declined: there is nothing else that can have gone back."""
+    shop = await second_card(world)
+    await shop.pay()
+    assert money_of(await told(shop, Refunded(1000, "EUR"))).state is MoneyState.REFUNDED
+
+
+async def test_late_word_of_the_first_refund_does_not_give_back_what_was_bought_anew(world: Worlds) -> None:
+    """Given back, and bought again: gateways tell of a refund more than once."""
+    shop = await world(charging_handler, rule(key=json_field("cart")))
+    await shop.pay()
+    await shop.guard.note(Refunded(1000, "EUR"), event_id="evt_1", gateway_key=(await only(shop)).sends[0].key)
+    shop.clock.advance(11.0)
+    await shop.pay()
+    assert len({send.key for send in (await only(shop)).sends}) == 2
+    assert money_of(await told(shop, Refunded(1000, "EUR"))).state is MoneyState.CHARGED
+
+
+async def test_charge_is_believed_of_an_order_by_its_name(world: Worlds) -> None:
+    """Whichever of its payments it was: the order is paid."""
+    shop = await second_card(world, Does.UNKNOWN)
+    await shop.pay()
+    assert money_of(await told(shop, Charged(1000, "EUR", payment_id="pay_9"))).state is MoneyState.CHARGED
