@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from shopworld import World, Worlds, charging_handler, rule
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cxguard.core.caps import Caps
 from cxguard.core.decide import RELEASED
@@ -50,6 +52,20 @@ async def test_an_order_over_the_cap_is_answered_503_and_nothing_waits(world: Wo
     (over,) = (await shop.store.search(Query(namespace="shop"))).operations
     assert (over.state, over.why, over.request) == (State.CANCELLED, RELEASED, None)
     assert reasons(heard) == ["cap_order"]
+
+
+async def test_caps_are_about_what_is_not_paid(world: Worlds) -> None:
+    """It is charged, and its handler failed after that: it waits to be placed, whatever its amount."""
+    heard: list[Event] = []
+
+    async def fails(request: Request) -> Response:
+        await charging_handler(request)
+        raise RuntimeError("after the charge")
+
+    shop = await world(fails, keeping(), listeners=[heard.append], caps=Caps(order_minor=999))
+    await shop.pay(amount=1000, **ASYNC)
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert ((order.state, order.kept), reasons(heard)) == ((State.QUEUED, True), [])
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,18 @@ async def test_decline_is_about_what_was_sent_until_then() -> None:
         assert noted.notes[-1].through == 1
 
 
+async def test_order_that_a_fact_ends_is_kept_no_longer_than_any_other() -> None:
+    """Its request goes at once, its record when the purpose's time is over."""
+    async with world() as shop:
+        order = await waits(shop)
+        await shop.guard.note(Declined(), event_id="evt_1", gateway_key=order.sends[0].key)
+        await shop.rest()
+        ended = await shop.store.get(order.id)
+        assert ended is not None and ended.keep_until is not None
+        keep_seconds = shop.guard.purposes["order"].keep_seconds
+        assert (ended.state, ended.request, ended.keep_until) == ("finished", None, shop.clock.now() + keep_seconds)
+
+
 async def test_fact_that_no_order_knows_is_kept_once_and_for_a_person() -> None:
     """However often it is told; the next one of another key has a record of its own."""
     async with world() as shop:

@@ -125,12 +125,14 @@ async def test_a_refund_that_the_gateway_refuses_each_time_is_a_persons_at_last(
     """Tries come to an end, further apart each time, and the order says that it is charged."""
     async with till() as shop:
         shop.gateway.will_say("refund", [NotCharged("refused")] * 40)
-        await cancelled(shop)
+        heard = await cancelled(shop)
         for _ in range(40):
             shop.clock.advance(3_600.0)
             await shop.guard.queue().run_once()
         record = await shop.record()
         assert (record.state, record.waiting_for, record.money) == (State.HELD, WaitingFor.AGENT, MoneyState.CHARGED)
+        (told,) = [dict(event.detail) for event in heard if event.name == "order.held"]
+        assert told == {"why": record.why, "waiting_for": "agent", "money": "charged"}
         assert 3 < shop.gateway.count("refund") <= LOOKS_MAX + 1
         assert "refund_not_done" in [entry.detail.get("why") for entry in record.history]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from lostworld import World, world
 
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Unknown
-from cxguard.errors import PaymentDeclined, PaymentDeferred
+from cxguard.errors import OperationHeld, PaymentDeclined, PaymentDeferred
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does
@@ -104,6 +105,22 @@ async def test_unknown_charge_is_told_with_when_it_is_looked_up_each_time() -> N
         await shop.rest()
         again = await shop.record()
         assert heard.of("order.queued")[1:] == [{"why": "charge_unknown", "due_at": again.due_at, "give_up_at": again.give_up_at}]
+
+
+async def test_order_whose_run_was_cut_off_is_told_with_where_its_money_was() -> None:
+    """Whoever presses next takes it over, and says what it found."""
+    async with world() as shop:
+        heard = listen(shop)
+        shop.gateway.will(Does.HANG)
+        run = asyncio.create_task(shop.press())
+        await shop.gateway.until_hanging()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        shop.clock.advance(60.0)
+        with pytest.raises(OperationHeld):
+            await shop.press()
+        assert heard.of("lease.rescued") == [{"state": "queued", "money": "unknown"}]
 
 
 async def test_accepted_order_that_is_cancelled_is_told_with_the_reason() -> None:
