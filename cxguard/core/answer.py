@@ -197,13 +197,14 @@ SPECS: Mapping[Situation, AnswerSpec] = dict(
         _row(_S.DUPLICATE_RUNNING, 202, None, saved=True),
         _row(_S.MISMATCH, 422, None),
         _row(_S.BASKET_BEING_PAID, 409, _M.UNKNOWN, after=10),
-        _row(_S.KEY_MISSING, 400, _M.NOT_CHARGED, retry=True),
-        _row(_S.KEY_MALFORMED, 400, _M.NOT_CHARGED, retry=True),
-        _row(_S.BAD_REQUEST, 400, _M.NOT_CHARGED, retry=True),
-        _row(_S.BODY_TOO_LARGE, 413, _M.NOT_CHARGED, retry=True),
-        _row(_S.BODY_TOO_SLOW, 408, _M.NOT_CHARGED, retry=True),
-        _row(_S.OWNER_MISSING, 401, _M.NOT_CHARGED, retry=True),
-        _row(_S.STORE_AWAY, 503, _M.UNKNOWN, after=30),  # this submission charged nothing; an earlier one may have
+        # Of these and the next, this submission charged nothing; an earlier one may have, so its key must not be given up.
+        _row(_S.KEY_MISSING, 400, _M.UNKNOWN),
+        _row(_S.KEY_MALFORMED, 400, _M.UNKNOWN),
+        _row(_S.BAD_REQUEST, 400, _M.UNKNOWN),
+        _row(_S.BODY_TOO_LARGE, 413, _M.UNKNOWN),
+        _row(_S.BODY_TOO_SLOW, 408, _M.UNKNOWN),
+        _row(_S.OWNER_MISSING, 401, _M.UNKNOWN),
+        _row(_S.STORE_AWAY, 503, _M.UNKNOWN, after=30),
         _row(_S.NO_SUCH_ORDER, 404, None),
     )
 )

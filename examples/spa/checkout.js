@@ -41,7 +41,8 @@ function tell(answer) {
   element("said").dataset.money = answer.money ?? "";
   element("status").hidden = !answer.status_url;
   if (answer.status_url) element("status").href = answer.status_url;
-  element("pay").hidden = answer.money !== "not_charged" || answer.order_saved === true;
+  // Unknown, and nothing to follow: pressing again sends the same key, which charges nothing twice.
+  element("pay").hidden = !["not_charged", "unknown"].includes(answer.money) || answer.order_saved === true;
 }
 
 async function follow(url) {

@@ -84,6 +84,16 @@ async def test_a_basket_that_grew_after_it_was_paid_is_not_told_the_first_answer
     assert (bought.status_code, len(shop.gateway.standing)) == (201, 2)
 
 
+async def test_a_retry_that_is_refused_unread_denies_no_charge_and_gives_up_no_key(world: Worlds) -> None:
+    """The answer to the first press was lost, and the session ended: a page that takes a new key now would pay twice."""
+    shop = await world()
+    await shop.pay()
+    order = {"amount": 1000, "currency": "EUR", "cart": "c1"}
+    refused = await shop.client.post("/pay", json=order, headers={"idempotency-key": "k1"})
+    said = refused.json()
+    assert (refused.status_code, said["money"], said["safe_to_retry"], said["order_saved"]) == (401, "unknown", False, False)
+
+
 async def test_a_page_that_the_server_would_send_by_its_path_is_seen(world: Worlds, tmp_path: Path) -> None:
     """With the server's shortcut for files the end of the answer went by unseen, and a paid order was left to a person."""
     page = tmp_path / "thanks.html"

@@ -38,11 +38,12 @@ from cxguard.errors import (
     ],
 )
 def test_each_refusal_has_its_answer(kind: type[BadRequest], situation: Situation, status: int, problem: str) -> None:
-    """A refused request is told as such, with the error's text as a hint, and nothing is said to be charged."""
+    """A refused request is told as such, with the error's text as a hint. Of the money nothing is said: it charged nothing, and an
+    earlier one under the same key may have."""
     answer = answer_for_refusal(kind("send it once"))
     assert (answer.situation, answer.status, answer.problem) == (situation, status, problem)
     assert answer.about.hint == "send it once"
-    assert answer.money is MoneyTold.NOT_CHARGED
+    assert (answer.money, answer.safe_to_retry) == (MoneyTold.UNKNOWN, False)
 
 
 def test_the_shops_own_row_goes_before_the_errors_status() -> None:

@@ -17,7 +17,7 @@ DOORS = ("pay", "shop-pay")
 def refused(told: Told, *, status: int, situation: str) -> None:
     """A problem document with everything that a front end, a shopper and an engineer need."""
     body = told.body
-    assert (told.status, told.situation, told.money) == (status, situation, "not_charged"), told
+    assert (told.status, told.situation, told.money) == (status, situation, "unknown"), told
     assert body["type"].startswith("urn:cxguard:problem:")
     assert body["title"]
     assert body["contact"]["phone"]
@@ -48,7 +48,7 @@ def test_a_key_that_is_none_is_refused(shop: Ground, cart: str, key: str | None,
 def test_an_empty_key_is_no_key(shop: Ground, cart: str) -> None:
     """400, as without the header."""
     told = shop.shopper().pay(cart, key=None, idempotency_key="")
-    assert (told.status, told.money) == (400, "not_charged")
+    assert (told.status, told.money) == (400, "unknown")
     assert shop.gateway.sends(cart) == []
 
 
@@ -62,7 +62,7 @@ def test_a_key_with_control_characters_is_refused(shop: Ground, cart: str, line:
 def test_two_keys_are_refused(shop: Ground, cart: str) -> None:
     """Proxies and frameworks differ in which one they believe."""
     told = _raw(shop, cart, b"idempotency-key: a", b"idempotency-key: b")
-    assert (told.status, told.money) == (400, "not_charged")
+    assert (told.status, told.money) == (400, "unknown")
     assert shop.gateway.sends(cart) == []
 
 
@@ -110,7 +110,7 @@ def test_a_body_that_never_ends_is_let_go(shop: Ground, cart: str) -> None:
     with connected(shop) as connection:
         connection.sendall(raw_request(shop, ann, content[:20], lines=lines, length=len(content)))
         told = ann.told(read_raw(connection))
-    assert (told.status, told.situation, told.money) == (408, "body_too_slow", "not_charged")
+    assert (told.status, told.situation, told.money) == (408, "body_too_slow", "unknown")
     assert ann.pay(cart).paid
 
 
