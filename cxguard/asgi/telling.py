@@ -199,8 +199,8 @@ def _confirm(answer: Answer, snapshot: Snapshot) -> Confirm | None:
 
 
 def bank_url(operation: Operation) -> str | None:
-    """The one more step at the bank, while the payment that waits for it is alive."""
-    alive = money_of(operation).unknown_keys
+    """The one more step at the bank, while the payment that waits for it is alive, and wanted."""
+    alive = () if operation.cancel_asked else money_of(operation).unknown_keys
     told = [send.outcome for send in operation.sends if send.key in alive]
     told += [note.outcome for note in operation.notes if note.outcome is not None and note.gateway_key in alive]
     waiting = [outcome for outcome in told if isinstance(outcome, NeedsShopper)]

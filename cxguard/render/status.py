@@ -178,6 +178,8 @@ def _money_line(labels: Mapping[str, str], money: Money, answer: Answer, *, loca
             return labels.get(f"{name}_plain", labels["money_not_charged"])
         return fill(labels[name], {"amount": format_amount(amount_minor, money.currency, locale=locale), **more})
 
+    if answer.money is MoneyTold.UNKNOWN:  # it may be an older copy, whatever it knows
+        return labels["money_unknown"]
     match money.state:
         case MoneyState.CHARGED if money.refunded_minor and money.currency:
             back = format_amount(money.refunded_minor, money.currency, locale=locale)

@@ -104,6 +104,17 @@ async def test_a_payment_that_waits_at_the_bank_is_stopped_there(world: Worlds) 
     assert [payment.state for payment in shop.gateway.payments] == ["cancelled"]
 
 
+async def test_a_payment_that_is_to_be_stopped_is_not_offered_at_the_bank_any_more(world: Worlds) -> None:
+    """The gateway is silent, so it is still alive there; but whoever confirmed it now would be charged, and paid back."""
+    shop = await outage(world)
+    kept = await submit(shop)
+    shop.gateway.will(Does.NEEDS_SHOPPER)
+    await work(shop)
+    shop.gateway.will_say("cancel", [Unknown("no answer")])
+    assert await cancel(shop, kept) == ("cancel_asked", "unknown")
+    assert "resume_url" not in (await shop.client.get(kept.json()["status_url"], headers=JSON)).json()
+
+
 async def test_a_step_at_the_bank_that_was_done_just_before_goes_back(world: Worlds) -> None:
     """The gateway says "charged" where it should stop: the money goes back unasked."""
     shop = await outage(world)

@@ -42,6 +42,12 @@ def test_the_money_line_says_where_the_money_is(operation: Operation, line: str)
     assert view(operation).money_line == line
 
 
+@pytest.mark.parametrize("refund", [None, Refunded(4999, "EUR")])
+def test_the_money_line_of_an_older_copy_says_that_it_is_being_checked(refund: Refunded | None) -> None:
+    """What it knows may be undone since: beside "your payment is being checked" no line says that it is paid, or back."""
+    assert view(order(PAID, refund=refund), Extras(doubted=True)).money_line == "Being checked"
+
+
 @pytest.mark.parametrize("name", ORDERS)
 def test_the_view_agrees_with_itself(name: str) -> None:
     """Paid is green, unknown warns, and what is final neither promises news nor offers to cancel."""
