@@ -86,6 +86,7 @@ class Refunded:
 
 
 OTHER_FIGURES = "asked for"  # how the reason of an `Unknown` begins, when another amount or currency was told than was asked for
+CANCELLED = "cancelled"  # why a `NotCharged` that a gateway gives of a payment which can never be charged any more
 
 Outcome: TypeAlias = Charged | Declined | NotCharged | NeedsShopper | Unknown | Refunded
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from cxguard.core.figures import figures_of
 from cxguard.core.lost import with_figures_told
 from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
-from cxguard.core.outcomes import OTHER_FIGURES, Charged, Outcome, Refunded, Unknown, outcome_kind
+from cxguard.core.outcomes import CANCELLED, OTHER_FIGURES, Charged, NotCharged, Outcome, Refunded, Unknown, outcome_kind
 from cxguard.core.resolve import LOOK_EVENT, SILENCE_EVENT
 from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected
@@ -97,8 +98,20 @@ def _said(outcome: Outcome) -> str:
 
 def expected(operation: Operation, outcome: Outcome, key: str | None) -> Outcome:
     """Only a charge of the amount that was asked for (or else accepted) is taken as this order's charge."""
+    if isinstance(outcome, NotCharged) and outcome.why == CANCELLED and key is not None:
+        return _released(operation, key) or outcome
     asked = [(send.amount_minor, send.currency) for send in operation.sends if send.key == key and send.kind is SendKind.CHARGE]
     amount_minor, currency = asked[-1] if asked else (operation.amount_minor, operation.currency)
     if isinstance(outcome, Charged) and amount_minor is not None and currency is not None:
         return checked_amount(outcome, amount_minor=amount_minor, currency=currency)
     return outcome
+
+
+def _released(operation: Operation, key: str) -> Refunded | None:
+    """What a cancelled payment has let go that was only reserved: it lapsed, or was voided at the gateway. Without keys it may be
+    another payment that was cancelled."""
+    figures = figures_of(operation.sends, operation.notes, key)
+    keyed = all(send.keyed for send in operation.sends if send.key == key)
+    if figures is None or figures.captured_minor or not figures.capturable_minor or not keyed:
+        return None
+    return Refunded(figures.capturable_minor, figures.currency)

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, assert_never
 
-from cxguard.core.outcomes import OTHER_FIGURES, Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.outcomes import (
+    CANCELLED,
+    OTHER_FIGURES,
+    Charged,
+    Declined,
+    DeclineReason,
+    NeedsShopper,
+    NotCharged,
+    Outcome,
+    Refunded,
+    Unknown,
+)
 from cxguard.gateways.base import OPERATION_MEMBER, Charge, ListedPayment
 
 WHY_CHARACTERS_MAX = 200
@@ -234,7 +245,7 @@ def _by_status(status: PaymentStatus, members: Mapping[str, Any], mapping: HttpM
             code = _text(members, mapping.decline_member)
             return Declined(mapping.decline_reasons.get(code, DeclineReason.GENERIC), code)
         case PaymentStatus.CANCELLED:
-            return NotCharged("cancelled")
+            return NotCharged(CANCELLED)
         case PaymentStatus.REFUNDED:
             return _refunded(members, mapping)
         case PaymentStatus.NEEDS_SHOPPER:

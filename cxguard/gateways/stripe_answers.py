@@ -11,7 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cxguard.core.outcomes import OTHER_FIGURES, Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.outcomes import (
+    CANCELLED,
+    OTHER_FIGURES,
+    Charged,
+    Declined,
+    DeclineReason,
+    NeedsShopper,
+    NotCharged,
+    Outcome,
+    Refunded,
+    Unknown,
+)
 from cxguard.gateways.base import KEY_MEMBER
 from cxguard.gateways.http import Phase
 from cxguard.gateways.stripe_amounts import from_stripe
@@ -175,7 +186,7 @@ def read_intent(intent: Mapping[str, Any], *, key: str) -> Outcome:
         case "requires_action":
             return NeedsShopper("one more step at the bank", resume_url=_resume_url(intent))
         case "canceled":
-            return NotCharged("cancelled")
+            return NotCharged(CANCELLED)
         case "requires_payment_method" if intent.get("last_payment_error"):
             return _last_error(intent)
         case status:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from cxguard.core.outcomes import Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
+from cxguard.core.outcomes import CANCELLED, Charged, Declined, DeclineReason, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.gateways.base import OPERATION_MEMBER, Charge, ListedPayment
 
 
@@ -289,6 +289,6 @@ def _outcome(payment: FakePayment) -> Outcome:
         case PaymentState.PENDING:
             return NeedsShopper("one more step at the bank", resume_url=f"https://bank.example/{payment.id}")
         case PaymentState.CANCELLED:
-            return NotCharged("cancelled")
+            return NotCharged(CANCELLED)
         case _:
             assert_never(payment.state)

@@ -202,6 +202,24 @@ async def test_a_capture_is_found_where_the_reservation_was_found_before() -> No
         assert (money.captured_minor, money.capture_pending, (await shop.record()).state) == (5000, False, State.FINISHED)
 
 
+CANCELLED = NotCharged("cancelled")
+
+
+@pytest.mark.parametrize(
+    ("charge", "keyed", "state"),
+    [(RESERVE, True, MoneyState.REFUNDED), (TAKE, True, MoneyState.CHARGED), (RESERVE, False, MoneyState.CHARGED)],
+    ids=["reserved", "taken", "perhaps another payment"],
+)
+async def test_a_reservation_that_is_cancelled_at_the_gateway_stands_no_more(charge: Charge, keyed: bool, state: MoneyState) -> None:
+    """It lapsed after a week, or somebody voided it there: nobody is told any longer that the money is reserved."""
+    async with till(keyed=keyed) as shop:
+        await shop.paid(charge)
+        for _ in range(2):
+            await shop.guard.note(CANCELLED, event_id="evt_1", gateway_key=(await shop.record()).sends[0].key)
+            await shop.settle()
+        assert (await shop.money()).state is state
+
+
 async def test_nothing_else_moves_while_one_movement_is_unknown() -> None:
     """What is left is not known before that."""
     async with till() as shop:
