@@ -28,6 +28,7 @@ def test_a_wish_that_came_after_the_end_promises_nothing() -> None:
         ({"why": "paid"}, 1.0, S.PLACED),
         ({"reason": "by phone"}, 1.0, S.PLACED),
         ({"money": "declined"}, 1.0, S.PAID_UNFINISHED),
+        ({"why": "declined"}, 1.0, S.PAID_UNFINISHED),
         ({"money": "charged"}, None, S.PAID_UNFINISHED),
     ],
 )

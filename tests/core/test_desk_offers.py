@@ -25,7 +25,8 @@ CASES = [
     for state, money, hands in product(State, MoneyState, Hands)
     for flags in product((False, True), repeat=8)  # cancel_asked to readable
 ]
-FACTS_ALONE = [Case(State.HELD, money, is_order=False) for money in MoneyState]
+OTHERS = [Case(State.HELD, money, is_order=False) for money in MoneyState]  # facts alone
+OTHERS += [Case(State.HELD, MoneyState.CHARGED, late_wish=True, can_ask=can_ask) for can_ask in (False, True)]
 
 # Nobody has it, the gateway can be asked, and the queue can place it.
 FREE = {
@@ -81,7 +82,7 @@ def test_my_own_hands_add_only_giving_back(state: State, money: MoneyState) -> N
 @pytest.mark.parametrize("action", Action)
 def test_every_refusal_says_why(action: Action) -> None:
     """In every cell each action says what it will do, or why it is not offered: in sentences, and without shouting."""
-    said = {offers(case)[action].says for case in CASES + FACTS_ALONE}
+    said = {offers(case)[action].says for case in CASES + OTHERS}
     assert all(says[0].isupper() and not says.isupper() and says.endswith(".") for says in said)
 
 
@@ -256,6 +257,7 @@ def test_case_has_all_that_the_record_says() -> None:
     assert plain == Case(S.HELD, M.NONE, Hands.NOBODY, can_place=True, has_key=False)
     cancelled = _case(record(send(1, "k1", Charged(500, "EUR")), state=State.CANCELLED))
     assert cancelled.refund_due and not cancelled.cancel_asked
+    assert _case(record(send(1, "k1", Charged(500, "EUR")), why="cancel_asked")).late_wish
     assert not _case(replace(record(), rule="")).is_order
     assert not _case(record(state=State.CANCELLED)).refund_due
 
