@@ -36,6 +36,9 @@ class NoticeKind(StrEnum):
     CANCELLED = "cancelled"
 
 
+ENDS = (NoticeKind.PAID, NoticeKind.EXPIRED, NoticeKind.CANCELLED)
+
+
 def owed(operation: Operation, *, now: float) -> tuple[NoticeKind, ...]:
     """The notices to be given now, oldest first: not yet given, and not tried in vain a moment ago.
 
@@ -90,23 +93,26 @@ def _meant(operation: Operation, *, now: float) -> tuple[NoticeKind, ...]:
             return ()  # a late fact: money goes back first
         case State.FINISHED if money is MoneyState.UNKNOWN:
             return ()
+        case State.FINISHED if money is MoneyState.REFUNDED and _heard(operation, NoticeKind.PAID) and not operation.cancel_asked:
+            return ()  # it was placed: money that went back since, for whatever reason, does not make it cancelled
         case State.FINISHED | State.CANCELLED:
             return (NoticeKind.EXPIRED if operation.why == WHY_GAVE_UP else NoticeKind.CANCELLED,)
         case State.HELD if operation.waiting_for is WaitingFor.SHOPPER:
             return (NoticeKind.ACCEPTED, NoticeKind.ACTION_NEEDED)
-    if _heard_its_end(operation):  # held since then, for a refund without an answer, say: nothing is late
+    if _heard(operation, *ENDS):  # held since then, for a refund without an answer, say: nothing is late
         return ()
     late = now >= operation.consent.at + PROMISE_SECONDS
     return (NoticeKind.ACCEPTED, NoticeKind.DELAYED) if late else (NoticeKind.ACCEPTED,)
 
 
-def _heard_its_end(operation: Operation) -> bool:
-    return any(_line(operation, kind) is not None for kind in (NoticeKind.PAID, NoticeKind.EXPIRED, NoticeKind.CANCELLED))
+def _heard(operation: Operation, *kinds: NoticeKind) -> bool:
+    """Whether one of *kinds* was given, or tried."""
+    return any(_line(operation, kind) is not None for kind in kinds)
 
 
 def _may_be_delayed(operation: Operation) -> bool:
     waits = operation.state is State.HELD and operation.waiting_for is not WaitingFor.SHOPPER
-    return operation.kept and waits and not _heard_its_end(operation)
+    return operation.kept and waits and not _heard(operation, *ENDS)
 
 
 def _due_at(operation: Operation, kind: NoticeKind, *, now: float) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from resolve_orders import CHARGED, NOW, order, send
+from resolve_orders import CHARGED, NOW, order, send, wish
 
 from cxguard.core.consent import Consent
 from cxguard.core.notices import PROMISE_SECONDS, TRIES_MAX, NoticeKind, due_for_notice, next_notice_at, owed, tried, tries_of
@@ -63,6 +63,13 @@ def test_an_order_that_is_held_after_its_end_is_not_late(kind: NoticeKind) -> No
     """A refund that has no answer for days is no delay of an order that its shopper was told to be paid and placed."""
     held = tried(order(H, send(CHARGED), consent=OLD, waiting_for=WaitingFor.AGENT, why="refund_unknown"), kind, now=NOW, done=True)
     assert (owed(held, now=NOW), next_notice_at(held, now=NOW)) == ((), None)
+
+
+@pytest.mark.parametrize(("notes", "kinds"), [((), ()), ((wish(),), (K.CANCELLED,))])
+def test_money_that_went_back_after_the_end_does_not_cancel_the_order(notes: Any, kinds: tuple[NoticeKind, ...]) -> None:
+    """It was told as paid and placed, and is in the post: only who asked for it to be cancelled hears that it is."""
+    paid = tried(order(F, send(CHARGED), consent=OLD, notes=notes), K.PAID, now=NOW, done=True)
+    assert owed(replace(paid, sends=(send(Refunded(4999, "EUR")),)), now=NOW) == kinds
 
 
 def test_a_failed_notice_is_tried_again_ever_later_and_not_for_ever() -> None:
