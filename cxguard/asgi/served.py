@@ -10,7 +10,7 @@ from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, State
 from cxguard.core.reading import HandlerAnswer
-from cxguard.core.snapshot import Snapshot, full_path
+from cxguard.core.snapshot import Snapshot, below_root, full_path
 from cxguard.engine.cold import open_answer
 from cxguard.errors import BadRequest, SealError, StoreError
 from cxguard.guard import Guard
@@ -55,9 +55,21 @@ def _of_another(guard: Guard, rule: Rule, operation: Operation, scope: Scope) ->
         stored = open_answer(guard.engine.seal, operation)
     except SealError:
         return False
+    root = scope.get("root_path") or ""
     own = urlsplit((stored.header("location") or "") if isinstance(stored, HandlerAnswer) else "")
-    if rule.done is None or not rule.done.regex.fullmatch(unquote(own.path)):
+    place = unquote(own.path)
+    written = (place, below_root(place, root), root.rstrip("/") + place)  # a proxy may take it off, and put it on again
+    if rule.done is None or not any(rule.done.regex.fullmatch(each) for each in written):
         return False
-    here, there = full_path(scope), unquote(own.path)
     asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    return here.rstrip("/") != there.rstrip("/") or not set(parse_qsl(own.query, keep_blank_values=True)) <= set(asked)
+    return _parts_ways(below_root(full_path(scope), root), below_root(place, root)) or _differs(parse_qsl(own.query), asked)
+
+
+def _parts_ways(one: str, other: str) -> bool:
+    """Whether two paths name two things. A page for all orders, which one's own page leads on to, or back, names none."""
+    return any(mine != theirs for mine, theirs in zip(one.strip("/").split("/"), other.strip("/").split("/"), strict=False))
+
+
+def _differs(own: Sequence[tuple[str, str]], asked: Sequence[tuple[str, str]]) -> bool:
+    """Whether a value of the own page is another one here. A page may drop them once it has read them."""
+    return any(name in dict(asked) and (name, value) not in asked for name, value in own)

@@ -197,9 +197,10 @@ def _finished(operation: Operation, submit: Submit, policy: Policy, *, money: Mo
 
 
 def _other_amount(operation: Operation, submit: Submit) -> bool:
-    """Whether the basket costs something else by now: the answer of before would pass for one about what was added since."""
-    known = operation.amount_minor is not None and submit.amount_minor is not None
-    return known and (operation.amount_minor, operation.currency) != (submit.amount_minor, submit.currency)
+    """Whether the basket costs something else by now: the answer of before would pass for one about what was added since. One that
+    was emptied, as many shops do once it is paid, costs nothing: that is a second press."""
+    known = operation.amount_minor is not None and submit.amount_minor
+    return bool(known) and (operation.amount_minor, operation.currency) != (submit.amount_minor, submit.currency)
 
 
 def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:

@@ -22,6 +22,8 @@ from cxguard.core.operation import RECORD_VERSION, Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded
 from cxguard.core.wishes import is_late
 
+WHY_UNPAID = "replay_not_charged"  # why it is held: the shop answered the kept request well, and charged nothing
+
 
 class Action(StrEnum):
     """What a person can ask for."""
@@ -66,6 +68,7 @@ class Case:
         readable: it was not written by a newer cxguard.
         is_order: else it is facts alone, about an order that no record knows: no worker ever takes them up.
         late_wish: it was paid and placed before cancelling was asked for.
+        unpaid_answer: the shop has placed it without a charge (on invoice, say), or has answered with a sign-in page.
     """
 
     state: State
@@ -81,6 +84,7 @@ class Case:
     readable: bool = True
     is_order: bool = True
     late_wish: bool = False
+    unpaid_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,7 @@ def case_of(operation: Operation, *, hands: Hands, can_ask: bool, can_place: boo
         readable=operation.version <= RECORD_VERSION,
         is_order=bool(operation.rule),
         late_wish=is_late(operation),
+        unpaid_answer=operation.state is State.HELD and operation.why == WHY_UNPAID,
     )
 
 
@@ -256,6 +261,8 @@ def _requeue_unpaid(case: Case) -> Offer:
         return Offer(False, "Its time is over, so it would not be placed any more: cancel it, and the shopper can order anew.")
     if not case.can_place:
         return Offer(False, "Nothing was kept that it could be placed with: cancel it, and the shopper can order anew.")
+    if case.unpaid_answer:
+        return Offer(True, "The queue sends the kept request to the shop once more: see first that the shop has not placed it.")
     return Offer(True, "The queue charges and places it, next in turn.")
 
 
@@ -281,6 +288,8 @@ def _finish(case: Case) -> Offer:
         return Offer(False, _BUSY)
     if case.refund_due or case.refund_pending:
         return Offer(False, "Money has to go back first: give it back, then say so.")
+    if case.unpaid_answer and case.money is MoneyState.NONE and not case.cancel_asked:
+        return Offer(True, "For an order that the shop has placed without a charge here: on invoice, say. The shopper is told so.")
     if case.money is not MoneyState.CHARGED:
         return Offer(False, "It is not known to be paid: only a paid order is marked as placed.")
     return Offer(True, "For an order that you have placed in the shop by hand. The shopper is told that it is placed and paid.")

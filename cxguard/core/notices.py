@@ -5,7 +5,7 @@
     delayed          the time that we named has passed
     paid             it was charged and placed
     expired          its time is over; it was not charged
-    cancelled        it ended otherwise, and no charge stands
+    cancelled        it ended otherwise, and no charge stands; not where the shop itself has answered without one
 
 Only orders that were kept with the shopper's word: whoever was there heard it from the shop's own page.
 """
@@ -91,8 +91,8 @@ def _meant(operation: Operation, *, now: float) -> tuple[NoticeKind, ...]:
             return (NoticeKind.PAID,)
         case State.CANCELLED if money in (MoneyState.CHARGED, MoneyState.UNKNOWN):
             return ()  # a late fact: money goes back first
-        case State.FINISHED if money is MoneyState.UNKNOWN:
-            return ()
+        case State.FINISHED if money in (MoneyState.UNKNOWN, MoneyState.NONE):
+            return ()  # not known; or placed on invoice, say: it is not cancelled
         case State.FINISHED if money is MoneyState.REFUNDED and _heard(operation, NoticeKind.PAID) and not operation.cancel_asked:
             return ()  # it was placed: money that went back since, for whatever reason, does not make it cancelled
         case State.FINISHED | State.CANCELLED:

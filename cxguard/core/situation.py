@@ -90,7 +90,7 @@ def situation_of(
             return _queued(why, kept=kept)
         case Situation.CANCELLED if why == WHY_GAVE_UP:
             return _S.GAVE_UP
-        case Situation.ANSWERED if not has_answer:
+        case Situation.ANSWERED if not has_answer and why != WHY_BY_HAND:
             return _S.NOT_KEPT
     return situation if captured else _RESERVED.get(situation, situation)
 

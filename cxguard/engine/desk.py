@@ -15,7 +15,7 @@ from cxguard.core.desk import Action, Hands, cancels_at_once, case_of, offers
 from cxguard.core.lost import may_come_back
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.names import normalise_reference
-from cxguard.core.operation import Entry, Move, Operation, State, changed, move, refolded, remember
+from cxguard.core.operation import Entry, Move, Operation, State, changed, money_of, move, refolded, remember
 from cxguard.core.outcomes import outcome_kind
 from cxguard.core.wishes import WHY_BY_HAND, is_late
 from cxguard.engine.casefile import Actor, Became, CaseFile, Word, busy, fact_of, hands_of, moved_on, refused, what_follows
@@ -172,7 +172,8 @@ class Desk:
         ended_at = operation.answered_at if is_late(operation) else None  # a wish that came after it has come too late
         record = changed(record, answered_at=ended_at or self._engine.clock.now())
         figures = {"amount_minor": record.amount_minor, "currency": record.currency, "money": record.money}
-        words = "It is closed: placed and paid."
+        paid = money_of(record).state is MoneyState.CHARGED
+        words = "It is closed: placed and paid." if paid else "It is closed: placed, and not charged here."
         return await self._ended(record, lease, "operation.finished", None, words=words, **figures)
 
     async def _cancelled(self, operation: Operation, lease: HeldLease, actor: Actor) -> Became:

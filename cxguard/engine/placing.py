@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from cxguard.core.desk import WHY_UNPAID
 from cxguard.core.lost import (
     BELIEVED,
     DOUBT_OR_PAID,
@@ -40,6 +41,7 @@ from cxguard.rules import Rule, replay
 _log = get_logger("placing")
 
 LOGIN_STATUSES = frozenset({401, 403})
+CREATED = 201
 
 Rerun: TypeAlias = Callable[[OperationHandle, Snapshot], Awaitable[HandlerAnswer | None]]
 """Runs a kept request again through the outermost app."""
@@ -216,15 +218,16 @@ class Placing:
             raise handle.mismatch  # the app made an answer of it
         if answer is not None and answer.status in LOGIN_STATUSES:
             handle.deferral = Deferral(why="replay_not_signed_in", hold=True)
-        elif reading is Reading.SUCCEEDED and not handle.deferral.why and _is_no_order(handle, rule):
-            handle.deferral = Deferral(why="replay_not_charged", hold=True)
+        elif reading is Reading.SUCCEEDED and not handle.deferral.why and _is_no_order(handle, rule, answer):
+            handle.deferral = Deferral(why=WHY_UNPAID, hold=True)
         elif reading is not Reading.SUCCEEDED and not handle.deferral.why:
             handle.deferral = Deferral(why="replay_failed", outage=reading is Reading.FAILED, hold=reading is not Reading.FAILED)
         return reading, replayable(answer) if answer is not None else None
 
 
-def _is_no_order(handle: OperationHandle, rule: Rule) -> bool:
-    """Whether a good status stands over nothing, of a sign-in page, say: what was to be charged was not, and no `reads` of the rule
-    says that this is what success looks like."""
+def _is_no_order(handle: OperationHandle, rule: Rule, answer: HandlerAnswer | None) -> bool:
+    """Whether a good status stands over nothing, of a sign-in page, say: what was to be charged was not, and neither a status that
+    only an order comes with nor the `reads` of the rule say that this is what success looks like."""
     unpaid = handle.money.state is MoneyState.NONE and handle.amount_minor != 0
-    return unpaid and rule.charged_by != SHOP and not rule.reads
+    created = answer is not None and answer.status == CREATED
+    return unpaid and not created and rule.charged_by != SHOP and not rule.reads

@@ -10,7 +10,8 @@ from cxguard.core.reading import Reading
 from cxguard.core.resolve import SHOP
 from cxguard.engine.charging import Work
 
-ASKED_STATUSES = frozenset({400, 409, 422})  # "rejected" by these may hide a charge, so a `resolve` hook is asked first
+# "rejected" by these may hide a charge, so a `resolve` hook is asked first. A good one is no "no" by itself: GraphQL's errors come so.
+ASKED_STATUSES = frozenset({*range(200, 300), 400, 409, 422})
 
 
 def as_read(operation: Operation, reading: Reading) -> Operation:

@@ -261,16 +261,20 @@ async def test_later_replay_runs_the_kept_request_through_the_app_again(world: W
 
 
 @pytest.mark.parametrize(
-    ("reads", "state", "why"),
-    [({}, State.HELD, "replay_not_charged"), ({"reads": {Reading.SUCCEEDED: has_status(200)}}, State.FINISHED, "")],
-    ids=["by its status", "by the rule"],
+    ("reads", "status", "state", "why"),
+    [
+        ({}, 200, State.HELD, "replay_not_charged"),
+        ({}, 201, State.FINISHED, ""),
+        ({"reads": {Reading.SUCCEEDED: has_status(200)}}, 200, State.FINISHED, ""),
+    ],
+    ids=["a sign-in page", "an order on invoice", "by the rule"],
 )
-async def test_later_replay_that_charges_nothing_places_nothing(world: Worlds, reads: Any, state: State, why: str) -> None:
-    """A sign-in page comes with 200, too: only the rule's own `reads` make a success of an answer over no charge."""
+async def test_later_replay_that_charges_nothing_places_nothing(world: Worlds, reads: Any, status: int, state: State, why: str) -> None:
+    """A sign-in page comes with 200, too: only the rule's own `reads`, or "created", make a success of an answer over no charge."""
     signed_in = True
 
     async def pay(request: Request) -> Response:
-        return await charging_handler(request) if signed_in else JSONResponse({"please": "sign in"})
+        return await charging_handler(request) if signed_in else JSONResponse({"please": "sign in"}, status_code=status)
 
     shop = await world(pay, keeping(later=replay, **reads))
     shop.gateway.will(*[Does.NOT_CHARGED] * 3)

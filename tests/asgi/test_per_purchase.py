@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from httpx import ASGITransport, AsyncClient
 from shopworld import World, Worlds, rule
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -83,6 +84,34 @@ async def test_confirmation_of_an_older_order_ends_nothing(world: Worlds, place:
         await shop.pay(key=None)
         await shop.client.get(f"{place}{seen}", headers={"x-user": "ann"})
         assert len(shop.gateway.standing) == count
+
+
+@pytest.mark.parametrize(
+    ("leads_to", "done", "older", "own"),
+    [
+        ("/api/thank-you/{order}", "/thank-you*", "/api/thank-you/pay_0", "/api/thank-you/pay_1"),
+        ("/thank-you/{order}", "/api/thank-you*", "/api/thank-you/pay_0", "/api/thank-you"),
+        ("/thank-you?of={order}", "/thank-you*", "/api/thank-you?of=pay_0", "/api/thank-you"),
+    ],
+)
+async def test_own_confirmation_below_a_root_path(world: Worlds, leads_to: str, done: str, older: str, own: str) -> None:
+    """However a proxy has it written. It may lead on to a page that names no order: that is not another one's."""
+
+    async def pay_and_lead(request: Request) -> Response:
+        paid = json.loads((await pay(request)).body)
+        return RedirectResponse(leads_to.format(order=paid["order"]), status_code=303)
+
+    routes = [Route("/pay", pay_and_lead, methods=["POST"]), Route("/thank-you", thank_you), Route("/thank-you/{order}", thank_you)]
+    reads = {Reading.SUCCEEDED: redirects_to("*thank-you*")}
+    shop = await world(None, rule(key=per_purchase(done=f"GET {done}"), reads=reads), app=Starlette(routes=routes))
+    told: Any = {"headers": {"x-user": "ann"}}
+    async with AsyncClient(transport=ASGITransport(shop.app, root_path="/api"), base_url="http://shop.example") as below:
+        for page, count in ((older, 1), (older, 1), (own, 2)):
+            await below.post("/api/pay", json={"amount": 4999, "currency": "EUR"}, **told)
+            assert len(shop.gateway.standing) == 1
+            await below.get(page, **told)
+            await below.post("/api/pay", json={"amount": 4999, "currency": "EUR"}, **told)
+            assert len(shop.gateway.standing) == count
 
 
 async def test_another_shoppers_confirmation_ends_nothing(world: Worlds) -> None:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from cxguard.core.outcomes import Charged, Outcome
 from cxguard.core.reading import Reading
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
@@ -148,3 +149,13 @@ async def test_graphql_errors_of_a_shop_that_charges_are_no_sale(world: Worlds) 
     shop = await mutating(world, FAILED, charged_by="shop")
     told = [(await mutate(shop))["errors"][0]["extensions"]["money"] for _ in range(2)]
     assert told == ["unknown", "unknown"]
+
+
+async def test_graphql_errors_without_data_are_asked_about_where_somebody_can_be(world: Worlds) -> None:
+    """They should come before anything ran; some servers answer so for whatever was raised, after the charge, too."""
+
+    async def resolve(op: Any) -> Outcome:
+        return Charged(500, "EUR", payment_id="pay_1")
+
+    shop = await mutating(world, {"errors": FAILED["errors"]}, charged_by="shop", resolve=resolve, amount_minor=None)
+    assert (await mutate(shop))["errors"][0]["extensions"]["money"] == "charged"

@@ -113,6 +113,7 @@ def test_an_order_that_nobody_will_place_is_not_called_kept(state: State, money:
 def test_an_end_without_an_answer_is_neither_charged_nor_kept(state: State, money: MoneyState) -> None:
     """An order that finished uncharged and without the shop's answer is told as not kept."""
     assert situation_of(state, money, has_answer=False) is (S.NOT_KEPT if PLAIN[state][money] is S.ANSWERED else PLAIN[state][money])
+    assert situation_of(state, money, has_answer=False, why="placed_by_hand") is PLAIN[state][money]
 
 
 @pytest.mark.parametrize(("state", "money"), CELLS)

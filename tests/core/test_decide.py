@@ -152,6 +152,7 @@ def test_a_basket_that_costs_something_else_by_now_is_not_given_the_first_answer
     dearer = submit(client_key=False, confirmed=confirmed, same_request=False, amount_minor=6000)
     assert done(record(F, CHARGED), dearer) is wanted
     assert done(record(R, CHARGED, answer=b"sealed"), dearer, leased=True) is Do.WAIT
+    assert done(record(F, CHARGED), replace(dearer, amount_minor=0)) is Do.REPLAY  # the shop has emptied the basket that was paid
 
 
 def test_a_basket_of_unknown_amount_costs_nothing_else() -> None:

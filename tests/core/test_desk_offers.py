@@ -129,6 +129,7 @@ REQUEUE = [
     (Case(S.HELD, M.NONE, can_place=True, over=True), False, "time is over"),
     (Case(S.HELD, M.NONE, can_place=True, cancel_asked=True), False, "asked to be cancelled"),
     (Case(S.HELD, M.NONE, can_place=True), True, "charges and places"),
+    (Case(S.HELD, M.NONE, can_place=True, unpaid_answer=True), True, "has not placed it"),
     (Case(S.HELD, M.DECLINED, can_place=True), False, "order anew"),
     (Case(S.QUEUED, M.NONE, can_place=True), False, "not held"),
 ]
@@ -162,6 +163,9 @@ WORDS = [
     (A.FINISH, Case(S.HELD, M.CHARGED, refund_pending=True), False, "Money has to go back first"),
     (A.FINISH, Case(S.HELD, M.CHARGED, refund_due=True), False, "Money has to go back first"),
     (A.FINISH, Case(S.HELD, M.NONE), False, "not known to be paid"),
+    (A.FINISH, Case(S.HELD, M.NONE, unpaid_answer=True), True, "without a charge"),
+    (A.FINISH, Case(S.HELD, M.NONE, unpaid_answer=True, cancel_asked=True), False, "not known to be paid"),
+    (A.FINISH, Case(S.HELD, M.UNKNOWN, unpaid_answer=True), False, "not known to be paid"),
     (A.CANCEL, Case(S.CANCELLED, M.CHARGED), False, "It is cancelled"),
     (A.CANCEL, Case(S.FINISHED, M.CHARGED), False, "placed and paid"),
     (A.CANCEL, Case(S.FINISHED, M.UNKNOWN), False, "It has ended"),

@@ -33,6 +33,7 @@ SHOPPER = {"waiting_for": WaitingFor.SHOPPER, "why": "price_up"}
         (order(F, send(CHARGED), consent=OLD), (K.PAID,)),
         (order(F, send(Declined()), consent=OLD), (K.CANCELLED,)),
         (order(F, send(Unknown("late")), consent=OLD), ()),
+        (order(F, consent=OLD), ()),
         (order(C, consent=OLD, why="gave_up"), (K.EXPIRED,)),
         (order(C, consent=OLD, why="cancel_asked"), (K.CANCELLED,)),
         (order(C, consent=OLD, why="out_of_stock"), (K.CANCELLED,)),
