@@ -11,6 +11,8 @@ from cxguard.rules.rule import Rule
 from cxguard.rules.sources import Arrival, FoundKey, InThread, parts_of, resolve_key, resolve_source, words_of
 
 OWNER_CHARACTERS_MAX = 255  # a longer one is a session value, not an id
+# How programs write that they know of nobody: taken for a name, all guests of a shop would be one owner, and share their answers.
+NOBODY = frozenset({"", "none", "null", "nil", "nan", "undefined", "anonymous", "anonymoususer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ async def resolve_owner(rule: Rule, arrival: Arrival, *, in_thread: InThread = a
 
 async def _found_owner(rule: Rule, arrival: Arrival, *, in_thread: InThread) -> FoundKey:
     found = await resolve_source(rule.owner, arrival, in_thread=in_thread)
-    if found is None or not found.value or len(found.value) > OWNER_CHARACTERS_MAX:
+    if found is None or len(found.value) > OWNER_CHARACTERS_MAX or found.value.strip().lower() in NOBODY:
         raise OwnerMissing("nobody can be named as the owner of this request: sign in, or allow cookies, and send it again")
     return found
 

@@ -74,6 +74,7 @@ REFUSED: list[tuple[Rule, Arrival, type[Exception], str]] = [
     ),
     (RULE, arrival(BODY, KEY, ("cookie", "visitor=")), OwnerMissing, "nobody can be named"),
     (RULE, arrival(BODY, KEY, ("cookie", "visitor=" + "v" * 256)), OwnerMissing, "nobody can be named"),
+    *((RULE, arrival(BODY, KEY, ("cookie", f"visitor={nobody}")), OwnerMissing, "nobody") for nobody in ("None", "null", "AnonymousUser")),
     (RULE, arrival(BODY.replace(b"49.99", b"49.999"), KEY, VISITOR), BadAmount, "more than the 2 decimals of EUR"),
     (RULE, arrival(b'{"currency": "EUR"}', KEY, VISITOR), BadAmount, "the request does not say the amount: send it"),
     (Rule("POST /pay", owner=OWNER), arrival(b'{"a": 1, "a": 2}', KEY, VISITOR), BadBody, "the member 'a' twice"),
