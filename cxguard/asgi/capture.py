@@ -115,8 +115,11 @@ def without_shortcuts(scope: Scope) -> None:
 
 
 def _streams(start: Message) -> bool:
-    """Event streams are for watching as they come; nobody waits for their end to read them."""
-    return any(name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in start.get("headers", ()))
+    """Event streams are for watching as they come; nobody waits for their end to read them. An error is no such stream, whatever
+    it calls itself: over a charge it must not get through."""
+    return start["status"] < 400 and any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in start.get("headers", ())
+    )
 
 
 async def send_answer(send: Send, answer: HandlerAnswer, *, head_only: bool = False) -> None:

@@ -50,6 +50,18 @@ async def test_a_handler_that_says_thank_you_and_charges_afterwards_is_corrected
     assert (answer.status_code, answer.json()["money"]) == (402, "not_charged")
 
 
+async def test_an_error_that_calls_itself_an_event_stream_is_corrected_like_any_other(world: Worlds) -> None:
+    """Live, "declined" would have gone out over a charge."""
+
+    async def handler(request: Request) -> Response:
+        await current_operation().charge(FIVE)
+        return Response("data: declined\n\n", status_code=402, media_type="text/event-stream")
+
+    shop = await world(handler)
+    answer = await shop.pay(amount=500)
+    assert (answer.status_code, answer.json()["money"]) == (202, "charged")
+
+
 async def test_one_basket_sent_as_plain_text_from_two_tabs_is_charged_once(world: Worlds) -> None:
     """`fetch` without a content type says that its JSON is text, and the handler reads it all the same."""
     shop = await world(charging_handler, rule(purchase=(json_field("cart"),), amount_minor=None, currency=None))
