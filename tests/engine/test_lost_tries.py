@@ -166,3 +166,23 @@ async def test_call_is_not_made_again_where_a_lost_try_has_paid_at_the_next_gate
             await shop.rest()
         assert (len(shop.gateway.standing), len(other.standing)) == (1, 1), "the first order, and this one"
         assert (await shop.record()).money == "charged"
+
+
+async def test_call_to_the_next_gateway_is_not_made_again_where_a_lost_try_has_paid_at_the_first() -> None:
+    """The copy waits for word of the second gateway; in the lost writes that turned it away, and the next try paid at the first."""
+    other = FakeGateway(name="second:test")
+    async with world(other, keyed=True) as shop:
+        shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+        other.will(Does.UNKNOWN)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        copy = await shop.record()
+        assert copy.sends[-1].step == "charge@second:test"
+        key = gateway_key(copy.id, step="charge", generation=2)
+        assert isinstance(await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=key, timeout_seconds=1.0), Charged)
+        await shop.fail_over(copy)
+        for _ in range(6):
+            shop.clock.advance(shop.gateway.settle_seconds)
+            await shop.rest()
+        assert (len(shop.gateway.standing), len(other.standing)) == (2, 0), "the first order, and this one"
+        assert (await shop.record()).money == "charged"
