@@ -1,9 +1,9 @@
 """Mutants, each tried by the tests that call its function.
 
 The tests are collected once, and each mutant is tried in a fork of that process, by those tests that call its function: first the
-ones that have noticed others of the function or its module, then the quickest. There the function is given the mutant's code, so
-that it costs what it cost before. What ran while they were collected has run without the mutant, and may be remembered: a mutant
-of such a function that survives is tried once more, in a process of its own.
+ones that have noticed others of the function or its module, then one case of every test, the quickest first. There the function is
+given the mutant's code, so that it costs what it cost before. What ran while they were collected has run without the mutant, and
+may be remembered: a mutant of such a function that survives is tried once more, in a process of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from types import CodeType, FunctionType
@@ -235,9 +236,11 @@ class _Forks:
         return {test: Cost(*cost) for test, cost in costs.items()}
 
     def _noticed(self, session: pytest.Session, name: str, costs: dict[str, Cost]) -> bool:
-        reached = [item for item in session.items if _function(name) in costs[item.nodeid].called]
+        called = (item for item in session.items if _function(name) in costs[item.nodeid].called)
+        reached = sorted(called, key=lambda item: costs[item.nodeid].processor_seconds)
         best = [*self._best.get(_function(name), []), *self._best.get(name.rpartition(".")[0], [])]
-        reached.sort(key=lambda item: (item.nodeid not in best, costs[item.nodeid].processor_seconds))
+        cases = _cases(reached)
+        reached.sort(key=lambda item: (item.nodeid not in best, cases[item.nodeid]))
         NOTICED.write_text("")
         noticed = _failed(lambda: self._try(session, name, {item: costs[item.nodeid] for item in reached}))
         if test := NOTICED.read_text():
@@ -270,6 +273,17 @@ class _Forks:
                 NOTICED.write_text(item.nodeid)
                 return True
         return False
+
+
+def _cases(items: list[pytest.Item]) -> dict[str, int]:
+    """The how-manieth case of its test each is: one of every test goes before the second of any."""
+    seen: Counter[str] = Counter()
+    cases = {}
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        cases[item.nodeid] = seen[test]
+        seen[test] += 1
+    return cases
 
 
 def _within(reach: dict[pytest.Item, Cost], seconds: float | None) -> list[pytest.Item]:
