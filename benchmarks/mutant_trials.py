@@ -44,7 +44,7 @@ class Conditions:
     tests: list[str]
     without: list[str]
     seconds: float | None  # of a processor for each mutant; then it has survived
-    also: dict[str, list[str]] = field(default_factory=dict)  # by module, tests on a server, for what has survived
+    also: dict[str, list[str]] = field(default_factory=dict)  # by module, its own tests in full, for what has survived
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,25 @@ def killed(mutants: dict[str, str], conditions: Conditions) -> dict[str, bool]:
     if untried := {name: says for name, says in mutants.items() if name not in tried}:
         _run("forks", asdict(conditions), untried, check=True)
         tried = _tried(mutants)
+    sound: list[Conditions] = []
     for name in [name for name, noticed in tried.items() if noticed is None]:
-        alone = _on_server(conditions, name) or conditions
-        tried[name] = _run("alone", asdict(alone), name, under_test=name).returncode != 0
-        _tell(name, mutants[name], tried[name])
+        alone = _own_tests(conditions, name) or conditions
+        if alone not in sound:
+            assert _alone_fails(alone, "") is False, f"the tests fail without any mutant: {alone.tests}"
+            sound.append(alone)
+        tried[name] = _alone_fails(alone, name)
+        _tell(name, mutants[name], bool(tried[name]))
     return {name: bool(noticed) for name, noticed in tried.items()}
 
 
-def _on_server(conditions: Conditions, name: str) -> Conditions | None:
+def _alone_fails(conditions: Conditions, name: str) -> bool:
+    """In a process of its own, with that mutant in; not to be collected, or not to end, is to fail, too."""
+    ended = _run("alone", asdict(conditions), name, under_test=name).returncode
+    assert ended not in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED), f"no tests: {conditions.tests}"
+    return ended != 0
+
+
+def _own_tests(conditions: Conditions, name: str) -> Conditions | None:
     tests = conditions.also.get(name.rpartition(".")[0].partition(".")[2], [])
     return replace(conditions, tests=tests, without=[]) if tests else None
 
@@ -219,7 +230,7 @@ class _Forks:
         costs = self._costs(session)
         for number, (name, says) in enumerate(self._mutants.items()):
             noticed = self._noticed(session, name, costs)
-            again = not noticed and (_function(name) in early or _on_server(self._conditions, name))
+            again = not noticed and (_function(name) in early or _own_tests(self._conditions, name))
             _tell(name, says, None if again else noticed)
             if number % TOLD_EVERY == 0:
                 _say(f"{number + 1:,} of {len(self._mutants):,} mutants tried: {says.partition(':')[0]}")
