@@ -270,7 +270,8 @@ def _charged(operation: Operation, money: Money, ways: Ways, *, looked: frozense
     if operation.state is State.HELD and operation.why not in _IN_DOUBT:
         return _still_held(operation)
     if operation.state is State.HELD and operation.answered_at is not None:
-        return Finish("paid")  # it had ended well before the doubt came up
+        # it had ended well before the doubt came up; so did it before a wish that got here
+        return Hold(WHY_LATE, WaitingFor.AGENT) if operation.cancel_asked else Finish("paid")
     if operation.answer is not None and operation.state is State.RUNNING:
         return Hold("answered_not_confirmed", WaitingFor.AGENT)
     if ways.later:

@@ -14,7 +14,7 @@ from cxguard.core.answer import WHY_GAVE_UP, WHY_REPLACED, MoneyTold, Situation
 from cxguard.core.asks import ASKS
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
-from cxguard.core.wishes import WHY_BY_HAND, WHY_LATE, is_late
+from cxguard.core.wishes import WHY_BY_HAND, WHY_LATE, is_in_time, is_late, was_placed
 
 _S, _M = Situation, MoneyTold
 
@@ -128,10 +128,8 @@ def _came_to_light(operation: Operation) -> bool:
 
 def _is_moved_on(operation: Operation) -> bool:
     """Whether it is paid and placed, and held only because nobody knows what became of a part that was given back or taken since."""
-    if operation.state is not State.HELD or operation.why not in _MOVES_UNKNOWN or operation.cancel_asked:
-        return False
-    ends = [entry.detail for entry in operation.history if entry.event == "operation.finished"]  # at the desk only a paid one ends so
-    return operation.answered_at is not None and bool(ends) and ends[-1].get("money", ends[-1].get("why", "paid")) in ("charged", "paid")
+    held = operation.state is State.HELD and operation.why in _MOVES_UNKNOWN
+    return held and was_placed(operation) and not is_in_time(operation)
 
 
 def money_told(state: State, money: MoneyState) -> MoneyTold:

@@ -167,12 +167,12 @@ class Desk:
         return await self._ended(record, lease, "order.requeued", actor, words="It is back in the queue, next in turn.", due_at=now)
 
     async def _finished(self, operation: Operation, lease: HeldLease, actor: Actor) -> Became:
-        entry = self._entry("operation.finished", actor, before=operation.why)
+        paid = money_of(operation).state is MoneyState.CHARGED
+        entry = self._entry("operation.finished", actor, before=operation.why, money="" if paid else str(operation.money))
         record = remember(self._closed(operation, Move.FINISH, WHY_BY_HAND), entry)
         ended_at = operation.answered_at if is_late(operation) else None  # a wish that came after it has come too late
         record = changed(record, answered_at=ended_at or self._engine.clock.now())
         figures = {"amount_minor": record.amount_minor, "currency": record.currency, "money": record.money}
-        paid = money_of(record).state is MoneyState.CHARGED
         words = "It is closed: placed and paid." if paid else "It is closed: placed, and not charged here."
         return await self._ended(record, lease, "operation.finished", None, words=words, **figures)
 

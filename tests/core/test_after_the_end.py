@@ -38,3 +38,5 @@ def test_a_refund_without_an_answer_does_not_unplace_an_order(detail: Any, answe
     held = replace(paid, history=(Entry(1.0, "operation.finished", detail=detail), Entry(2.0, "order.held")))
     assert situation_of_operation(held) is situation
     assert situation_of_operation(replace(held, why="refund_due")) is S.PAID_UNFINISHED
+    asked = situation_of_operation(replace(held, notes=(wish(at=2.0),)))  # after it was placed: nobody promises the money back
+    assert asked is (S.CANCEL_ASKED if situation is S.PLACED else S.REFUND_DUE)

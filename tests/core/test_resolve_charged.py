@@ -37,7 +37,7 @@ from resolve_orders import (
 )
 
 from cxguard.core.money import SendKind
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Entry, Operation
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Refunded, Unknown
 from cxguard.core.resolve import SHOP, Cancel, Duty, Find, Finish, Hold, Place, Refund, Resend, Wait, Ways
 
@@ -51,6 +51,8 @@ FAILED = fact(NOT_CHARGED, key="back-1")
 FIRST = Refund("key-1", 4999, "EUR", "pay_1", "second_charge")
 THIRD_CHARGE = send(Charged(4999, "EUR", "pay_3"), 3, key="key-3")
 THIRD = Refund("key-3", 4999, "EUR", "pay_3", "second_charge")
+PLACED = (Entry(NOW - 50, "operation.finished", detail={"money": "charged"}),)
+GRANTED = Entry(NOW - 1, "order.requeued", detail={"before": "cancel_asked"})
 CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("complete the order", order(Q, send(CHARGED)), ALL, (), Place()),
     ("of a dead process, too", order(R, send(CHARGED)), ALL, (), Place()),
@@ -106,6 +108,27 @@ CHARGED_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
         ALL,
         (),
         Hold("cancel_asked", AGENT),
+    ),
+    (
+        "held for a part that had no answer, and asked to be cancelled since it was placed: that is a person's",
+        order(H, send(CHARGED), why="refund_unknown", notes=(wish(),), answered_at=NOW - 50, history=PLACED),
+        ALL,
+        (),
+        Hold("cancel_asked", AGENT),
+    ),
+    (
+        "the same, asked before it was placed",
+        order(H, send(CHARGED), why="refund_unknown", notes=(wish(at=NOW - 60),), answered_at=NOW - 50, history=PLACED),
+        ALL,
+        (),
+        REFUND_CANCELLED,
+    ),
+    (
+        "the same, granted by a person",
+        order(H, send(CHARGED), why="refund_unknown", notes=(wish(),), answered_at=NOW - 50, history=(*PLACED, GRANTED)),
+        ALL,
+        (),
+        REFUND_CANCELLED,
     ),
     ("put back by a person, who says so", order(Q, send(CHARGED), notes=(wish(),), answered_at=NOW), ALL, (), REFUND_CANCELLED),
     ("surfaced on a cancelled order", order(C, send(NOT_CHARGED), notes=(fact(CHARGED),)), ALL, (), REFUND_CANCELLED),
