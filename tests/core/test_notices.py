@@ -62,8 +62,10 @@ def test_a_notice_is_owed_once_in_each_life_of_the_order() -> None:
 @pytest.mark.parametrize("kind", [K.PAID, K.EXPIRED, K.CANCELLED])
 def test_an_order_that_is_held_after_its_end_is_not_late(kind: NoticeKind) -> None:
     """A refund that has no answer for days is no delay of an order that its shopper was told to be paid and placed."""
-    held = tried(order(H, send(CHARGED), consent=OLD, waiting_for=WaitingFor.AGENT, why="refund_unknown"), kind, now=NOW, done=True)
-    assert (owed(held, now=NOW), next_notice_at(held, now=NOW)) == ((), None)
+    for consent in (OLD, FRESH):
+        paid = order(H, send(CHARGED), consent=consent, waiting_for=WaitingFor.AGENT, why="refund_unknown")
+        held = tried(paid, kind, now=NOW, done=True)
+        assert (owed(held, now=NOW), next_notice_at(held, now=NOW)) == ((), None)
 
 
 @pytest.mark.parametrize(("notes", "kinds"), [((), ()), ((wish(),), (K.CANCELLED,))])
