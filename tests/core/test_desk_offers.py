@@ -26,6 +26,7 @@ CASES = [
     for flags in product((False, True), repeat=8)  # cancel_asked to readable
 ]
 OTHERS = [Case(State.HELD, money, is_order=False) for money in MoneyState]  # facts alone
+OTHERS += [Case(State.HELD, MoneyState.NONE, unpaid_answer=True, can_place=True)]
 OTHERS += [Case(State.HELD, MoneyState.CHARGED, late_wish=True, can_ask=can_ask) for can_ask in (False, True)]
 
 # Nobody has it, the gateway can be asked, and the queue can place it.
@@ -262,6 +263,8 @@ def test_case_has_all_that_the_record_says() -> None:
     cancelled = _case(record(send(1, "k1", Charged(500, "EUR")), state=State.CANCELLED))
     assert cancelled.refund_due and not cancelled.cancel_asked
     assert _case(record(send(1, "k1", Charged(500, "EUR")), why="cancel_asked")).late_wish
+    assert _case(record(why="replay_not_charged")).unpaid_answer
+    assert not _case(record(why="replay_not_charged", state=State.QUEUED)).unpaid_answer
     assert not _case(replace(record(), rule="")).is_order
     assert not _case(record(state=State.CANCELLED)).refund_due
 
