@@ -8,11 +8,13 @@ from relocationworld import move
 from shopworld import SHOP
 
 from cxguard.core.names import gateway_key
+from cxguard.core.operation import Operation
+from cxguard.engine.epochs import doubts_of
 from cxguard.engine.secrets import SECRET_CHECK
 from cxguard.errors import PaymentDeferred
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
-from cxguard.testing.fake_gateway import FakeGateway
+from cxguard.testing.fake_gateway import Does, FakeGateway
 from cxguard.testing.faulty_store import Fault
 
 pytestmark = pytest.mark.asyncio
@@ -113,3 +115,25 @@ async def test_orders_that_move_without_a_failover_are_not_doubted() -> None:
     async with World(FakeGateway()).guard as guard:
         await move(old, guard.engine.operations.store)
         assert await guard.engine.epochs.lost_since() is None
+
+
+async def test_who_only_looks_doubts_the_orders_of_before_the_loss() -> None:
+    """From the moment of it, before any process has noticed; then by when that was. An order of after it is no copy."""
+    async with world() as shop:
+        shop.clock.advance(10.0)
+        copy = await shop.keep()
+
+        async def doubted(order: Operation) -> bool:
+            return (await doubts_of(shop.store.store, namespace="shop", now=shop.clock.now()))(order)
+
+        assert not await doubted(copy)
+        await shop.fail_over(copy)
+        shop.clock.advance(1.0)
+        assert await doubted(copy)
+        await shop.guard.engine.epochs.look()
+        shop.clock.advance(3_600.0)
+        assert await doubted(copy)
+        shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+        with pytest.raises(PaymentDeferred):
+            await shop.press("a new one")
+        assert not await doubted(await shop.record())
