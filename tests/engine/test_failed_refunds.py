@@ -126,10 +126,12 @@ async def test_a_refund_that_the_gateway_refuses_each_time_is_a_persons_at_last(
     async with till() as shop:
         shop.gateway.will_say("refund", [NotCharged("refused")] * 40)
         heard = await cancelled(shop)
+        ends = []
         for _ in range(40):
             shop.clock.advance(3_600.0)
-            await shop.guard.queue().run_once()
+            ends.append(await shop.guard.queue().run_once())
         record = await shop.record()
+        assert sum(each.held for each in ends) == 1
         assert (record.state, record.waiting_for, record.money) == (State.HELD, WaitingFor.AGENT, MoneyState.CHARGED)
         (told,) = [dict(event.detail) for event in heard if event.name == "order.held"]
         assert told == {"why": record.why, "waiting_for": "agent", "money": "charged"}
