@@ -12,6 +12,7 @@ from cxguard.core.answer import MoneyTold
 from cxguard.core.answer import Situation as S
 from cxguard.core.operation import Entry
 from cxguard.core.situation import money_told_of, situation_of_operation
+from cxguard.core.wishes import was_placed
 
 
 def test_a_wish_that_came_after_the_end_promises_nothing() -> None:
@@ -40,3 +41,13 @@ def test_a_refund_without_an_answer_does_not_unplace_an_order(detail: Any, answe
     assert situation_of_operation(replace(held, why="refund_due")) is S.PAID_UNFINISHED
     asked = situation_of_operation(replace(held, notes=(wish(at=2.0),)))  # after it was placed: nobody promises the money back
     assert asked is (S.CANCEL_ASKED if situation is S.PLACED else S.REFUND_DUE)
+
+
+@pytest.mark.parametrize(
+    ("event", "before", "placed"),
+    [("order.requeued", "cancel_asked", False), ("order.requeued", "refund_unknown", True), ("order.held", "cancel_asked", True)],
+)
+def test_only_a_person_who_grants_the_wish_unplaces_an_order(event: str, before: str, placed: bool) -> None:
+    """Put back for anything else it is as it was."""
+    lines = (Entry(1.0, "operation.finished", detail={"money": "charged"}), Entry(2.0, event, detail={"before": before}))
+    assert was_placed(replace(order(H, send(CHARGED)), answered_at=1.0, history=lines)) is placed
