@@ -26,7 +26,8 @@ FROZEN_SECONDS = 10.0
 DISK_MB = 64  # the empty database takes 26 of them
 SCRIPT = "healthy 3s, error_after 0.5s, healthy"  # so that some money is unknown when the store goes away
 ORDERS, RATE, SEED = 180, 15.0, 11
-RUN_SECONDS_MAX = 120.0
+RUN_SECONDS_MAX = 240.0
+QUIET_SECONDS = 120.0  # an order that was under way when a store's life ended waits for its gateway's `settle_seconds`, and its next look
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ async def judged(fault: Fault, folder: Path, *, orders: int = ORDERS, rate: floa
     async with fault(folder) as ground, fleet_running(folder, store_url=ground.url, apps=2, workers=1, lease_seconds=5.0, say=say) as fleet:
         fleet.judge_url = ground.honest_url
         wanted = wishes(orders, rate=rate, seed=SEED)
-        return await fleet.through(wanted, script=SCRIPT, during=ground.during, seconds_max=RUN_SECONDS_MAX)
+        return await fleet.through(wanted, script=SCRIPT, during=ground.during, seconds_max=RUN_SECONDS_MAX, quiet_seconds=QUIET_SECONDS)
 
 
 # --- what happens to one server
