@@ -8,7 +8,7 @@ WORKERS ?= 3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint mutation bench clean
+.PHONY: help demo test check lint ruff bandit secrets types layers mutation bench clean
 
 # What is compiled once is not compiled again by each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,19 +23,28 @@ test: $(INSTALLED)  ## all tests, with real servers and a real browser (ARGS="-k
 	@echo "cxguard: running the tests"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-check: lint  ## ruff, bandit, detect-secrets, mypy --strict, and the test that reads every import
-	@echo "cxguard: layers"
-	@$(BIN)/python -m pytest tests/house/test_layers.py tests/house/test_house.py
+check: lint layers  ## ruff, bandit, detect-secrets, mypy --strict, and the test that reads every import
+lint: ruff bandit secrets types  ## the check without its tests: `make test` has them, too
 
-lint: $(INSTALLED)  ## the check without its tests: `make test` has them, too
+ruff: $(INSTALLED)
 	@echo "cxguard: ruff"
 	@$(BIN)/ruff check .
+
+bandit: $(INSTALLED)
 	@echo "cxguard: bandit"
 	@$(BIN)/bandit -q -r cxguard examples -c pyproject.toml
+
+secrets: $(INSTALLED)
 	@echo "cxguard: detect-secrets"
 	@git ls-files -z | xargs -0 -n 150 -P 2 $(BIN)/detect-secrets-hook --no-verify --disable-plugin KeywordDetector --exclude-lines 'shop:PASSWORD@'
+
+types: $(INSTALLED)
 	@echo "cxguard: mypy --strict"
 	@$(BIN)/mypy
+
+layers: $(INSTALLED)
+	@echo "cxguard: layers"
+	@$(BIN)/python -m pytest tests/house/test_layers.py tests/house/test_house.py
 
 mutation: $(INSTALLED)  ## change the core on purpose, line by line: the tests must notice (ARGS="core.caps" for one module; "--sample 24 engine": some of the engine)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[mutation]'
