@@ -205,8 +205,8 @@ class Guard(Library):
                 await self._engine.epochs.begin()
                 self._engine.operations.leases.start()
                 self._start_sharing(self._engine)
-                if duties and self.mode is Mode.GUARD:
-                    self._start_what_is_wanted()
+                if duties:
+                    self.start_wanted()
                 self.recorder.start()
                 if isinstance(self._own_clock, SystemClock):
                     self._stalls.start()
@@ -329,7 +329,10 @@ class Guard(Library):
         """What brings the spool's orders to the store: `run_once()` forwards what is due."""
         return self._opening.forwarding(self.engine, self.rules, look_at_end=self.queue().look_at_end)
 
-    def _start_what_is_wanted(self) -> None:
+    def start_wanted(self) -> None:
+        """Start the duties that belong to this process, which `start(duties=False)` left out. Idempotent."""
+        if self._engine is None or self.mode is not Mode.GUARD:
+            return
         if self._duties_wanted:
             self.start_duties()
         elif self._forwarding_wanted:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.errors import ConfigurationError, StoreError
@@ -13,15 +15,21 @@ _log = get_logger("lifespan")
 
 
 class Lifespan:
-    """Starts and stops the guard around the app's own lifespan, whose messages pass unchanged."""
+    """Starts and stops the guard around the app's own lifespan, whose messages pass unchanged.
+
+    Attributes:
+        state: what the app puts there as it starts, for its requests; None: the server has no such thing.
+    """
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
+        self.state: Mapping[str, Any] | None = None
         self._starting: asyncio.Task[None] | None = None
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the lifespan through. Wrong settings fail the start; a store that is away does not."""
         watched = _Watched(self._guard, receive, send)
+        self.state = scope.get("state")
         try:
             await app(scope, watched.receive, watched.send)
         finally:
@@ -43,7 +51,8 @@ class Lifespan:
 
 
 class _Watched:
-    """The lifespan's two channels, with the guard's start put before the app hears of its own."""
+    """The lifespan's two channels. The guard starts before the app and stops after it; its duties, which run the app's own code,
+    begin when the app is ready, and end while it is whole."""
 
     def __init__(self, guard: Guard, receive: Receive, send: Send) -> None:
         self._guard = guard
@@ -57,10 +66,13 @@ class _Watched:
             await self._start()
         elif message["type"] == "lifespan.shutdown":
             await self._guard.finish_runs()
+            await self._guard.stop_duties()
         return message
 
     async def send(self, message: Message) -> None:
-        if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+        if message["type"] == "lifespan.startup.complete":
+            self._guard.start_wanted()
+        elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
             await self._guard.stop()
         elif message["type"] == "lifespan.startup.failed":
             self.stopping = True
@@ -68,6 +80,6 @@ class _Watched:
 
     async def _start(self) -> None:
         try:
-            await self._guard.start()
+            await self._guard.start(duties=False)
         except StoreError as error:  # away now: ruled paths answer 503 and try again; the shop goes on
             _log.warning("guard.not_started", why=str(error))

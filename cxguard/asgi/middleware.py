@@ -44,11 +44,11 @@ class GuardMiddleware:
             return
         if not self.guard.started:
             self._lifespan.start_beside()
-        path = full_path(scope)
-        rule = self.guard.matcher.find(scope["method"], path, scope.get("root_path") or "")
+        path, root = full_path(scope), scope.get("root_path") or ""
+        rule = self.guard.matcher.find(scope["method"], path, root)
         if rule is not None and OPERATION_IN_SCOPE in scope:
             await run_inside(self.app, scope, receive, send)
-        elif self._visits is not None and self._visits.concerned(rule, scope["method"], path):
+        elif self._visits is not None and self._visits.concerned(rule, scope["method"], path, root):
             await self._visits.follow(self._guarded, rule, path, scope, receive, send)
         elif rule is not None:
             await self._guarded(rule, path, scope, receive, send)
@@ -107,4 +107,4 @@ class GuardMiddleware:
             self._outermost = scope.get("app") or self
 
     async def _run_kept(self, handle: OperationHandle, kept: Snapshot) -> HandlerAnswer | None:
-        return await run_kept(self._outermost, handle, kept)
+        return await run_kept(self._outermost, handle, kept, state=self._lifespan.state)

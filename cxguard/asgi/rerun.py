@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -25,12 +26,17 @@ async def run_inside(app: App, scope: Scope, receive: Receive, send: Send) -> No
         CURRENT.reset(token)
 
 
-async def run_kept(app: App, handle: OperationHandle, kept: Snapshot) -> HandlerAnswer | None:
-    """Send *kept* through *app* as a request of its own. None: the app raised, or gave no whole answer."""
+async def run_kept(app: App, handle: OperationHandle, kept: Snapshot, *, state: Mapping[str, Any] | None) -> HandlerAnswer | None:
+    """Send *kept* through *app* as a request of its own. None: the app raised, or gave no whole answer.
+
+    Args:
+        state: what the app's lifespan left for its requests (clients, pools); each gets a copy, as from a server.
+    """
     capture = Capture(_nowhere, bytes_max=ANSWER_BYTES_MAX)
     receive = Replayed(kept.body)
     try:
-        await app(_scope_of(kept, handle), receive, capture)
+        scope = _scope_of(kept, handle)
+        await app(scope if state is None else {**scope, "state": dict(state)}, receive, capture)
     except Exception:  # noqa: BLE001 - a handler may fail in any way; the record says what that means for the money
         return None
     finally:

@@ -52,6 +52,7 @@ class Teller:
         self._guard = guard
         self._renderer = renderer
         self._scope = scope
+        self._root: str = scope.get("root_path") or ""  # as it came: a mount inside the app writes its own into the same scope
 
     def refusal(self, error: BadRequest, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
         """A request that was refused before anything was opened."""
@@ -166,7 +167,7 @@ class Teller:
         """The order's status page: a path with an unguessable signed token."""
         seconds = self._guard.settings.link_seconds
         token = self._guard.engine.seal.sign_link(operation.id, now=self._guard.clock.now(), seconds=seconds, purpose=link)
-        return f"{self._scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
+        return f"{self._root}{self._guard.prefix}/orders/{token}"
 
     def _say(self, answer: Answer, telling: Telling, snapshot: Snapshot, *, code: str = "") -> HandlerAnswer:
         self._scope[TOLD_IN_SCOPE] = answer
@@ -177,7 +178,7 @@ class Teller:
             now=self._guard.clock.now(),
             confirm=_confirm(answer, snapshot),
             code=code,
-            root=self._scope.get("root_path", ""),
+            root=self._root,
         )
         return as_answer(rendered)
 

@@ -24,7 +24,7 @@ from cxguard.core.names import keyed_hash
 from cxguard.core.operation import Operation
 from cxguard.core.reading import HandlerAnswer, Reading, read
 from cxguard.core.session import Basket, Bought, By, Cause, Exposed, Reached, Stage, visit_id
-from cxguard.core.snapshot import Snapshot
+from cxguard.core.snapshot import Snapshot, below_root
 from cxguard.engine.error_text import BODY_BYTES_MAX, shop_error_text
 from cxguard.engine.purchases import PurchaseListener
 from cxguard.errors import BadRequest
@@ -78,12 +78,12 @@ class Visits:
         self._done_means_bought = guard.mode is Mode.WATCH or not any(rule.audience == "browser" for rule in guard.rules)
         guard.bus.listen(PurchaseListener(guard.recorder))
 
-    def concerned(self, rule: Rule | None, method: str, path: str) -> bool:
+    def concerned(self, rule: Rule | None, method: str, path: str, root: str = "") -> bool:
         """Whether a request may belong to the funnel. Asked for every request of the shop: two look-ups, no more."""
         if rule is not None:
             return True
         prefixes = self._prefixes.get(method)
-        return prefixes is not None and path.startswith(prefixes)
+        return prefixes is not None and (path.startswith(prefixes) or (bool(root) and below_root(path, root).startswith(prefixes)))
 
     async def follow(self, guarded: Guarded, rule: Rule | None, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request to *guarded*, and tell the recorder what became of it."""
@@ -110,7 +110,7 @@ class Visits:
             return None
 
     async def _visit(self, rule: Rule | None, path: str, scope: Scope) -> Visit | None:
-        stage = self._stage(rule, scope["method"], path)
+        stage = self._stage(rule, scope["method"], path, scope.get("root_path") or "")
         if stage is None and (rule is None or rule.audience == "machine"):
             return None
         snapshot = Snapshot.from_scope(scope, body=b"")
@@ -126,9 +126,9 @@ class Visits:
             self._guard.recorder.put(Reached(session, stage, now, language=language, device=device))
         return visit
 
-    def _stage(self, rule: Rule | None, method: str, path: str) -> Stage | None:
+    def _stage(self, rule: Rule | None, method: str, path: str, root: str) -> Stage | None:
         """The funnel's; a guarded request is the money step of a funnel that names none."""
-        stage = self._funnel.stage(method, path)
+        stage = self._funnel.stage(method, path, root)
         if stage is None and rule is not None and rule.audience == "browser" and not self._funnel.pay:
             return Stage.PAY
         return stage

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cxguard.core.session import Stage
+from cxguard.core.snapshot import below_root
 from cxguard.errors import ConfigurationError
 from cxguard.rules.match import Pattern, overlap, parse_pattern
 
@@ -62,8 +63,12 @@ class Funnel:
             else:
                 self._others.append((pattern, stage))
 
-    def stage(self, method: str, path: str) -> Stage | None:
-        """The stage that a request belongs to, by its full path; None for all other pages."""
+    def stage(self, method: str, path: str, root: str = "") -> Stage | None:
+        """The stage that a request belongs to, by its full path, or else by the path below *root*; None for all other pages."""
+        stage = self._stage(method, path)
+        return self._stage(method, below_root(path, root)) if stage is None and root else stage
+
+    def _stage(self, method: str, path: str) -> Stage | None:
         known = self._literal.get((method, path))
         if known is not None or not self._others:
             return known

@@ -99,3 +99,15 @@ async def test_a_rule_that_is_written_like_the_apps_own_route_holds_below_a_root
         for path in ("/api/orders/c1/pay", "/orders/c1/pay"):  # as servers say it, with the mount or without
             assert (await client.post(path, headers=HEADERS)).status_code == 201
     assert len(shop.gateway.standing) == 1
+
+
+async def test_the_page_of_an_order_is_where_its_link_says_also_for_an_app_with_mounts_of_its_own(world: Worlds) -> None:
+    """A framework writes its inner mount into the scope as it routes; our pages lie where the guard stands, outside of it."""
+    inner = Starlette(routes=[Route("/pay", charging_handler, methods=["POST"])])
+    shop = await world(charging_handler, mounted_rule(), app=Starlette(routes=[Mount("/shop", app=inner)]))
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    kept = await shop.client.post("/shop/pay", json=ORDER, headers=HEADERS)
+    again = await shop.client.post("/shop/pay", json=ORDER, headers=HEADERS)
+    assert kept.json()["status_url"] == again.json()["status_url"]
+    page = await shop.client.get(kept.json()["status_url"], headers={"accept": "application/json"})
+    assert page.json()["situation"] == "kept"

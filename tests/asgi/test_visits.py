@@ -105,6 +105,17 @@ async def test_stages_are_reached(world: Worlds) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_funnel_that_is_written_like_the_apps_own_routes_holds_below_a_root_path(world: Worlds) -> None:
+    """Like the rules: the server says under which path the app is served, and its routes leave that out."""
+    shop = await followed(world)
+    transport = httpx.ASGITransport(shop.app, root_path="/api")
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as below:
+        for path in ("/api/cart", "/checkout/address"):  # as servers say it, with the mount or without
+            await below.get(path, headers={"x-user": "ann"})
+    assert set((await session_of(shop)).reached) == {Stage.CART, Stage.CHECKOUT}
+
+
+@pytest.mark.asyncio
 async def test_a_purchase_belongs_to_its_visit(world: Worlds) -> None:
     """The order carries the visit, and the visit knows that it bought, and for how much."""
     shop = await followed(world)
