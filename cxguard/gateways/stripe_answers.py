@@ -206,9 +206,18 @@ def _taken(intent: Mapping[str, Any], amount_minor: int, currency: str) -> Outco
 
 def refunded_minor(intent: Mapping[str, Any]) -> int:
     """How much of a PaymentIntent went back; 0 also where its charge did not come along."""
-    charge = intent.get("latest_charge")
-    returned = charge.get("amount_refunded") if isinstance(charge, Mapping) else 0
-    return from_stripe(returned, _text(intent, "currency").upper()) or 0
+    return went_back_minor(intent.get("latest_charge"), _text(intent, "currency").upper())
+
+
+def went_back_minor(charge: Any, currency: str) -> int:
+    """How much of a charge went back. Of a reservation that was taken in part, Stripe counts what it let go as refunded, too: that
+    was never taken. Once all that was taken is back, nothing of the charge stands, so its whole sum is told."""
+    if not isinstance(charge, Mapping):
+        return 0
+    told, whole, taken = (from_stripe(charge.get(name), currency) or 0 for name in ("amount_refunded", "amount", "amount_captured"))
+    let_go = max(0, whole - taken) if taken else 0
+    returned = max(0, told - let_go)
+    return told if returned >= taken else returned
 
 
 def _last_error(intent: Mapping[str, Any]) -> Outcome:

@@ -7,8 +7,7 @@ from typing import Any
 
 from cxguard.core.outcomes import Outcome, Refunded, Unknown
 from cxguard.gateways.base import KEY_MEMBER, OPERATION_MEMBER, Fact
-from cxguard.gateways.stripe_amounts import from_stripe
-from cxguard.gateways.stripe_answers import metadata_of, read_intent, read_refund
+from cxguard.gateways.stripe_answers import metadata_of, read_intent, read_refund, went_back_minor
 
 INTENT_EVENTS = frozenset({
     "payment_intent.succeeded", "payment_intent.amount_capturable_updated", "payment_intent.payment_failed",
@@ -55,5 +54,5 @@ def _outcome(kind: str, about: Mapping[str, Any], key: str) -> Outcome | None:
 def _given_back(charge: Mapping[str, Any]) -> Outcome | None:
     """The sum of all that went back, about the key of the charge."""
     currency = str(charge.get("currency", "")).upper()
-    returned = from_stripe(charge.get("amount_refunded"), currency)
+    returned = went_back_minor(charge, currency)
     return Refunded(returned, currency) if returned and currency else None

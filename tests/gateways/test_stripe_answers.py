@@ -182,6 +182,18 @@ def test_what_went_back_is_read_from_the_charge(charge: Any, back: int) -> None:
     assert refunded_minor(intent("succeeded", latest_charge=charge)) == back
 
 
+@pytest.mark.parametrize(("told", "back"), [(3000, 0), (3500, 500), (4998, 1998), (4999, 4999)])
+def test_what_a_capture_of_a_part_lets_go_has_not_gone_back(told: int, back: int) -> None:
+    """Stripe counts it as refunded, too; only when all that was taken is back is the whole charge given back."""
+    charge = {"amount": 4999, "amount_captured": 1999, "amount_refunded": told, "currency": "eur", "metadata": {"cxguard_key": KEY}}
+    plain = intent("succeeded", amount_received=1999, latest_charge=charge)
+    assert refunded_minor(plain) == back
+    whole = Refunded(4999, "EUR") if back == 4999 else Charged(4999, "EUR", "pi_1", captured=False)
+    assert read_intent(plain, key=KEY) == whole
+    fact = read_event(event("charge.refunded", charge))
+    assert (fact.outcome if fact else None) == (Refunded(back, "EUR") if back else None)
+
+
 def event(kind: str, about: Any) -> dict[str, Any]:
     return {"id": "evt_1", "type": kind, "data": {"object": about}}
 

@@ -119,6 +119,8 @@ async def test_a_reservation_is_captured_once(gateway_process: Any, key: str) ->
             assert taken == Charged(2000, "EUR", reserved.payment_id)
         again = await gateway.capture(reserved.payment_id, key=f"{key}-d", amount_minor=1, currency="EUR", timeout_seconds=5)
         assert isinstance(again, NotCharged)
+        stands = Charged(4999, "EUR", reserved.payment_id, captured=False)
+        assert await gateway.find(key, timeout_seconds=5) == stands, "what the part has left was let go, and not given back"
 
 
 async def test_refunds_are_made_once_and_never_too_much(gateway_process: Any, key: str) -> None:

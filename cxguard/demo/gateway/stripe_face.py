@@ -360,11 +360,14 @@ def _intent(payment: Payment) -> dict[str, Any]:
 
 
 def _charge(payment: Payment) -> dict[str, Any]:
+    """What a capture of a part lets go counts as refunded there, as at Stripe."""
+    let_go = payment.amount_minor - payment.captured_minor
     return {
         "id": f"ch_{payment.id}",
         "object": "charge",
         "amount": payment.amount_minor,
-        "amount_refunded": payment.refunded_minor if payment.captured_minor else 0,
+        "amount_captured": payment.captured_minor,
+        "amount_refunded": payment.refunded_minor + let_go if payment.captured_minor else 0,
         "currency": payment.currency.lower(),
         "payment_intent": payment.id,
         "metadata": dict(payment.metadata),
