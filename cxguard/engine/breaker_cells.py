@@ -108,8 +108,7 @@ def new_cell(
         listeners=listeners,
     )
     label = forced.label if forced is not None else Label.CLOSED
-    state = BreakerState(forced=forced)
-    return Cell(*names, circuit, state, label, base=state)
+    return Cell(*names, circuit, BreakerState(forced=forced), label)
 
 
 @dataclass(frozen=True, slots=True)

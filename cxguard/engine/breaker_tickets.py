@@ -108,9 +108,7 @@ class CountedTicket(Ticket):
 
     __slots__ = ("_cell", "_era", "_open", "_probe_id", "_ramped", "_slow_seconds", "_tell")
 
-    def __init__(
-        self, cell: Cell, era: int, slow_seconds: float, tell: Callable[[Ended], None], *, probe_id: str = "", ramped: bool = False
-    ) -> None:
+    def __init__(self, cell: Cell, era: int, slow_seconds: float, tell: Callable[[Ended], None], *, probe_id: str, ramped: bool) -> None:
         self._calm = None
         self._cell = cell
         self._era = era

@@ -63,7 +63,7 @@ def pending_due(engine: Engine, operation: Operation) -> float | None:
 
 def without_parcels(sends: tuple[Send, ...]) -> tuple[Send, ...]:
     """The lines without what a resend would need."""
-    return tuple(replace(send, parcel=None) if send.parcel else send for send in sends)
+    return tuple(replace(send, parcel=None) for send in sends)
 
 
 def _deferred(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, untried_seconds: float | None) -> Operation:

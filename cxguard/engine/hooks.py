@@ -13,7 +13,7 @@ from cxguard.engine.bounds import is_cancelled
 from cxguard.errors import HookFailed
 
 
-async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, seconds: float = 10.0) -> Any:
+async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, seconds: float) -> Any:
     """What *hook* gives.
 
     Raises:

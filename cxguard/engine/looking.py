@@ -10,7 +10,7 @@ from cxguard.core.lost import with_figures_told
 from cxguard.core.money import Note, NoteKind, SendKind
 from cxguard.core.operation import Operation, changed, remember
 from cxguard.core.outcomes import CANCELLED, OTHER_FIGURES, Charged, NotCharged, Outcome, Refunded, Unknown, outcome_kind
-from cxguard.core.resolve import LOOK_EVENT, SILENCE_EVENT
+from cxguard.core.resolve import LOOK_EVENT, SHOP, SILENCE_EVENT
 from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected
 from cxguard.engine.charging import LEAST_SECONDS, Work, checked_amount
@@ -81,7 +81,8 @@ async def keep_fact(engine: Engine, work: Work, outcome: Outcome, *, key: str, s
         known = changed(work.operation, notes=noted.notes) if noted is not None else work.operation
         work.operation = remember(with_figures_told(known, key, outcome), engine.operations.entry(event, **detail))
     if noted is not None:
-        engine.operations.emit("payment.resolved", work.operation, gateway=source, outcome=outcome_kind(outcome), how=source)
+        how, _, gateway = source.partition(":")
+        engine.operations.emit("payment.resolved", work.operation, gateway=gateway or SHOP, outcome=outcome_kind(outcome), how=how)
     return outcome
 
 

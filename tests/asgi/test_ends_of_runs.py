@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cxguard.core.operation import State
-from cxguard.core.outcomes import NotCharged
+from cxguard.core.outcomes import Charged, NotCharged
 from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined
+from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
@@ -156,3 +157,19 @@ async def test_paid_order_past_its_own_end_is_tried_with_pauses(world: Worlds) -
     shop.clock.advance(3600.0)
     await shop.rest()
     assert len(tries) == 2
+
+
+async def test_what_the_shops_own_hook_finds_is_told_as_the_shops(world: Worlds) -> None:
+    """Its code charged and failed, and its own look says so: no gateway of the guard's was asked."""
+
+    async def fails(request: Request) -> Response:
+        return JSONResponse({"error": "the mail server is away"}, status_code=500)
+
+    async def resolve(op: Any) -> Charged:
+        return Charged(1000, "EUR")
+
+    heard: list[Event] = []
+    shop = await world(fails, rule(charged_by="shop", resolve=resolve), listeners=[heard.append])
+    await shop.pay()
+    found = [event.detail for event in heard if event.name == "payment.resolved"]
+    assert found == [{"gateway": "shop", "outcome": "charged", "how": "resolve"}]

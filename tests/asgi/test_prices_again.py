@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from typing import Any
 
 import pytest
@@ -15,8 +17,7 @@ from cxguard.config import Settings
 from cxguard.core.operation import Operation, State, WaitingFor
 from cxguard.engine import revalidating
 from cxguard.engine.handle import current_operation
-from cxguard.engine.hooks import call_hook
-from cxguard.errors import AlreadyFinished, HookFailed, StepMismatch
+from cxguard.errors import AlreadyFinished, StepMismatch
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import Arrival, Rule, json_field, replay
@@ -102,9 +103,17 @@ async def test_a_lower_price_is_charged_without_a_question(world: Worlds) -> Non
     await submit(shop)
     order = await recovered(shop)
     assert (order.state, order.amount_minor, charged(shop)) == (State.FINISHED, 700, [700])
-    lowered = next(event.detail for event in heard if event.name == "order.price_lowered")
-    assert (lowered["accepted_minor"], lowered["amount_minor"]) == (1000, 700)
-    assert any(entry.event == "order.price_lowered" for entry in order.history)
+    figures = {"accepted_minor": 1000, "amount_minor": 700, "currency": "EUR"}
+    assert [event.detail for event in heard if event.name == "order.price_lowered"] == [figures]
+    assert [entry.detail for entry in order.history if entry.event == "order.price_lowered"] == [figures]
+
+
+async def test_a_price_that_the_shop_has_confirmed_holds_anew(world: Worlds) -> None:
+    """As long as the rule says, from the moment at which it was confirmed."""
+    shop = await outage(world, revalidate=lambda op: GoOn(), quote_seconds=600.0)
+    await submit(shop)
+    order = await recovered(shop, after_seconds=590.0)
+    assert order.quote_until == shop.clock.now() + 600.0
 
 
 @pytest.mark.parametrize(("said", "why"), [(AskShopper(1200), "price_up"), (AskShopper(), "order_changed"), (GoOnLower(1200), "price_up")])
@@ -210,6 +219,20 @@ async def test_a_hook_that_raises_holds_the_order_with_the_place_and_without_its
     assert order.why == f"revalidate hook raised: ValueError at test_prices_again.py:{line}"
     assert "Ann" not in str(order.history)
     assert charged(shop) == []
+
+
+async def test_a_hook_that_raises_is_an_error_in_the_log(world: Worlds, caplog: pytest.LogCaptureFixture) -> None:
+    """Under the event's name, with the order and the place."""
+
+    async def broken(op: Any) -> GoOn:
+        raise ValueError("card 4242 of Ann Smith")
+
+    shop = await outage(world, revalidate=broken)
+    await submit(shop)
+    with caplog.at_level(logging.ERROR, logger="cxguard.revalidating"):
+        order = await recovered(shop)
+    (line,) = [json.loads(record.getMessage()) for record in caplog.records if record.name == "cxguard.revalidating"]
+    assert (line["event"], line["reference"]) == ("order.not_revalidated", order.reference)
 
 
 async def test_a_hook_that_hangs_is_bounded_and_holds_the_order(world: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,14 +354,3 @@ async def test_a_source_of_the_shops_that_fails_opens_nothing(
     assert (answer.status_code, answer.json()["situation"]) == (503, "store_away")
     assert (await shop.store.search(Query(namespace="shop"))).operations == ()
     assert charged(shop) == []
-
-
-async def test_a_plain_function_runs_in_a_thread_and_its_failure_says_where() -> None:
-    """The event loop goes on meanwhile."""
-
-    def fails() -> None:
-        raise OSError("a path of this machine")
-
-    assert await call_hook(lambda number: number + 1, 1, name="a") == 2
-    with pytest.raises(HookFailed, match=r"^a hook raised: OSError at test_prices_again\.py:\d+$"):
-        await call_hook(fails, name="a")

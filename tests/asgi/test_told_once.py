@@ -84,6 +84,17 @@ async def test_a_kept_order_that_is_paid_later_is_told_as_accepted_and_then_as_p
     assert (page.status_code, page.json()["situation"]) == (200, "placed")
 
 
+async def test_listeners_hear_which_notice_was_given(world: Worlds) -> None:
+    """One event for each, with its kind."""
+    heard: list[Event] = []
+    shop = await outage(world, lambda notice: None, heard=heard)
+    await submit(shop)
+    shop.gateway.otherwise = Does.CHARGE
+    for _ in range(2):
+        await work(shop)
+    assert [event.detail for event in heard if event.name == "shopper.told"] == [{"kind": "accepted"}, {"kind": "paid"}]
+
+
 async def test_an_order_that_may_be_an_older_copy_is_not_told_as_not_charged(world: Worlds) -> None:
     """The store has lost its last writes: until the gateway was asked, nobody knows."""
     mails: list[Notice] = []
@@ -168,6 +179,7 @@ async def test_a_hook_that_fails_is_asked_again_with_the_same_id_and_not_for_eve
     assert (len(paid), len(set(paid))) == (TRIES_MAX, 1)
     failed = [event.detail for event in heard if event.name == "shopper.not_told" and event.detail["kind"] == "paid"]
     assert [one["final"] for one in failed] == [False] * (TRIES_MAX - 1) + [True]
+    assert [one["tries"] for one in failed] == list(range(1, TRIES_MAX + 1))
     assert "ann@" not in str(failed) and failed[0]["why"].startswith("notify hook raised: OSError at test_told_once.py:")
 
 

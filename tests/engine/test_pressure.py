@@ -100,8 +100,16 @@ async def test_second_tries_are_a_share_of_the_first_ones() -> None:
     assert gateway.count("charge") <= orders * 1.2 + RETRIES_AT_ONCE_MAX + 1
 
 
-@pytest.mark.parametrize("wrong", [{"calls_max": 0}, {"place_seconds": -1.0}, {"retry_share": 1.5}])
+@pytest.mark.parametrize("wrong", [{"calls_max": 0}, {"place_seconds": -1.0}, {"retry_share": 1.5}, {"retry_share": -0.1}])
 async def test_numbers_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     """With the line to write."""
     with pytest.raises(ConfigurationError, match=r"write Timeouts\(calls_max=64"):
         Timeouts(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("calls_max", 1), ("place_seconds", 0.0), ("retry_share", 0.0), ("retry_share", 0.5), ("retry_share", 1.0)]
+)
+async def test_numbers_at_the_edge_are_taken(name: str, value: Any) -> None:
+    """One call at a time, no waiting, no second tries at all, or one for each."""
+    assert getattr(Timeouts(**{name: value}), name) == value

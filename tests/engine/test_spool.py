@@ -25,7 +25,7 @@ from cxguard.core.outcomes import Charged, Declined
 from cxguard.engine.doctor import Health
 from cxguard.engine.forwarding import Forwarded
 from cxguard.engine.spool import LEASE_SECONDS, Spool, SpoolFigures
-from cxguard.engine.spool_doctor import examine_spool, spool_missing
+from cxguard.engine.spool_doctor import FORWARD_SECONDS_WARN, examine_spool, spool_missing
 from cxguard.errors import ConfigurationError, SpoolFull
 from cxguard.rules import json_field
 from cxguard.testing import Fault, ManualClock
@@ -358,3 +358,14 @@ async def test_the_doctor_says_how_the_spool_is(figures: SpoolFigures, away: boo
     """Empty, filling while the store is away, or full of what nobody forwards though it answers."""
     assert examine_spool(figures, now=1_000.0, settings=Settings(), away=away).health is health
     assert spool_missing().do
+
+
+async def test_the_doctor_says_what_waits_in_the_spool_and_for_how_long() -> None:
+    """In whole minutes and megabytes; after two minutes somebody should have forwarded it."""
+    figures = SpoolFigures(3, 1, 400.0, 5 * 1024**2)
+    told = examine_spool(figures, now=1_000.0, settings=Settings(), away=True)
+    assert (told.about, told.found) == ("spool", "3 orders and 1 facts wait, 5 MB, the oldest for 10 minutes")
+    for waiting_seconds, health in ((FORWARD_SECONDS_WARN, Health.OK), (FORWARD_SECONDS_WARN + 1.0, Health.FAIL)):
+        figures = SpoolFigures(3, 1, 1_000.0 - waiting_seconds, 0)
+        assert examine_spool(figures, now=1_000.0, settings=Settings(), away=False).health is health
+    assert examine_spool(SpoolFigures(0, 0, None, 0), now=1_000.0, settings=Settings(), away=False).about == "spool"

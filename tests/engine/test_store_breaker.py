@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import time
 from typing import Any, cast
 
 import pytest
 
+from cxguard.core.operation import Operation
 from cxguard.engine.leases import Leases
 from cxguard.engine.store_breaker import LATE_SECONDS, POLICY, SLOW_SECONDS, StoreBreaker, breaker_around
 from cxguard.errors import ConfigurationError, LeaseLost, StoreUnavailable
@@ -20,12 +23,23 @@ from cxguard.testing.contract.base import LEASE_SECONDS, open_leased, sample, to
 pytestmark = pytest.mark.asyncio
 
 
+class Slow(FaultyStore):
+    """Whose `get` can be under way for long."""
+
+    slow: asyncio.Event | None = None
+
+    async def get(self, id: str) -> Operation | None:
+        if self.slow is not None:
+            await self.slow.wait()
+        return await super().get(id)
+
+
 class Away:
     """A store that can be away, a breaker around it, and what listeners heard."""
 
     def __init__(self, *, confirm: Any = None) -> None:
         self.clock = ManualClock()
-        self.faulty = FaultyStore(MemoryStore(clock=self.clock))
+        self.faulty = Slow(MemoryStore(clock=self.clock))
         self.heard: list[Event] = []
         bus = Bus()
         bus.listen(self.heard.append)
@@ -243,3 +257,66 @@ async def test_a_probe_of_a_store_that_is_there_changes_nothing() -> None:
     assert await world.breaker.probe_once()
     assert not world.breaker.away
     assert world.names() == []
+
+
+async def test_a_straggler_of_an_earlier_life_does_not_talk_failures_small() -> None:
+    """It was asked before the store went away, and its good answer comes when two calls have failed again: one more opens it."""
+    world = await away()
+    answer = world.faulty.slow = asyncio.Event()
+    straggler = asyncio.create_task(world.store.get("x"))
+    await asyncio.sleep(0)
+    await world.open_breaker()
+    world.faulty.heal()
+    world.clock.advance(POLICY.open_seconds)
+    assert await world.breaker.probe_once()
+    world.faulty.plan("clock", Fault.NOT_DONE, times=POLICY.consecutive_failures)
+    for number in range(POLICY.consecutive_failures):
+        if number == POLICY.consecutive_failures - 1:
+            answer.set()
+            await straggler
+        with pytest.raises(StoreUnavailable):
+            await world.store.clock()
+    assert world.breaker.away
+
+
+async def test_a_refusal_says_what_the_store_said_last() -> None:
+    """Whoever reads "away" in a log wants to know why."""
+    world = await away()
+    await world.open_breaker()
+    with pytest.raises(StoreUnavailable, match="did not take 'clock'"):
+        await world.store.get("x")
+    assert [event.detail["why"][:32] for event in world.heard] == ["the store did not take 'clock' ("]
+
+
+async def test_a_probe_that_takes_as_long_as_a_slow_answer_leaves_it_away() -> None:
+    """Back, and no use to anybody: a request needs several answers."""
+    world = await away()
+    await world.open_breaker()
+    world.faulty.decide = lambda verb: world.clock.advance(SLOW_SECONDS)
+    world.clock.advance(POLICY.open_seconds)
+    assert not await world.breaker.probe_once()
+
+
+async def test_how_long_it_was_away_is_told_to_the_millisecond() -> None:
+    """It is back 0.625 s after it went."""
+    world = await away()
+    await world.open_breaker()
+    world.faulty.heal()
+    world.clock.advance(POLICY.open_seconds + 0.125)
+    await world.breaker.probe_once()
+    assert world.heard[-1].detail["away_seconds"] == POLICY.open_seconds + 0.125
+
+
+async def test_a_store_that_answers_and_may_not_be_used_is_an_error_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It stays away until somebody mends it, and that somebody has to know what to mend."""
+
+    async def confirm(store: Store) -> None:
+        raise ConfigurationError("another naming secret")
+
+    world = Away(confirm=confirm)
+    with caplog.at_level(logging.ERROR, logger="cxguard"):
+        for _ in range(3):
+            world.clock.advance(POLICY.open_seconds_max)
+            assert not await world.breaker.probe_once()
+    (line,) = [json.loads(record.getMessage()) for record in caplog.records]
+    assert (line["event"], line["why"]) == ("store.not_usable", "another naming secret")

@@ -9,7 +9,8 @@ import pytest
 from lostworld import World, world
 
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Unknown
+from cxguard.core.outcomes import Outcome, Unknown
+from cxguard.core.resolve import LOOK_EVENT, SILENCE_EVENT
 from cxguard.errors import OperationHeld, PaymentDeclined, PaymentDeferred
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
@@ -132,3 +133,27 @@ async def test_accepted_order_that_is_cancelled_is_told_with_the_reason() -> Non
         shop.clock.advance(60.0)
         await shop.rest()
         assert [each["why"] for each in heard.of("order.cancelled")] == ["cancel_asked"]
+
+
+async def test_what_a_look_up_finds_is_told_with_whom_was_asked_and_how() -> None:
+    """The gateway's very name, as in each other event about it; the timeline says the same in one word."""
+    async with world() as shop:
+        heard = listen(shop)
+        shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+        await shop.press()
+        assert heard.of("payment.resolved") == [{"gateway": "fake:test", "outcome": "charged", "how": "find"}]
+        assert line(await shop.record(), LOOK_EVENT) == [{"source": "find:fake:test", "outcome": "charged", "why": ""}]
+
+
+async def test_a_look_up_that_breaks_is_on_the_timeline_with_what_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter that raises has told nothing about the money; its people want to know that it did."""
+    async with world() as shop:
+
+        async def find(key: str, *, timeout_seconds: float) -> Outcome:
+            raise OSError("no route")
+
+        shop.gateway.will(Does.UNKNOWN)
+        monkeypatch.setattr(shop.gateway, "find", find)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        assert [each["why"] for each in line(await shop.record(), SILENCE_EVENT)] == ["OSError while asking"]
