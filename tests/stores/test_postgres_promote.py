@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -45,8 +45,9 @@ def ask(server: PostgresServer, text: str) -> Any:
 def until(server: PostgresServer, text: str, value: Any) -> None:
     with psycopg.connect(server.url, autocommit=True) as connection:
         for _ in range(LOOKS_MAX):
-            if connection.execute(text.encode()).fetchone() == (value,):
-                return
+            with suppress(psycopg.errors.UndefinedTable):  # a standby that has not heard yet of the tables
+                if connection.execute(text.encode()).fetchone() == (value,):
+                    return
             connection.execute("SELECT pg_sleep(0.02)")
     raise AssertionError(f"{text} never became {value}")
 
