@@ -284,8 +284,3 @@ def _tell_listeners(engine: Engine, saved: Operation, conclusion: Conclusion) ->
             engine.operations.emit("order.held", saved, waiting_for=saved.waiting_for, money=saved.money, **detail)
         case State.RUNNING | State.CANCELLED:
             pass
-
-
-def paid(operation: Operation) -> bool:
-    """Whether a charge stands."""
-    return money_of(operation).state is MoneyState.CHARGED

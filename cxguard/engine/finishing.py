@@ -21,7 +21,6 @@ from cxguard.core.conclude import Conclusion, Ending, Run, Say, conclude
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Entry, Operation, changed, money_of
 from cxguard.core.reading import Reading
-from cxguard.core.resolve import SHOP
 from cxguard.engine.charging import Work
 from cxguard.engine.cold import StoredAnswer
 from cxguard.engine.deferral import Deferral
@@ -163,8 +162,7 @@ class Finishing:
         return store
 
     def _in_hand(self) -> Operation:
-        operation = self._work.operation
-        return as_read(operation, Reading.SUCCEEDED) if operation.charged_by == SHOP else operation
+        return as_read(self._work.operation, Reading.SUCCEEDED)
 
     def _concluded(self, deferral: Deferral) -> Conclusion:
         operation = self._in_hand()

@@ -168,7 +168,9 @@ class Placing:
                 return self._kept(handle, await later(handle))
         except PaymentDeclined:
             return Reading.DECLINED, None
-        except PaymentDeferred:
+        except PaymentDeferred as error:
+            if not handle.deferral.why:  # of another payment, that its code began
+                return self._failed(handle, error)
             self._hold_unless_outage(handle)
             return None, None
         except (LeaseLost, StoreError):

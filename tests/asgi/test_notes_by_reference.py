@@ -43,6 +43,7 @@ async def test_late_no_about_the_first_card_is_not_taken_for_the_second_one(worl
     await shop.pay()
     noted = await told(shop, outcome)
     assert (money_of(noted).state, noted.notes[-1].kind) == (MoneyState.UNKNOWN, NoteKind.REMARK)
+    assert "not of which of its payments" in noted.notes[-1].text
     shop.clock.advance(60.0)
     await shop.rest()
     assert (money_of(await only(shop)).state, len(shop.gateway.standing)) == (MoneyState.CHARGED, 1)
@@ -66,8 +67,11 @@ async def test_late_word_of_the_first_refund_does_not_give_back_what_was_bought_
     assert money_of(await told(shop, Refunded(1000, "EUR"))).state is MoneyState.CHARGED
 
 
-async def test_charge_is_believed_of_an_order_by_its_name(world: Worlds) -> None:
-    """Whichever of its payments it was: the order is paid."""
-    shop = await second_card(world, Does.UNKNOWN)
-    await shop.pay()
+@pytest.mark.parametrize("declined", [1, 2])
+async def test_charge_is_believed_of_an_order_by_its_name(world: Worlds, declined: int) -> None:
+    """Whichever of its payments it was, and however many cards were tried: the order is paid."""
+    shop = await second_card(world, *[Does.DECLINE] * (declined - 1), Does.UNKNOWN)
+    for _ in range(declined):
+        await shop.pay()
+        shop.clock.advance(11.0)
     assert money_of(await told(shop, Charged(1000, "EUR", payment_id="pay_9"))).state is MoneyState.CHARGED

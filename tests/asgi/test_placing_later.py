@@ -9,15 +9,32 @@ from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from cxguard.core.breaker import Label
+from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, State
+from cxguard.core.outcomes import Charged
 from cxguard.core.reading import Reading
+from cxguard.errors import PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge
 from cxguard.rules import has_status, replay
 from cxguard.stores.base import Query
+from cxguard.testing import FaultyStore
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
 ASYNC = {"prefer": "respond-async"}
+
+
+class Wishing(FaultyStore):
+    """A store to which a wish to cancel comes just before the line of a charge."""
+
+    wish: Note | None = None
+
+    async def save(self, operation: Operation, **options: Any) -> Operation:
+        if operation.sends and self.wish is not None:
+            await self.store.note(operation.id, self.wish, namespace=operation.namespace)
+            self.wish = None
+        return await super().save(operation, **options)
 
 
 async def only(shop: World) -> Operation:
@@ -93,3 +110,75 @@ async def test_code_of_the_shops_that_fails_once_is_run_again(world: Worlds) -> 
         assert (order.state, order.money) == (state, money)
         shop.clock.advance(300.0)
     assert (len(runs), len(shop.gateway.standing)) == (3, 1)
+
+
+async def test_payment_of_another_order_that_has_no_end_does_not_end_this_one(world: Worlds) -> None:
+    """`later` buys a voucher first, say, and that waits: the order that was accepted is tried again, and not let go."""
+    waits = [PaymentDeferred("gateway_down")]
+
+    async def place(op: Any) -> dict[str, str]:
+        if waits:
+            raise waits.pop()
+        return {"paid": (await op.charge(Charge(op.amount_minor, op.currency, source="tok_ok"))).payment_id}
+
+    shop = await kept(world, charging_handler, later=place)
+    await shop.guard.queue().run_once()
+    assert ((await only(shop)).state, (await only(shop)).why) == (State.QUEUED, "later_failed")
+    shop.clock.advance(300.0)
+    await shop.rest()
+    assert ((await only(shop)).state, len(shop.gateway.standing)) == (State.FINISHED, 1)
+
+
+async def test_accepted_order_that_its_shop_turns_down_is_kept_as_long_as_any(world: Worlds) -> None:
+    """Its shopper has a link to it, and may ask for weeks. A try that nobody was promised anything about is kept for a day."""
+
+    async def place(op: Any) -> dict[str, str]:
+        raise PaymentDeclined
+
+    shop = await kept(world, charging_handler, later=place, keep_seconds=1_000_000.0)
+    await shop.rest()
+    order = await only(shop)
+    assert (order.state, order.keep_until) == (State.CANCELLED, shop.clock.now() + 1_000_000.0)
+
+
+async def test_wish_to_cancel_that_comes_just_before_the_shops_own_code_runs_stops_it(world: Worlds) -> None:
+    """It comes with the very write that says that a charge may be under way: nothing runs, and the order ends as cancelled."""
+    runs: list[str] = []
+
+    async def pay(request: Request) -> Response:
+        raise AssertionError("the breaker is open")
+
+    async def place(op: Any) -> dict[str, str]:
+        runs.append("run")
+        return {}
+
+    shop = await world(pay, rule(terms="1", later=place, charged_by="shop"), faulty=True, wrap=Wishing)
+    assert isinstance(shop.store, Wishing)
+    shop.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="down", seconds=30.0)
+    assert (await shop.pay(**ASYNC)).status_code == 202
+    order = await only(shop)
+    shop.store.wish = Note("cancel:1", NoteKind.CANCEL, shop.clock.now(), generation=order.generation)
+    for _ in range(2):
+        shop.clock.advance(300.0)
+        await shop.rest()
+    assert ((await only(shop)).state, (await only(shop)).why, runs) == (State.CANCELLED, "cancel_asked", [])
+
+
+async def test_paid_order_of_a_shop_that_charges_by_itself_is_completed_without_a_second_charge_on_record(world: Worlds) -> None:
+    """Its `later` finds the payment and makes the order of it: nothing more may be under way."""
+
+    async def pay(request: Request) -> Response:
+        raise RuntimeError("after it charged")
+
+    async def ask(op: Any) -> Charged:
+        return Charged(1000, "EUR", "pay_1")
+
+    async def place(op: Any) -> dict[str, str]:
+        return {"paid": "pay_1"}
+
+    shop = await world(pay, rule(terms="1", later=place, charged_by="shop", resolve=ask, rerun_safe=True))
+    assert (await shop.pay(**ASYNC)).json()["money"] == "charged"
+    shop.clock.advance(60.0)
+    await shop.rest()
+    order = await only(shop)
+    assert (order.state, order.money, len(order.sends)) == (State.FINISHED, "charged", 1)

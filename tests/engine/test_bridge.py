@@ -79,6 +79,26 @@ def test_what_ends_one_caller_comes_out_of_it_and_leaves_the_others_alone(
     assert elsewhere(lambda: pay(guard, "o2")).result(WAIT_SECONDS) == "pay_1"
 
 
+def test_error_of_a_step_says_what_it_came_from(guard: Guard) -> None:
+    """Whoever reads the log finds the shop's own first fault, as without us."""
+    first = KeyError("tax rate")
+
+    def fail() -> None:
+        raise ValueError("no invoice") from first
+
+    with pytest.raises(ValueError, match="no invoice") as raised, guard.sync.operation(purpose="order", key="o1", owner="ann") as op:
+        op.step("create invoice", fail)
+    assert raised.value.__cause__ is first
+
+
+def test_thread_ends_with_its_guard() -> None:
+    """A program that opens one guard after the other gathers none."""
+    before = threading.active_count()
+    with make(FakeGateway()) as guard:
+        pay(guard, "o1")
+    assert threading.active_count() == before
+
+
 def test_a_step_runs_in_the_callers_own_thread(guard: Guard) -> None:
     """Its database connection is there, with the transaction that is open on it."""
     with guard.sync.operation(purpose="order", key="o1", owner="ann") as op:

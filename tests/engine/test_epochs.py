@@ -117,6 +117,32 @@ async def test_orders_that_move_without_a_failover_are_not_doubted() -> None:
         assert await guard.engine.epochs.lost_since() is None
 
 
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_store_that_was_lost_later_than_the_one_its_orders_come_from_keeps_its_own_doubt(noticed: bool) -> None:
+    """Whatever was written there before its own loss is an older copy, too: the earlier date would not say so."""
+    async with world(keyed=False) as shop:
+        await shop.fail_over()
+        await shop.guard.engine.epochs.look()
+    second = World(FakeGateway())
+    async with second.guard:
+        second.clock.advance(3_600.0)
+        await second.fail_over()
+        if noticed:
+            await second.guard.engine.epochs.look()
+        await move(shop.store.store, second.store.store)
+        assert await second.guard.engine.epochs.lost_since() == second.clock.now()
+
+
+async def test_life_began_when_the_store_says_so_if_this_process_met_it_at_once() -> None:
+    """The later of the two counts: by which of them this process went would else depend on whose clock is set."""
+    async with world() as shop:
+        await shop.fail_over()
+        began = await shop.guard.engine.epochs.changed_at()
+        assert began is not None
+        shop.clock.jump(-600.0)
+        assert shop.guard.engine.epochs.began_at(began) == began
+
+
 async def test_who_only_looks_doubts_the_orders_of_before_the_loss() -> None:
     """From the moment of it, before any process has noticed; then by when that was. An order of after it is no copy."""
     async with world() as shop:

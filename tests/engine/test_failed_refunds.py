@@ -7,6 +7,7 @@ import itertools
 import pytest
 from tillworld import TAKE, Till, till
 
+from cxguard.core.breaker_policy import BreakerPolicy
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import NotCharged, Outcome, Refunded
@@ -137,6 +138,18 @@ async def test_a_refund_that_the_gateway_refuses_each_time_is_a_persons_at_last(
         assert told == {"why": record.why, "waiting_for": "agent", "money": "charged"}
         assert 3 < shop.gateway.count("refund") <= LOOKS_MAX + 1
         assert "refund_not_done" in [entry.detail.get("why") for entry in record.history]
+
+
+async def test_a_refund_of_the_queue_is_the_first_to_try_a_gateway_that_was_down() -> None:
+    """Nobody waits for it: of the calls that see whether the gateway is there again, it is a shopper's that comes third."""
+    async with till(guarded={"breakers": BreakerPolicy(consecutive_failures=1)}) as shop:
+        shop.gateway.will_say("refund", [NotCharged("no connection", retryable=True)])
+        await cancelled(shop)
+        for tries in (1, 2):
+            await shop.guard.queue().run_once()
+            assert shop.gateway.count("refund") == tries
+            shop.clock.advance(3_600.0)
+        assert (await shop.money()).state is MoneyState.REFUNDED
 
 
 async def test_the_nightly_look_finds_it_without_a_webhook() -> None:

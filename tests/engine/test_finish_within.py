@@ -13,16 +13,14 @@ from finishworld import WHO, FinishWorld, charged, finish_world
 from postgres_server import PostgresServer
 from psycopg.rows import dict_row
 
-from cxguard.core.money import MoneyState, Note, NoteKind
+from cxguard.core.money import MoneyState
 from cxguard.core.operation import State, money_of
 from cxguard.core.outcomes import Charged
 from cxguard.engine import finishing
 from cxguard.errors import (
-    FinishRefused,
     LeaseLost,
     OperationHeld,
     OperationInFlight,
-    PaymentDeferred,
     StoreUnavailable,
     TransactionOpen,
     TransactionRolledBack,
@@ -351,39 +349,3 @@ async def test_shops_own_settings_are_as_before(world: FinishWorld) -> None:
 
     await world.guard.run(look, **WHO)
     assert (await world.record()).state is State.FINISHED
-
-
-async def test_order_that_is_to_be_cancelled_does_not_finish(world: FinishWorld) -> None:
-    """The shopper wanted out while it was charged: refused, the shop rolls back, and the money goes back."""
-
-    async def unwanted(op: Any) -> None:
-        await charged(op)
-        wish = Note("cancel:1", NoteKind.CANCEL, at=world.clock.now(), source="status page", generation=1)
-        await world.other.engine.operations.note(op.id, wish)
-        await op.step("pack", dict)  # the first to hear of it
-        async with await world.connect() as connection, connection.transaction():
-            await world.write(connection)
-            await op.finish({}, connection=connection)
-
-    with pytest.raises(FinishRefused, match="cancel_asked"):
-        await world.guard.run(unwanted, **WHO)
-    await world.rest()
-    assert await world.orders() == []
-    assert (await world.record()).money is MoneyState.REFUNDED
-
-
-async def test_unknown_charge_does_not_finish(world: FinishWorld) -> None:
-    """A charge without an answer, and a function that goes on as if it had one: refused, and the shop's order is not there."""
-    world.gateway.will(Does.UNKNOWN)
-
-    async def hopeful(op: Any) -> None:
-        with pytest.raises(PaymentDeferred):
-            await charged(op)
-        async with await world.connect() as connection, connection.transaction():
-            await world.write(connection)
-            await op.finish({}, connection=connection)
-
-    with pytest.raises(FinishRefused, match="charge_unknown"):
-        await world.guard.run(hopeful, **WHO)
-    assert await world.orders() == []
-    assert (await world.record()).money is MoneyState.UNKNOWN

@@ -11,7 +11,7 @@ from lostworld import World, world
 from cxguard.core.lost import LOST_BACK_SECONDS
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
-from cxguard.core.operation import Operation, changed, money_of
+from cxguard.core.operation import Operation, State, changed, money_of
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.library import Purpose
 from cxguard.errors import OperationHeld, PaymentDeclined, PaymentDeferred
@@ -22,8 +22,9 @@ pytestmark = pytest.mark.asyncio
 
 
 @asynccontextmanager
-async def given_back(*, placeable: bool = False) -> AsyncIterator[World]:
-    """Charged without an answer, cancelled and paid back; of all that the store has the order in doubt. Then the webhook comes."""
+async def given_back(*, placeable: bool = False, cut: bool = False) -> AsyncIterator[World]:
+    """Charged without an answer, cancelled and paid back; of all that the store has the order in doubt, or, if its writes were *cut*
+    earlier, as it was sent. Then the webhook comes."""
     async with world(keyed=True) as shop:
         if not placeable:
             shop.guard.purposes["order"] = Purpose("order")
@@ -36,7 +37,7 @@ async def given_back(*, placeable: bool = False) -> AsyncIterator[World]:
         await shop.rest()
         assert money_of(await shop.record()).state == "refunded"
         shop.clock.advance(5.0)
-        await shop.fail_over(copy)
+        await shop.fail_over(changed(copy, state=State.RUNNING, why="", due_at=None) if cut else copy)
         await shop.guard.note(Charged(4999, "EUR", "pay_2"), gateway_key=copy.sends[0].key, event_id="evt")
         yield shop
 
@@ -84,6 +85,13 @@ async def test_order_is_not_completed_on_a_webhooks_word_while_the_gateway_does_
         shop.clock.advance(600.0)
         await shop.rest()
         assert (await shop.record()).money == "refunded"
+
+
+async def test_order_that_waits_for_its_gateways_word_says_why() -> None:
+    """Also one whose process died before it could say anything."""
+    async with given_back(placeable=True, cut=True) as shop:
+        waiting = await silent_turn(shop, "no answer in time")
+        assert (waiting.state, waiting.why) == ("queued", "charge_unknown")
 
 
 async def test_order_whose_gateway_says_nothing_for_two_days_is_completed() -> None:

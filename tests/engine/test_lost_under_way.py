@@ -256,6 +256,7 @@ async def test_late_payment_that_waits_for_its_shopper_is_called_off() -> None:
         await shop.gateway.charge(Charge(4999, "EUR", source="tok_ok"), key=key, timeout_seconds=1.0)
         await settled(shop)
         assert [payment.state for payment in shop.gateway.payments if payment.key == key] == ["cancelled"]
+        assert {note.generation for note in (await shop.record()).notes if note.gateway_key == key} == {2}
 
 
 async def test_gateway_that_says_nothing_is_asked_for_a_late_charge_again() -> None:

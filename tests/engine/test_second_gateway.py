@@ -12,7 +12,7 @@ from shopworld import KEYS, SECRET, SHOP, rule
 
 from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, NotCharged
+from cxguard.core.outcomes import Charged, NeedsShopper, NotCharged
 from cxguard.engine.library import Purpose
 from cxguard.engine.pressure import CHARGE
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
@@ -21,7 +21,7 @@ from cxguard.guard import Guard
 from cxguard.stores.base import Level, Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
-from cxguard.testing.fake_gateway import Does, FakeGateway, FakePayment, PaymentState
+from cxguard.testing.fake_gateway import Call, Does, FakeGateway, FakePayment, PaymentState
 
 pytestmark = pytest.mark.asyncio
 
@@ -195,3 +195,14 @@ async def test_a_late_success_at_the_first_goes_back_and_what_the_shop_was_told_
         await shop.guard.queue().run_once()
         assert shop.standing == (0, 1)
         assert shop.second.standing[0].id == told
+
+
+async def test_payment_that_waits_for_its_shopper_at_the_first_is_called_off_there() -> None:
+    """A webhook tells of it after the second was charged. The second has never heard of that key, and its word would say nothing."""
+    async with two(*[Does.THROTTLE] * 3) as shop:
+        await shop.pay()
+        key = (await shop.record()).sends[0].key
+        await shop.guard.note(NeedsShopper("3ds"), event_id="evt_1", gateway_key=key)
+        shop.clock.advance(60.0)
+        await shop.guard.queue().run_once()
+        assert (Call("cancel", key) in shop.first.calls, Call("cancel", key) in shop.second.calls) == (True, False)

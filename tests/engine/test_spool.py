@@ -251,11 +251,13 @@ async def test_a_fact_about_an_order_that_nobody_knows_becomes_a_stub(world: Wor
     """As it would have, had the store been there."""
     shop = await spool_world(world, tmp_path)
     shop.go_away()
-    await shop.guard.note(Charged(1000, "EUR", payment_id="p"), event_id="evt_1", gateway_key="cxg-elsewhere")
+    paid = Charged(1000, "EUR", payment_id="p")
+    await shop.guard.note(paid, event_id="evt_1", gateway_key="cxg-elsewhere", source="webhook of the shop")
     await shop.come_back()
     await shop.forward()
     (stub,) = await shop.orders()
     assert (stub.state, stub.owner, money_of(stub).state) == (State.HELD, "", MoneyState.CHARGED)
+    assert [note.source for note in stub.notes] == ["webhook of the shop"]
 
 
 async def test_an_order_that_nobody_could_foresee_keeps_no_other_back(world: Worlds, tmp_path: Path) -> None:
