@@ -219,6 +219,8 @@ async def _call(engine: Engine, work: Work, gateway: Gateway, *, charged: Charge
 def _fitting(outcome: Outcome, kind: SendKind) -> Outcome:
     """What can be said of a movement. A refund that is answered with a charge, say, has told us nothing."""
     match outcome:
+        case Charged(captured=False) if kind is SendKind.CAPTURE:  # it was taken in, and the money is still only reserved
+            return Unknown("processing")
         case Charged() if kind is SendKind.CAPTURE:
             return outcome
         case Refunded() if kind is not SendKind.CAPTURE:

@@ -259,6 +259,20 @@ async def test_an_answer_about_other_figures_is_not_believed(answer: Outcome) ->
         assert "asked for 1000 EUR" in str((await shop.record()).sends[-1].outcome)
 
 
+async def test_a_capture_that_is_only_taken_in_is_not_told_as_taken() -> None:
+    """A gateway that captures later answers with a payment that is still reserved: the worker asks until it is taken."""
+    async with till() as shop:
+        await shop.paid(RESERVE)
+        shop.gateway.will_say("capture", [Charged(5000, "EUR", "pay_1", captured=False)])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred, match="capture_unknown"):
+                await op.capture()
+        assert ((await shop.money()).captured_minor, (await shop.money()).capture_pending) == (0, True)
+        shop.clock.advance(10.0)
+        await shop.guard.queue().run_once()
+        assert ((await shop.money()).captured_minor, (await shop.money()).capture_pending) == (5000, False)
+
+
 async def test_an_order_in_hand_is_not_resumed() -> None:
     """One lease: an agent who refunds and a script that refunds never do so at once."""
     async with till() as shop:
