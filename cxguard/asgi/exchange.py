@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cxguard.asgi.bodies import ClientGone, Replayed, check_headers, read_body
-from cxguard.asgi.capture import Capture, Phase, send_answer, without_shortcuts
+from cxguard.asgi.capture import Capture, Phase, in_known_codings, send_answer, without_shortcuts
 from cxguard.asgi.finding import followed, looked_at
 from cxguard.asgi.identify import Identity, identify, resumed_by, submission_of, telling_of
 from cxguard.asgi.spooling import spool_order, tell_spooled
@@ -224,10 +224,12 @@ class _Running:
     async def _run_app(self) -> bool:
         """Whether it raised. A client that has gone does not stop it; a run without an end does."""
         receive = Replayed(self._identity.snapshot.body)
-        without_shortcuts(self._exchange._scope)
+        scope = self._exchange._scope
+        without_shortcuts(scope)
+        scope["headers"] = in_known_codings(scope["headers"])
         try:
             async with asyncio.timeout(self._identity.rule.run_seconds_max):
-                await self._exchange._app(self._exchange._scope, receive, self._capture)
+                await self._exchange._app(scope, receive, self._capture)
         except asyncio.CancelledError:
             if _is_being_cancelled():
                 raise

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+UNPACKED_CODINGS = frozenset({"gzip", "deflate"})  # what the standard library undoes
 ANSWER_BYTES_READ_MAX = 4 * 1024 * 1024  # of a compressed answer, once unpacked: four times the largest that is kept
 
 
@@ -41,7 +42,12 @@ class HandlerAnswer:
 
     def content(self) -> bytes:
         """The body, unpacked if the app compressed it; empty if that cannot be undone."""
-        return _unpacked(self.body, encoding=(self.header("content-encoding") or "").strip().lower())
+        return self._unpacked() or b""
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether it was compressed in a way that cannot be undone here, so that no case can look into it."""
+        return self._unpacked() is None
 
     def text(self) -> str:
         """The body as text; bytes that are none become marks."""
@@ -53,6 +59,9 @@ class HandlerAnswer:
             return json.loads(self.content())
         except (ValueError, RecursionError):
             return None
+
+    def _unpacked(self) -> bytes | None:
+        return _unpacked(self.body, encoding=(self.header("content-encoding") or "").strip().lower())
 
 
 Matcher: TypeAlias = Callable[[HandlerAnswer], bool]
@@ -76,7 +85,8 @@ def read(answer: HandlerAnswer | None, cases: Sequence[Case] = ()) -> Reading:
 
     Args:
         answer: None when there was none: an exception, a crash, an app that returned without a word.
-        cases: a rule's own. With one for success among them, an answer that none covers never succeeds by its status.
+        cases: a rule's own. With one for success among them, an answer that none covers never succeeds by its status; nor does one
+            into which none can look.
     """
     if answer is None:
         return Reading.FAILED
@@ -84,7 +94,8 @@ def read(answer: HandlerAnswer | None, cases: Sequence[Case] = ()) -> Reading:
         if _holds(matcher, answer):
             return reading
     default = read_status(answer.status)
-    if default is Reading.SUCCEEDED and any(reading is Reading.SUCCEEDED for _, reading in cases):
+    described = any(reading is Reading.SUCCEEDED for _, reading in cases)
+    if default is Reading.SUCCEEDED and (described or (bool(cases) and answer.unreadable)):
         return Reading.FAILED
     return default
 
@@ -93,12 +104,12 @@ def _holds(matcher: Matcher, answer: HandlerAnswer) -> bool:
     return bool(matcher(answer))
 
 
-def _unpacked(body: bytes, *, encoding: str) -> bytes:
+def _unpacked(body: bytes, *, encoding: str) -> bytes | None:
     if encoding in ("", "identity"):
         return body
-    if encoding not in ("gzip", "deflate"):
-        return b""
+    if encoding not in UNPACKED_CODINGS:
+        return None
     try:
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, ANSWER_BYTES_READ_MAX)
     except zlib.error:
-        return b""
+        return None

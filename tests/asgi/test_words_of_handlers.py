@@ -16,11 +16,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from cxguard.core.money import MoneyState
 from cxguard.core.outcomes import Charged, Outcome
 from cxguard.core.reading import Reading
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
-from cxguard.rules import Rule, form_field, graphql_variable, has_status, header, json_field
+from cxguard.rules import Rule, form_field, graphql_variable, has_status, header, json_field, json_path
+from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
@@ -124,6 +126,22 @@ async def test_a_page_that_the_server_would_send_by_its_path_is_seen(world: Worl
         told = {"x-user": "ann", "idempotency-key": "k1"}
         answer = await client.post("/pay", json={"amount": 500, "currency": "EUR"}, headers=told)
     assert (answer.status_code, answer.text) == (200, "<p>Thank you</p>")
+
+
+@pytest.mark.parametrize("accepted", ["gzip, deflate, br, zstd", "br;q=1.0, *;q=0.1", "BR"])
+async def test_decline_in_a_compression_of_its_own_is_no_sale(world: Worlds, accepted: str) -> None:
+    """Browsers accept `br`, and shops answer so: what cannot be unpacked cannot be read, and its status says 200."""
+
+    async def handler(request: Request) -> Response:
+        asked = request.headers["accept-encoding"].lower()
+        if any(coding in asked for coding in ("br", "zstd", "*")):
+            return Response(b"\x8b\x02\x80not for us\x03", headers={"content-encoding": "br"})
+        return JSONResponse({"error": "card declined"})
+
+    shop = await world(handler, rule(charged_by="shop", reads={Reading.DECLINED: json_path("error")}))
+    answer = await shop.pay(**{"accept-encoding": accepted})
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert (answer.json(), order.money) == ({"error": "card declined"}, MoneyState.DECLINED)
 
 
 # --- GraphQL tells of a failure with status 200

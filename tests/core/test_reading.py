@@ -76,6 +76,14 @@ def test_what_cannot_be_unpacked_is_empty(encoding: bytes) -> None:
     assert answer.text() == "" and answer.json() is None
 
 
+@pytest.mark.parametrize(("encoding", "reading"), [(b"br", Reading.FAILED), (b"gzip, br", Reading.FAILED), (b"gzip", Reading.SUCCEEDED)])
+def test_answer_into_which_no_case_can_look_is_no_success(encoding: bytes, reading: Reading) -> None:
+    """It may be the page that says "declined", with status 200. Without a case the status says it, as ever."""
+    answer = HandlerAnswer(200, ((b"content-encoding", encoding),), gzip.compress(b"paid", mtime=0))
+    assert read(answer, [(lambda said: "declined" in said.text(), Reading.DECLINED)]) is reading
+    assert read(answer) is Reading.SUCCEEDED
+
+
 def test_bytes_that_are_no_text_become_marks() -> None:
     """A page with one broken letter still says what it says."""
     assert HandlerAnswer(200, (), b"gr\xc3\xbcn \xff").text() == "grün \ufffd"
