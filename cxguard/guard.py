@@ -287,6 +287,11 @@ class Guard(Library):
         """Say how a kept request is run again through the outermost app (`later=replay`)."""
         self._rerun = rerun
 
+    @property
+    def reruns(self) -> bool:
+        """Whether a kept request can be run again in this process."""
+        return self._rerun is not None
+
     def for_looking(self, *, made_up_secrets: bool = False) -> Guard:
         """The same guard on a store that takes no writes: to explain, not to act.
 
@@ -321,7 +326,7 @@ class Guard(Library):
             rules={rule.name: rule for rule in self.rules},
             purposes=self.purposes,
             settings=self.settings,
-            rerun=self._rerun,
+            rerun=lambda: self._rerun,
             courier=courier_for(self.engine, self.notify, self.rules, prefix=self.prefix, link_seconds=self.settings.link_seconds),
         )
 

@@ -181,6 +181,7 @@ class Worker:
         if self._lifespan is not None and not await self._lifespan.start():
             self._lifespan = None  # Django has none: the guard is started here
         try:
+            _check_reruns(self._guard)
             while not self._stopping.is_set():
                 await self._look()
                 await pause(self._stopping, seconds=LOOK_SECONDS)
@@ -218,6 +219,15 @@ def _check(guard: Guard, *, alone: bool) -> None:
         raise ConfigurationError('a guard with mode="watch" keeps no orders, so a worker has nothing to do: start it with mode="guard"')
     if alone and any(rule.later is replay for rule in guard.rules):
         raise ConfigurationError("later=replay runs a kept request through the app: name the app, not the guard: cxguard worker module:app")
+
+
+def _check_reruns(guard: Guard) -> None:
+    """Once the app has started. A mounted app of a framework makes its middleware at its first request, and here comes none."""
+    if not guard.reruns and any(rule.later is replay for rule in guard.rules):
+        raise ConfigurationError(
+            "later=replay runs a kept request through the app, and the guard stands in a mounted app, which this process cannot reach: "
+            "put GuardMiddleware around the outer app, or around the mounted one: Mount(path, app=GuardMiddleware(inner, guard=guard))"
+        )
 
 
 async def run_worker(target: str, *, factory: bool = False, app_dir: Path | None = None, say: Say = lambda state, line: None) -> None:

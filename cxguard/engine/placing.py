@@ -52,13 +52,13 @@ class Placing:
     """Runs `later`.
 
     Attributes:
-        rerun: for `later=replay`; None: such orders are held.
+        rerun: what runs requests again for `later=replay`, once the app is there; None: such orders are held.
         seconds: how long one run may take.
     """
 
     engine: Engine
     rulings: Rulings
-    rerun: Rerun | None
+    rerun: Callable[[], Rerun | None]
     seconds: float
 
     async def place(self, work: Work) -> None:
@@ -210,11 +210,12 @@ class Placing:
     async def _replay(self, handle: OperationHandle, rule: Rule | None) -> tuple[Reading | None, StoredAnswer | None]:
         """The kept request once more, through the outermost app. A login page is nobody's order."""
         kept = handle.request
-        if self.rerun is None or kept is None or rule is None:
+        rerun = self.rerun()
+        if rerun is None or kept is None or rule is None:
             handle.deferral = Deferral(why="cannot_replay", hold=True)
             return Reading.FAILED, None
         handle.in_request = True
-        answer = await self.rerun(handle, kept)
+        answer = await rerun(handle, kept)
         reading = read(answer, rule.cases)
         if handle.mismatch is not None and reading is not Reading.SUCCEEDED:
             raise handle.mismatch  # the app made an answer of it

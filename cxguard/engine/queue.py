@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Task
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -52,7 +52,7 @@ from cxguard.engine.rulings import Rulings
 from cxguard.engine.second_charges import look_for_second
 from cxguard.errors import CxguardError, LeaseLost, StoreError, TransactionOpen
 from cxguard.logs import get_logger, where_raised
-from cxguard.rules import Rule
+from cxguard.rules import Rule, replay
 
 _log = get_logger("queue")
 
@@ -86,7 +86,8 @@ class FallbackQueue:
 
     Args:
         rules, purposes: by name; records of other names are left alone.
-        rerun: for `later=replay`; None: such orders are held.
+        rerun: what runs requests again for `later=replay`, once the app is there. Until then, and in a process that only has the
+            guard (a script), orders that need it are left to those that have the app.
         courier: gives notices to the shoppers of kept orders; None: the shop wants none.
     """
 
@@ -97,13 +98,14 @@ class FallbackQueue:
         rules: Mapping[str, Rule],
         purposes: Mapping[str, Purpose],
         settings: Settings,
-        rerun: Rerun | None = None,
+        rerun: Callable[[], Rerun | None] = lambda: None,
         courier: Courier | None = None,
     ) -> None:
         self._engine = engine
         self._courier = courier
         self._settings = settings
         self._rulings = Rulings(engine, rules, purposes)
+        self._rerun = rerun
         self._placing = Placing(engine, self._rulings, rerun, settings.run_seconds_max)
         self._copies = Copies(engine, self._rulings, self._placing)
         self._slow: set[Task[State | None]] = set()  # in hand, and not waited for any more
@@ -134,7 +136,7 @@ class FallbackQueue:
         asked_at = engine.clock.monotonic()
         taken = await engine.operations.store.take(
             namespace=engine.operations.namespace,
-            rules=self._rulings.names,
+            rules=self._names(),
             holder=engine.operations.holder,
             lease_seconds=LEASE_SECONDS,
             limit=limit,
@@ -149,6 +151,11 @@ class FallbackQueue:
             failed=ends.count(None),
             turned_away=sum(work.turned_away for work in works),
         )
+
+    def _names(self) -> tuple[str, ...]:
+        """Whose records are taken here."""
+        rules, whole = self._rulings.rules, self._rerun() is not None
+        return tuple(name for name in self._rulings.names if whole or name not in rules or rules[name].later is not replay)
 
     async def _ends(self, works: Sequence[Work], wait_seconds: float | None) -> list[State | None]:
         """How each ended that did within the time."""

@@ -117,6 +117,20 @@ async def test_kept_orders_wait_until_the_app_is_ready() -> None:
     assert shop.log == ["ready", "pay", "closed"]
 
 
+async def test_a_process_without_the_app_leaves_alone_what_only_the_app_can_place() -> None:
+    """A script that refunds something, say, with the shop's own guard: its duties must not put kept orders on a person's desk."""
+    clock = ManualClock()
+    store, gateway = MemoryStore(clock=clock), FakeGateway()
+    await kept_order(store, clock)
+    script = Guard(store, rules=(rule(later=replay, terms="1"),), shop=SHOP, secret=SECRET, keys=KEYS, gateways=[gateway], clock=clock)
+    async with script:
+        queue = script.queue()
+        assert (await queue.run_once()).taken == 0
+        GuardMiddleware(_with_state(Shop(store, gateway, clock).app.app, {"books": []}), guard=script)
+        assert (await queue.run_once()).ended == 1  # the same queue, once the app is there
+    assert len(gateway.standing) == 1
+
+
 async def test_no_kept_order_runs_while_the_app_closes() -> None:
     """The queue has ended before the app hears that it is to close what its orders need."""
     clock = ManualClock()

@@ -238,6 +238,17 @@ async def test_a_worker_starts_the_guard_where_no_lifespan_does() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_worker_that_cannot_reach_the_guarded_app_says_so() -> None:
+    """A mounted app's middleware is made at its first request; a worker that cannot run kept requests again must not look as if."""
+    guard = guard_of(rule(later=replay, terms="1"))
+    inner = Starlette()
+    inner.add_middleware(GuardMiddleware, guard=guard)
+    with pytest.raises(ConfigurationError, match="put GuardMiddleware around the outer app"):
+        await Worker(guard, app=Starlette(routes=[Mount("/shop", app=inner)])).run()
+    assert not guard.started
+
+
+@pytest.mark.asyncio
 async def test_a_store_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker says that the store is away, goes on looking, and works as soon as it answers."""
     monkeypatch.setattr("cxguard.worker.LOOK_SECONDS", 0.001)
