@@ -97,14 +97,6 @@ class Seal:
         except InvalidTag:
             raise SealBroken(about[-1]) from None
 
-    def needs_resealing(self, sealed: bytes) -> bool:
-        """Whether an older key than the ring's first sealed this."""
-        return not sealed.startswith(self._head)
-
-    def resealed(self, sealed: bytes, *, about: tuple[str, ...]) -> bytes:
-        """The same content under the ring's first key: unchanged bytes if it is already. Call it on every write."""
-        return self.seal(self.open(sealed, about=about), about=about) if self.needs_resealing(sealed) else sealed
-
     def sign_link(self, operation_id: str, *, now: float, seconds: float, purpose: str) -> str:
         """A token that lasts *seconds* or a little longer: the same one for a while, so that two answers about an order are equal."""
         step = seconds / _LINK_STEPS

@@ -91,7 +91,6 @@ class Adapter:
     """How one process speaks to the gateway."""
 
     key_lifetime_seconds = 86_400.0
-    replays_failures = False
     settle_seconds = 600.0
 
     def __init__(self, books: Books, process: Process) -> None:

@@ -53,7 +53,7 @@ _reference = click.argument("reference")
     "moneys",
     multiple=True,
     type=click.Choice([money.value for money in MoneyState]),
-    help="Only these; may be given more than once.",
+    help="Only these; may be given more than once. After a failover, what may be an older copy is left out of all but `unknown`.",
 )
 @click.option("--rule", help="Only this rule, by its name.")
 @click.option("--due", is_flag=True, help="Only those with work due, the most urgent first.")
@@ -84,17 +84,20 @@ def list_(
         limit=limit,
     )
     page, doubts = asyncio.run(_search(found, query))
-    doubted = [doubts(one) for one in page.operations]
+    all_ = [(one, doubts(one)) for one in page.operations]
+    listed = [(one, doubted) for one, doubted in all_ if not doubted or not moneys or MoneyState.UNKNOWN in moneys]
+    left_out = len(all_) - len(listed)
     if as_json:
-        orders = [{**order_json(one), "doubted": older} for one, older in zip(page.operations, doubted, strict=True)]
-        print_json({"orders": orders, "next": page.cursor})
+        orders = [{**order_json(one), "doubted": doubted} for one, doubted in listed]
+        print_json({"orders": orders, "doubted_left_out": left_out, "next": page.cursor})
         return
-    rows = [order_row(one, doubted=older) for one, older in zip(page.operations, doubted, strict=True)]
-    print_table("", _COLUMNS, rows, right=("amount",))
-    if not page.operations:
+    print_table("", _COLUMNS, [order_row(one, doubted=doubted) for one, doubted in listed], right=("amount",))
+    if not listed:
         click.echo("No such orders.")
-    if any(doubted):
+    if any(doubted for _, doubted in listed):
         click.echo("unknown?: the store has lost its last writes, and this may be an older copy. Ask the gateway.")
+    if left_out:
+        click.echo(f"Left out: {left_out} that may be older copies, of whose money nobody knows. List them without --money.")
     if page.cursor:
         click.echo(f"There are more: --after {page.cursor}")
 

@@ -23,20 +23,21 @@ EMAIL_MARK = "[email]"
 VALUES_MAX = 10_000  # of one body; what is longer than that counts as carrying a card, since nobody can say that it does not
 TOKEN_CHANGES_MIN = 8  # between letters and digits in one word: more than "visa4242424242424242exp1229cvv123" has
 TOKEN_CHARS_MAX = 256  # looked at on each side of a run
+DIGITS_MAX = 19  # of a card's number
 GROUPS_MAX = 400  # of digits in one run; a longer run is not looked through but counts as card data from end to end
 
-# Names in lower case without anything but letters and digits.
-_FIELDS = {
-    "number": (
+# Names in lower case without anything but letters and digits, and what their values hold at least.
+_FIELDS_THAT_HOLD = {
+    r"(?:\D*\d){12}": (
         "cardnumber cardno cardnum ccnumber ccno ccnum creditcard creditcardnumber creditcardno debitcardnumber cardpan pan "
         "primaryaccountnumber kartennummer numerocarte"
     ),
-    "code": (
+    r"(?:\D*\d){3}": (
         "cvv cvv2 cvc cvc2 cvn cvd csc cardcvv cardcvv2 cardcvc cardcode cardverificationvalue cardverificationcode ccvv cccvv cccvc "
         "cccode securitycode cardsecuritycode verificationvalue pruefziffer"
     ),
 }
-_NUMBER_FIELDS, _CODE_FIELDS = (frozenset(_FIELDS[kind].split()) for kind in ("number", "code"))
+_FIELDS = {name: re.compile(digits) for digits, names in _FIELDS_THAT_HOLD.items() for name in names.split()}
 
 _SCHEMES = {
     r"4": (13, 16, 18, 19),  # Visa
@@ -49,7 +50,7 @@ _SCHEMES = {
     r"5018|5020|5038|5893|6304|6759|676[1-3]|60|82|508": (13, 14, 15, 16, 17, 18, 19),  # Maestro, RuPay
     r"220[0-4]|9792|506[01]": (16, 17, 18, 19),  # Mir, Troy, Verve
 }
-_LENGTHS = range(13, 20)
+_LENGTHS = range(13, DIGITS_MAX + 1)
 _ISSUERS = {length: re.compile("|".join(prefix for prefix, lengths in _SCHEMES.items() if length in lengths)) for length in _LENGTHS}
 _DOUBLED = str.maketrans("0123456789", "0246813579")  # twice the digit, its own digits added up
 
@@ -59,7 +60,7 @@ _GROUP = re.compile(r"\d+")
 # As it stands on the card, whatever is between the groups, as long as it is the same: dots, slashes, tabs, a list's quotes, and
 # those of a list in a text in an error: each text around it more than doubles the backslashes.
 _PRINTED = re.compile(r"(?<!\d)\d{4}(\D{1,6}|[\\\"', ]{7,40})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\d)")
-_WORD_BEFORE, _WORD_AFTER = re.compile(r"[A-Za-z0-9_\-]*\Z"), re.compile(r"[A-Za-z0-9_\-]*")
+_AROUND_WORDS = re.compile(r"[^A-Za-z0-9_\-]")
 _CHANGE = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 _HINTS = (b"card", b"karte", b"carte", b"account", b"cc", b"cv", b"csc", b"pan", b"code", b"value", b"pruef")  # one in each field above
 _SPLIT = {4: (4, 4, 4), 3: (4, 6)}  # how many digits all groups but the last have
@@ -76,7 +77,7 @@ _EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}(?:@|%40)[\w\-%]{1,63}(?:\.[\
 
 def carries_card(snapshot: Snapshot) -> str | None:
     """Where the request carries card data, in words without the data; None if it does not seem to."""
-    return snapshot.once("card", lambda: next(_found(snapshot), None))
+    return snapshot.once(carries_card, lambda: next(_found(snapshot), None))
 
 
 def is_card_number(digits: str) -> bool:
@@ -131,7 +132,7 @@ def _found(snapshot: Snapshot) -> Iterator[str]:
             if where:
                 yield where
     except BadRequest:
-        if _has_card(unquote_plus(snapshot.body.decode("utf-8", "replace"))):
+        if _has_card(unquote_plus(snapshot.body.decode(errors="replace"))):
             yield "the body"
 
 
@@ -151,9 +152,9 @@ def _members(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         form = snapshot.form()
         yield from form.fields
         yield from _together("", [value for _, value in form.fields])
-        yield from ((file.name, file.content.decode("utf-8", "replace")) for file in form.files)
+        yield from ((file.name, file.content.decode(errors="replace")) for file in form.files)
     else:
-        yield "", snapshot.body.decode("utf-8", "replace")
+        yield "", snapshot.body.decode(errors="replace")
 
 
 def _walk(value: Any) -> Iterator[tuple[str, str]]:
@@ -166,32 +167,30 @@ def _walk(value: Any) -> Iterator[tuple[str, str]]:
         elif isinstance(value, list):
             waiting.extend((name, one) for one in value)
             yield from _together(name, value)
-        elif value is not None and not isinstance(value, bool):
+        else:
             yield name, str(value)
 
 
 def _together(name: str, values: Collection[object]) -> Iterator[tuple[str, str]]:
     """Neighbours that are one card's number, as the number that they are."""
-    digits = split_card(values) if len(values) >= 3 else ""
+    digits = split_card(values)
     if digits:
         yield name, digits
 
 
 def _group(value: object) -> str:
     """A text or a whole number that may be a group of digits; else nothing."""
-    text = value.strip() if isinstance(value, str) and len(value) <= 9 else str(value) if type(value) is int and 0 <= value < 10**7 else ""
+    text = str(value).strip() if isinstance(value, (str, int)) else ""
     return _ascii(text) if text.isdecimal() and len(text) <= 7 else ""
 
 
 def _why(name: str, value: str) -> str | None:
-    plain = re.sub(r"[^a-z0-9]", "", name.lower()) if name else ""
-    digits = sum(letter.isdigit() for letter in value[:64]) if plain in _NUMBER_FIELDS or plain in _CODE_FIELDS else 0
-    if plain in _NUMBER_FIELDS and digits >= 12:
-        return f"the field {name[:40]}"
-    if plain in _CODE_FIELDS and digits >= 3:
-        return f"the field {name[:40]}"
+    where = f"the field {name[:40]}"
+    digits = _FIELDS.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+    if digits and digits.match(value):
+        return where
     if len(value) >= 13 and _has_card(value):
-        return f"a value of the field {name[:40]}" if name and not _has_card(name) else "the body"
+        return f"a value of {where}" if name and not _has_card(name) else "the body"
     return None
 
 
@@ -211,15 +210,14 @@ def _printed(text: str) -> Iterator[tuple[int, int]]:
         found = is_card_number(_ascii("".join(_GROUP.findall(printed[0]))))
         if found:
             yield printed.span()
-        printed = _PRINTED.search(text, printed.end() if found else printed.start() + 1)
+        printed = _PRINTED.search(text, printed.end() if found else printed.start(1))
 
 
 def _in_token(text: str, start: int, end: int) -> bool:
     """Whether the digits from *start* to *end* stand inside a random token."""
-    before = _WORD_BEFORE.search(text[max(0, start - TOKEN_CHARS_MAX) : start])
-    after = _WORD_AFTER.match(text[end : end + TOKEN_CHARS_MAX])
-    word = (before[0] if before else "") + text[start:end] + (after[0] if after else "")
-    return sum(1 for _ in _CHANGE.finditer(word)) >= TOKEN_CHANGES_MIN
+    before = _AROUND_WORDS.split(text[max(0, start - TOKEN_CHARS_MAX) : start])[-1]
+    after = _AROUND_WORDS.split(text[end : end + TOKEN_CHARS_MAX])[0]
+    return len(_CHANGE.findall(before + text[start:end] + after)) >= TOKEN_CHANGES_MIN
 
 
 def _blotted(run: str) -> str:
@@ -234,22 +232,23 @@ def _cards(run: str) -> Iterator[tuple[int, int]]:
     if len(groups) > GROUPS_MAX:
         yield 0, len(run)
         return
-    first = 0
-    while first < len(groups):
-        last = _card_from(groups, first)
-        if last is not None:
-            yield groups[first][0], groups[last][1]
-        first = first + 1 if last is None else last + 1
+    looked = 0
+    for first, (start, _, _) in enumerate(groups):
+        end = _card_end(groups[first : first + DIGITS_MAX]) if start >= looked else None
+        if end is not None:
+            looked = end
+            yield start, end
 
 
-def _card_from(groups: list[tuple[int, int, str]], first: int) -> int | None:
+def _card_end(groups: list[tuple[int, int, str]]) -> int | None:
+    """Where the longest card's number ends that begins with the first of *groups*."""
     digits, found = "", None
-    for last in range(first, min(first + 19, len(groups))):
-        digits += groups[last][2]
-        if len(digits) > 19:
+    for _, end, group in groups:
+        digits += group
+        if len(digits) > DIGITS_MAX:
             break
         if is_card_number(digits):
-            found = last
+            found = end
     return found
 
 

@@ -76,8 +76,13 @@ def _known_type(header: str) -> ContentType:
 
 def _content_type(header: str) -> ContentType:
     media_type, options = parse_options_header(header)
-    charset = options.get(b"charset", b"utf-8").decode("latin-1").strip().lower()
-    return ContentType(media_type.decode("latin-1").strip().lower(), charset or "utf-8", options.get(b"boundary", b""))
+    charset = _named(options.get(b"charset", b"")) or "utf-8"
+    return ContentType(_named(media_type), charset, options.get(b"boundary", b""))
+
+
+def _named(name: bytes | bytearray) -> str:
+    """A name in a header, in the one writing of it."""
+    return name.decode("latin-1").strip().lower()
 
 
 def read_form(content_type: ContentType, body: bytes) -> Form:
@@ -146,7 +151,7 @@ class _PartReader:
         for part, options in self._named_parts():
             name = options[b"name"].decode(charset)
             if b"filename" in options:
-                media_type = part.headers.get("content-type", b"").decode("latin-1").lower()
+                media_type = _named(part.headers.get("content-type", b""))
                 files.append(Upload(name, options[b"filename"].decode(charset), media_type, bytes(part.content)))
             else:
                 fields.append((name, part.content.decode(charset)))
@@ -154,7 +159,7 @@ class _PartReader:
 
     def _named_parts(self) -> Iterator[tuple[_Part, dict[bytes, bytes]]]:
         for part in self._parts:
-            _, options = parse_options_header(part.headers.get("content-disposition", b""))
+            _, options = parse_options_header(part.headers.get("content-disposition"))
             if b"name" not in options:
                 raise BadBody("a part of the multipart form has no name: name each field")
             yield part, options
@@ -165,7 +170,7 @@ class _PartReader:
         self._parts.append(_Part())
 
     def _end_header(self) -> None:
-        self._parts[-1].headers[self._name.decode("latin-1").lower()] = bytes(self._value)
+        self._parts[-1].headers[_named(self._name)] = bytes(self._value)
         self._name.clear()
         self._value.clear()
 

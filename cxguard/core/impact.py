@@ -18,15 +18,19 @@ watched: Grünwald, de Heide, Koolen, "Safe testing", 2024.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from math import ceil
+from operator import mul
 
 from cxguard.core.census import Counts
 
 EVIDENCE_MIN = 20.0  # 1 / 0.05: a false alarm in at most one of twenty errors that cost nothing, however often one looks
 EVIDENCE_MAX = 1e12  # beyond this the number says nothing more, and summing it up would only cost time
 _TAIL = 0.025  # on each side: a central range of 95 %
-_WEIGHT_MIN = 1e-18  # relative to the most likely count: what lies beyond cannot be seen in a float
+_WEIGHT_MIN = 1e-18  # relative to the expected count: what lies beyond cannot be seen in a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def impact(control: Counts, exposed: Counts) -> Impact:
             raise ValueError(f"{counts.bought} of {counts.sessions} sessions cannot have bought: pass counts with 0 <= bought <= sessions")
     hits, misses = 1 + control.bought, 1 + control.sessions - control.bought
     expected = exposed.sessions * hits / (hits + misses)
-    low, high = _range(exposed.sessions, hits=hits, misses=misses)
+    low, high = _range(exposed.sessions, expected, hits=hits, misses=misses)
     evidence = _evidence(exposed, hits=hits, misses=misses)
     return Impact(
         exposed=exposed.sessions,
@@ -103,56 +107,46 @@ def _money(found: Impact, sum_minor: int, left: int) -> MoneyLost:
     return MoneyLost(lost_minor=lost, low_minor=low, high_minor=high)
 
 
-def _range(sessions: int, *, hits: int, misses: int) -> tuple[int, int]:
+def _range(sessions: int, expected: float, *, hits: int, misses: int) -> tuple[int, int]:
     """The central range of the beta-binomial, in whole purchases; widened where it would miss its own mean."""
-    first, weights = _weights(sessions, hits=hits, misses=misses)
+    about = int(expected)
+    below, above = _weights(sessions, about, hits=hits, misses=misses)
+    weights = [*reversed(below), 1.0, *above]
     tail = _TAIL * sum(weights)
-    mean = sessions * hits / (hits + misses)
-    low = first + _steps_to(tail, weights)
-    high = first + len(weights) - 1 - _steps_to(tail, weights[::-1])
-    return min(low, int(mean)), max(high, -int(-mean // 1))
+    low = about - len(below) + _left_out(tail, weights)
+    high = about + len(above) - _left_out(tail, reversed(weights))
+    return min(low, about), max(high, ceil(expected))
 
 
-def _steps_to(tail: float, weights: list[float]) -> int:
+def _left_out(tail: float, weights: Iterable[float]) -> int:
     """How many weights may be left out before *tail* is passed."""
-    passed = 0.0
-    for step, weight in enumerate(weights):
-        passed += weight
-        if passed > tail:
-            return step
-    return len(weights) - 1
+    return bisect_right(list(accumulate(weights)), tail)
 
 
-def _weights(sessions: int, *, hits: int, misses: int) -> tuple[int, list[float]]:
-    """The beta-binomial's probabilities around its mode, relative to the mode's; the first count, and the list.
+def _weights(sessions: int, about: int, *, hits: int, misses: int) -> tuple[list[float], list[float]]:
+    """The beta-binomial's probabilities of the counts below and above *about*, the nearest first, relative to its own.
 
-    From one count to the next is a quotient of small numbers, so that nothing is computed from factorials.
+    From one count to the next is a quotient of small numbers, so that nothing is computed from factorials. There is one
+    hill and no valley, and the expected count is high on it.
     """
-    mode = _mode(sessions, hits=hits, misses=misses)
-    up, down = [1.0], []
-    for count in range(mode, sessions):
-        up.append(up[-1] * _ratio(count, sessions, hits=hits, misses=misses))
-        if up[-1] < _WEIGHT_MIN:
-            break
-    weight = 1.0
-    for count in range(mode - 1, -1, -1):
-        weight /= _ratio(count, sessions, hits=hits, misses=misses)
-        down.append(weight)
+    below = (1 / _ratio(count, sessions, hits=hits, misses=misses) for count in reversed(range(about)))
+    above = (_ratio(count, sessions, hits=hits, misses=misses) for count in range(about, sessions))
+    return _seen(below), _seen(above)
+
+
+def _seen(ratios: Iterable[float]) -> list[float]:
+    """The products of *ratios*, as far as they can be seen beside 1."""
+    weights = []
+    for weight in accumulate(ratios, mul):
+        weights.append(weight)
         if weight < _WEIGHT_MIN:
             break
-    return mode - len(down), down[::-1] + up
+    return weights
 
 
 def _ratio(count: int, sessions: int, *, hits: int, misses: int) -> float:
     """How much likelier count + 1 is than count."""
     return (sessions - count) * (hits + count) / ((count + 1) * (misses + sessions - count - 1))
-
-
-def _mode(sessions: int, *, hits: int, misses: int) -> int:
-    """The most likely count. With hits and misses of at least 1 there is one hill and no valley."""
-    if hits + misses == 2:
-        return 0  # all counts are equally likely
-    return min(sessions, max(0, int((sessions + 1) * (hits - 1) / (hits + misses - 2))))
 
 
 def _evidence(exposed: Counts, *, hits: int, misses: int) -> float:

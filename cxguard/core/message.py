@@ -100,4 +100,4 @@ def clean_label(text: str, *, chars_max: int = 32) -> str:
 def _printable(text: str) -> str:
     """Control characters become spaces; invisible and direction-changing ones go."""
     kinds = ((char, unicodedata.category(char)) for char in text)
-    return "".join(" " if kind in ("Cc", "Zl", "Zp") else char for char, kind in kinds if kind not in ("Cf", "Cs", "Co", "Cn"))
+    return "".join(" " if kind == "Cc" else char for char, kind in kinds if kind not in ("Cf", "Cs", "Co", "Cn"))

@@ -86,11 +86,6 @@ def contact_hash(secret: bytes, *, namespace: str, contact: str) -> str:
     return keyed_hash(secret, "contact", namespace, _plain_contact(contact))[:40]
 
 
-def secret_check(secret: bytes, *, namespace: str) -> str:
-    """What a store keeps to notice another naming secret: 32 hex digits."""
-    return keyed_hash(secret, "check", namespace)[:32]
-
-
 def _plain_contact(contact: str) -> str:
     text = unicodedata.normalize("NFKC", contact).strip().casefold()
     if "@" in text:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from cxguard.core.asks import ORDER_CHANGED, PRICE_UP, QUOTE_ENDED
 from cxguard.core.operation import Operation, WaitingFor
@@ -51,9 +50,6 @@ class Stop:
     """It cannot be had any more. *why* is a short code (`out_of_stock`) for the record; other words become `stopped`."""
 
     why: str = STOPPED
-
-
-Revalidated: TypeAlias = GoOn | GoOnLower | AskShopper | Stop
 
 
 def judged(operation: Operation, said: object, *, now: float) -> GoOn | GoOnLower | Hold | Cancel:

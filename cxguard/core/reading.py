@@ -68,7 +68,6 @@ Matcher: TypeAlias = Callable[[HandlerAnswer], bool]
 Case: TypeAlias = tuple[Matcher, Reading]
 
 REJECTED_STATUSES = frozenset({400, 401, 403, 404, 405, 409, 413, 415, 422, 429})
-AMBIGUOUS_STATUSES = frozenset({400, 409, 422})  # some shops say these after trying: a rule with `resolve` asks first
 
 
 def read_status(status: int) -> Reading:

@@ -39,16 +39,6 @@ def resolve_pause_seconds(looks: int, *, jitter: float = 0.0) -> float:
     return _shortened(RESOLVE_PAUSES_SECONDS[min(max(looks, 1), len(RESOLVE_PAUSES_SECONDS)) - 1], jitter)
 
 
-def next_try_at(now: float, *, pause_seconds: float, give_up_at: float | None, at_least_seconds: float = 0.0) -> float:
-    """When an order is due again: after the pause, but no later than its own end, so that the shopper is told in time.
-
-    Args:
-        at_least_seconds: what the gateway asked for (`Retry-After`).
-    """
-    at = now + max(pause_seconds, at_least_seconds)
-    return at if give_up_at is None else max(now, min(at, give_up_at))
-
-
 def give_up_at(accepted_at: float, *, keep_seconds: float = QUEUE_SECONDS_MAX, ends_at: Iterable[float | None] = ()) -> float:
     """The order's own end: the rule's time, a day at most, and never past the end of what it rests on.
 

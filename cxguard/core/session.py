@@ -204,9 +204,9 @@ def _bought(session: Session, fact: Bought) -> Session:
     return replace(session, bought=fact if known is None else min(known, fact, key=_purchase_rank))
 
 
-def _purchase_rank(fact: Bought) -> tuple[float, str, int, str]:
-    """The first purchase; of two tellings at one time the one with a reference."""
-    return (fact.at, fact.reference or "\uffff", -1 if fact.amount_minor is None else fact.amount_minor, fact.currency)
+def _purchase_rank(fact: Bought) -> tuple[float, str, bool, int, str]:
+    """The first purchase; of two tellings at one time the one with a reference, and of those the one with an amount."""
+    return (fact.at, fact.reference or "\uffff", fact.amount_minor is None, fact.amount_minor or 0, fact.currency)
 
 
 def _exposed(session: Session, fact: Exposed) -> Session:

@@ -190,10 +190,13 @@ class Snapshot:
             ValueError: written by a newer cxguard, or not a snapshot: run the version that wrote it.
         """
         version, length = _HEAD.unpack_from(kept) if len(kept) >= _HEAD.size else (0, 0)
-        if version != SNAPSHOT_VERSION or len(kept) < _HEAD.size + length:
+        if version != SNAPSHOT_VERSION:
             raise ValueError(f"a snapshot of version {version} cannot be read here: run the cxguard that wrote it")
-        method, path, query, headers, scheme, root_path = json.loads(kept[_HEAD.size : _HEAD.size + length])
-        pairs = tuple((name, value) for name, value in headers)
+        try:
+            method, path, query, headers, scheme, root_path = json.loads(kept[_HEAD.size : _HEAD.size + length])
+            pairs = tuple((name, value) for name, value in headers)
+        except (ValueError, TypeError) as error:
+            raise ValueError("a snapshot's head cannot be read here: run the cxguard that wrote it") from error
         return cls(method, path, query, pairs, kept[_HEAD.size + length :], scheme, root_path)
 
 

@@ -34,6 +34,7 @@ class Charges:
         self._engine = engine
         self._work = work
         self._gateways = tuple(gateways)
+        self._orders: dict[str, str] = {}  # by step: whose order a charge of this run was for
 
     def key(self, step: str) -> str:
         """The step's key at its gateway: the one that was sent last, in this life."""
@@ -63,6 +64,8 @@ class Charges:
         others = {*money.charged_keys, *money.unknown_keys} - {send.key for send in own}
         if others - self._told_of(step, asked):
             raise StepMismatch("another charge of this order stands or is unknown: one charge for one order")
+        if self._orders.setdefault(step, charge.order_id) != charge.order_id:
+            raise StepMismatch(f"{step!r} was for another order_id in this run: open an operation for each order; nothing was sent")
 
     def _stands_with_others(self, send: Send, asked: tuple[int, str]) -> bool:
         """Whether *send* may have moved another amount than what is *asked*. One that was surely not charged has not, and

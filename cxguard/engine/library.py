@@ -244,4 +244,4 @@ def _in_hand(engine: Engine, begun: Begun, *, gateways: tuple[str, ...]) -> Libr
         return LibraryOperation.finished_one(engine, operation)
     if operation.state is State.RUNNING or begun.do is Do.WAIT:
         raise OperationInFlight(operation.reference)
-    raise OperationHeld(operation.reference, operation.why or operation.state)
+    raise OperationHeld(operation.reference, operation.why or operation.state, state=operation.state)

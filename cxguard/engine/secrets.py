@@ -10,7 +10,7 @@ from cxguard.engine.whereabouts import refuse_relocated
 from cxguard.stores.base import Store
 from cxguard.stores.memory import MemoryStore
 
-SECRET_CHECK = "secret-check"  # noqa: S105  # nosec B105 - a name: where a store keeps the check value of the naming secret
+SECRET_CHECK = "secret-check"  # noqa: S105 - a name: where a store keeps the check value of the naming secret
 
 
 Given = tuple[str | bytes | None, str | Sequence[str | bytes]]

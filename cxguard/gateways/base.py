@@ -106,14 +106,12 @@ class Gateway(Protocol):
         name: adapter, account and mode, for instance `http:shop-eu:live`. A send is resolved by the same name only.
         keyed: a repeated call with the same key takes effect once.
         key_lifetime_seconds: how long it remembers a key. Past it, a key is never sent again.
-        replays_failures: a stored failure is replayed under the same key (so that only a new key can succeed).
         settle_seconds: after this time an unanswered send can no longer appear in `find`.
     """
 
     name: str
     keyed: bool
     key_lifetime_seconds: float
-    replays_failures: bool
     settle_seconds: float
 
     async def charge(self, charge: Charge, *, key: str, timeout_seconds: float) -> Outcome: ...

@@ -71,7 +71,6 @@ class HttpGateway:
         base_url: scheme, host and, if any, a path that all paths of the mapping are appended to.
         keyed: the gateway honours the key header: the same key charges once.
         key_lifetime_seconds: how long it remembers a key.
-        replays_failures: it answers a repeated key with the failure that it stored.
         settle_seconds: after this time a send without an answer can no longer appear in a look-up.
         headers: sent with every call, for instance `Authorization`.
         client_options: for `httpx.AsyncClient`; by default proxies and credentials of the environment are not used.
@@ -84,7 +83,6 @@ class HttpGateway:
         *,
         keyed: bool = True,
         key_lifetime_seconds: float = 86_400.0,
-        replays_failures: bool = False,
         settle_seconds: float = 60.0,
         mapping: HttpMapping | None = None,
         headers: Mapping[str, str] | None = None,
@@ -93,7 +91,6 @@ class HttpGateway:
         self.name = name
         self.keyed = keyed
         self.key_lifetime_seconds = key_lifetime_seconds
-        self.replays_failures = replays_failures
         self.settle_seconds = settle_seconds
         self._base_url = base_url.rstrip("/")
         self._mapping = mapping or HttpMapping()

@@ -63,7 +63,6 @@ class StripeGateway:
 
     keyed = True
     key_lifetime_seconds = 24 * 3600.0  # API v1; failures after the work began are replayed
-    replays_failures = True
     settle_seconds = 120.0  # a request that Stripe took in is in its list by then
 
     def __init__(

@@ -110,8 +110,9 @@ def graphql_errors(code: str | None = None) -> Condition:
 def graphql_cases(charged_by: str) -> tuple[Case, ...]:
     """How the answer of a mutation is read whose rule has no `reads=`: GraphQL tells of a failure with status 200.
 
-    Errors without data came before anything was run. With data, the root field that is null has failed, nobody knows how far it
-    had come: where the guard charges its record says so, where the shop does nobody does.
+    Errors without data came before anything was run, unless one names the field that it came from, or is the server's own. With
+    data, the root field that is null has failed. Nobody knows how far such a field had come: where the guard charges its record
+    says so, where the shop does nobody does.
     """
     failed = Reading.REJECTED if charged_by == "guard" else Reading.FAILED
     return ((_refused_whole, Reading.REJECTED), (_root_failed, failed))
@@ -119,7 +120,14 @@ def graphql_cases(charged_by: str) -> tuple[Case, ...]:
 
 def _refused_whole(answer: HandlerAnswer) -> bool:
     told = _with_errors(answer)
-    return bool(told) and all("data" not in one for one in told)
+    return bool(told) and not any("data" in one or _came_from_within(one["errors"]) for one in told)
+
+
+def _came_from_within(errors: Any) -> bool:
+    """Whether something was run, although there are no data: only what is run has a path."""
+    told = errors if isinstance(errors, list) else [errors]
+    codes = [json_member(error, ("extensions", "code")) for error in told]
+    return any(isinstance(error, dict) and error.get("path") for error in told) or "INTERNAL_SERVER_ERROR" in codes
 
 
 def _root_failed(answer: HandlerAnswer) -> bool:

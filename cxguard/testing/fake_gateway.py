@@ -88,13 +88,11 @@ class FakeGateway:
         name: str = "fake:test",
         keyed: bool = True,
         key_lifetime_seconds: float = 86_400.0,
-        replays_failures: bool = False,
         settle_seconds: float = 60.0,
     ) -> None:
         self.name = name
         self.keyed = keyed
         self.key_lifetime_seconds = key_lifetime_seconds
-        self.replays_failures = replays_failures
         self.settle_seconds = settle_seconds
         self.otherwise = otherwise
         self.payments: list[FakePayment] = []

@@ -24,7 +24,6 @@ class FernPay:
 
     keyed = True  # the same key charges once ...
     key_lifetime_seconds = 86_400.0  # ... for a day
-    replays_failures = False
     settle_seconds = 60.0  # what was taken in is found after so long
 
     def __init__(self, name: str, base_url: str) -> None:

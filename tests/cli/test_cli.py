@@ -209,6 +209,8 @@ def test_an_order_that_may_be_an_older_copy_is_shown_as_such(shop: str) -> None:
     listed = {one["reference"]: one["doubted"] for one in as_json("orders", "list", shop)["orders"]}
     assert (listed[kept.reference], listed[paid.reference]) == (True, False)
     assert "unknown?: the store has lost its last writes" in cxguard("orders", "list", shop).output
+    assert as_json("orders", "list", shop, "--money", "none") == {"orders": [], "doubted_left_out": 2, "next": None}
+    assert "Left out: 2 that may be older copies" in cxguard("orders", "list", shop, "--money", "none").output
     assert as_json("orders", "show", shop, kept.reference, "--reveal")["doubted"]
     assert not as_json("orders", "show", shop, paid.reference)["doubted"]
     assert asyncio.run(_life_of(shop)) == life

@@ -22,7 +22,6 @@ from cxguard.core.schedule import (
     begin_ramp,
     give_up_at,
     is_over,
-    next_try_at,
     resolve_pause_seconds,
     room,
     went_badly,
@@ -71,22 +70,6 @@ def test_the_attempts_last_about_a_day() -> None:
 def test_the_limits_are_those_of_the_tables() -> None:
     """The last pause of each table is its limit."""
     assert (backoff_seconds(ATTEMPTS_MAX), resolve_pause_seconds(ATTEMPTS_MAX)) == (BACKOFF_SECONDS_MAX, RESOLVE_PAUSES_SECONDS[-1])
-
-
-@pytest.mark.parametrize(
-    ("end", "at_least", "due"),
-    [
-        (None, 0.0, NOW + 40),
-        (NOW + 100, 0.0, NOW + 40),
-        (NOW + 30, 0.0, NOW + 30),
-        (NOW - 5, 0.0, NOW),
-        (None, 60.0, NOW + 60),
-        (NOW + 50, 60.0, NOW + 50),
-    ],
-)
-def test_an_order_is_due_no_later_than_its_own_end(end: float | None, at_least: float, due: float) -> None:
-    """The shopper hears in time that it is over, whatever the pause or the gateway's Retry-After."""
-    assert next_try_at(NOW, pause_seconds=40.0, give_up_at=end, at_least_seconds=at_least) == due
 
 
 @pytest.mark.parametrize(

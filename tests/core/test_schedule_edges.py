@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cxguard.core.schedule import RAMP_CALM_SECONDS, Ramp, allow, begin_ramp, next_try_at, room, went_badly, went_well
+from cxguard.core.schedule import RAMP_CALM_SECONDS, Ramp, allow, begin_ramp, room, went_badly, went_well
 
 NOW = 1_000.0
 NEVER = float("-inf")
@@ -20,11 +20,6 @@ def test_a_ramp_begins_with_nothing_counted() -> None:
     begun = Ramp(rate=1.0, rate_at=NOW, next_at=NOW + 2.0, began_at=NOW, slot=10_000, refused_at=NOW)
     assert begin_ramp(NOW, after_seconds=2.0) == begun
     assert begin_ramp(NOW) == replace(begun, next_at=NOW)
-
-
-def test_an_order_is_due_after_its_pause_alone() -> None:
-    """Where the gateway asked for nothing."""
-    assert next_try_at(NOW, pause_seconds=0.25, give_up_at=None) == NOW + 0.25
 
 
 def test_one_start_is_asked_for_by_somebody_who_waits() -> None:

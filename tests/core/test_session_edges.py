@@ -39,17 +39,20 @@ ONE = Bought("s", 3.0, 700, "EUR", "ZZZZ-9QXA-2TFV")
         (replace(ONE, reference=""), ONE),
         (replace(ONE, amount_minor=500), replace(ONE, amount_minor=500)),
         (replace(ONE, currency=""), replace(ONE, currency="")),
+        (replace(ONE, amount_minor=None), ONE),
+        (replace(ONE, amount_minor=None, reference="K7Q2"), replace(ONE, amount_minor=None, reference="K7Q2")),
     ],
 )
 def test_of_two_purchases_the_first_counts(other: Bought, first: Bought) -> None:
-    """Of one moment the one with a reference; and always the same one, in whatever order they are told."""
+    """Of one moment the one with a reference, then the one with an amount; and always the same one, in whatever order they are told."""
     assert in_any_order(ONE, other).bought == first
 
 
 @pytest.mark.parametrize("amount_minor", [0, 1, 500])
 def test_a_purchase_of_unknown_amount_is_told_from_every_other(amount_minor: int) -> None:
-    """Else the order of the facts would decide."""
+    """Else the order of the facts would decide. So is one of nothing."""
     in_any_order(replace(ONE, amount_minor=None), replace(ONE, amount_minor=amount_minor))
+    in_any_order(replace(ONE, amount_minor=0), replace(ONE, amount_minor=amount_minor))
 
 
 def test_a_message_is_as_old_as_its_first_exposure() -> None:

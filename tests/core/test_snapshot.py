@@ -370,23 +370,7 @@ def test_prefer_respond_async(headers: list[str], prefers: bool) -> None:
     assert request(b"", *(("prefer", header) for header in headers)).prefers_async is prefers
 
 
-# --- keeping it
-
-texts = st.text(max_size=20)
-
-
-@given(texts, texts, texts, st.lists(st.tuples(texts, texts), max_size=4), st.binary(max_size=60), texts)
-def test_kept_request_comes_back(method: str, path: str, query: str, headers: list[tuple[str, str]], body: bytes, root: str) -> None:
-    """Whatever a request holds, it comes back byte for byte."""
-    snapshot = Snapshot(method, path, query, tuple(headers), body, "http", root)
-    assert Snapshot.from_bytes(snapshot.to_bytes()) == snapshot
-
-
-@pytest.mark.parametrize("kept", [b"", b"\x01", b"\x02" + b"\x00" * 8, b"\x01\x00\x00\x00\xffx"])
-def test_unreadable_kept_request_is_refused(kept: bytes) -> None:
-    """Bytes of another version, or cut ones, are not guessed at."""
-    with pytest.raises(ValueError, match="cannot be read here"):
-        Snapshot.from_bytes(kept)
+# --- as a value
 
 
 def test_snapshot_is_a_value() -> None:

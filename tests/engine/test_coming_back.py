@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tillworld import TAKE, till
 
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import State
 from cxguard.core.outcomes import Charged, Unknown
+from cxguard.core.schedule import QUEUE_SECONDS_MAX
 from cxguard.errors import OperationHeld, PaymentDeferred
 
 pytestmark = pytest.mark.asyncio
@@ -28,6 +31,23 @@ async def test_looking_in_after_a_crash_leaves_the_order_to_the_queue() -> None:
         await shop.settle()
         record = await shop.record()
         assert (record.state, record.why, record.money) == (State.HELD, "order_missing", MoneyState.CHARGED)
+
+
+async def test_a_script_that_comes_back_after_a_day_is_told_that_its_order_is_cancelled() -> None:
+    """Its run failed after a step, and nobody ran it again in time: that is no order that a person holds."""
+    async with till() as shop:
+
+        async def work(op: Any) -> None:
+            await op.step("invoice", lambda: 7)
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await shop.guard.run(work, purpose="order", key="o1", owner="ann")
+        shop.clock.advance(QUEUE_SECONDS_MAX)
+        await shop.guard.queue().run_once()
+        with pytest.raises(OperationHeld, match=r"is cancelled \(gave_up: no run of it ended well in its time; a new key") as told:
+            await shop.guard.run(work, purpose="order", key="o1", owner="ann")
+        assert told.value.why == "gave_up"
 
 
 async def test_proof_by_reference_is_about_the_charge_and_not_about_the_refund_after_it() -> None:

@@ -101,6 +101,41 @@ async def test_other_figures_are_not_sent_while_the_first_may_have_been_charged(
         assert [payment.charge.amount_minor for payment in gateway.payments] == [4999]
 
 
+async def test_a_second_order_is_not_handed_the_first_ones_payment(clock: ManualClock) -> None:
+    """One run charges for two orders of the same sum: the second is refused, in words, and was not charged."""
+    gateway = Peculiar()
+    async with shop(gateway, clock) as guard:
+
+        async def call(op: Any) -> None:
+            await op.charge(Charge(4999, "EUR", source="tok_ok", order_id="o1"))
+            await op.charge(Charge(4999, "EUR", source="tok_ok", order_id="o1"))
+            await op.charge(Charge(4999, "EUR", source="tok_ok", order_id="o2"))
+
+        with pytest.raises(StepMismatch, match="open an operation for each order"):
+            await guard.run(call, purpose="order", key="both", owner="ann")
+        assert [payment.charge.order_id for payment in gateway.payments] == ["o1"]
+
+
+async def test_a_later_run_may_have_another_order_id(clock: ManualClock) -> None:
+    """A shop that makes an order of its own for every try gets the payment that stands."""
+    gateway, ids = Peculiar(), iter(("o1", "o2"))
+    async with shop(gateway, clock) as guard:
+
+        async def call(op: Any) -> str:
+            paid = await op.charge(Charge(4999, "EUR", source="tok_ok", order_id=next(ids)))
+            assert gateway.payments
+            if "died" not in seen:
+                seen.append("died")
+                raise RuntimeError
+            return str(paid.payment_id)
+
+        seen: list[str] = []
+        with pytest.raises(RuntimeError):
+            await guard.run(call, purpose="order", key="o", owner="ann")
+        assert await guard.run(call, purpose="order", key="o", owner="ann") == gateway.payments[0].id
+        assert len(gateway.payments) == 1
+
+
 async def test_every_call_gets_what_is_left_and_no_more(clock: ManualClock) -> None:
     """A charge, and refunds near the end of the deadline, each less than its usual time; none below a moment."""
     gateway = Peculiar()

@@ -136,6 +136,10 @@ ERRORS = [{"message": "x"}]
         (answer({"data": None, "errors": ERRORS}), Reading.REJECTED, Reading.FAILED),
         (answer([{"data": {"log": 1}}, {"data": {"pay": None}, "errors": ERRORS}]), Reading.REJECTED, Reading.FAILED),
         (answer({"errors": ERRORS}), Reading.REJECTED, Reading.REJECTED),
+        (answer({"errors": "odd"}), Reading.REJECTED, Reading.REJECTED),
+        (answer({"errors": [*ERRORS, {"message": "x", "path": ["pay"]}]}), Reading.REJECTED, Reading.FAILED),
+        (answer({"errors": [{"extensions": {"code": "BAD_USER_INPUT"}}]}), Reading.REJECTED, Reading.REJECTED),
+        (answer({"errors": [{"extensions": {"code": "INTERNAL_SERVER_ERROR"}}]}), Reading.REJECTED, Reading.FAILED),
         (answer([{"errors": ERRORS}, {"data": None, "errors": ERRORS}]), Reading.REJECTED, Reading.FAILED),
         (answer({"data": None, "errors": ERRORS}, 402), Reading.DECLINED, Reading.DECLINED),
         (answer({"data": None, "errors": ERRORS}, 500), Reading.FAILED, Reading.FAILED),
@@ -143,5 +147,8 @@ ERRORS = [{"message": "x"}]
     ],
 )
 def test_answer_of_a_mutation_whose_rule_says_nothing(told: HandlerAnswer, guard: Reading, shop: Reading) -> None:
-    """Errors without data came before anything ran; a root field that is null beside errors has failed, somewhere."""
+    """Errors without data came before anything ran, unless a field's are among them, or the server's own.
+
+    A root field that is null beside errors has failed, somewhere.
+    """
     assert (read(told, graphql_cases("guard")), read(told, graphql_cases("shop"))) == (guard, shop)

@@ -231,7 +231,7 @@ class Ledger:
         )
         row = {name: value for name, value in asdict(payment).items() if name != "refunded_minor"}
         row["metadata"] = json.dumps(row["metadata"])
-        text = f"INSERT INTO payments ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608  # nosec B608 - our own names
+        text = f"INSERT INTO payments ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - our own names
         self._db.execute(text, tuple(row.values()))
         if key is not None and self.keyed:
             keys = "INSERT INTO keys (key, fingerprint, payment_id) VALUES (?, ?, ?)"

@@ -64,10 +64,6 @@ class Catalogue:
     messages: Mapping[str, Mapping[str, Message]]
     labels: Mapping[str, Mapping[str, str]]
 
-    @property
-    def locales(self) -> tuple[str, ...]:
-        return tuple(self.messages)
-
     def message(self, locale: str, key: str) -> Message:
         """A message; in the fallback's words if the locale is not there."""
         return self.messages.get(locale, self.messages[FALLBACK])[key]

@@ -87,7 +87,6 @@ _SCHEMES: Mapping[str, tuple[Kind, bool]] = {
     "redis+cluster": (Kind.CLUSTER, False),
     "rediss+cluster": (Kind.CLUSTER, True),
 }
-SCHEMES = frozenset(_SCHEMES)
 _TLS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
 
 

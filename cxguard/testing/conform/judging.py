@@ -15,7 +15,7 @@ SHOWN_MAX = 6  # different answers in one line of the table
 class Verdict(StrEnum):
     """How a case ended."""
 
-    PASS = "pass"  # noqa: S105  # nosec B105 - a verdict
+    PASS = "pass"  # noqa: S105 - a verdict
     FAIL = "fail"
     NOT_TRIED = "not tried"
 

@@ -27,7 +27,6 @@ class Line:
 
     name = "sim:test"
     key_lifetime_seconds = 86_400.0
-    replays_failures = False
     settle_seconds = 60.0
 
     def __init__(self, world: World, process: Process) -> None:
