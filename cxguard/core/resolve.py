@@ -38,7 +38,7 @@ from cxguard.core.money import (
     unanswered,
 )
 from cxguard.core.operation import ENDED, Operation, State, WaitingFor, money_of
-from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper
+from cxguard.core.outcomes import OTHER_FIGURES, Charged, NeedsShopper, Unknown
 from cxguard.core.spooling import WHY_SAME_AS
 from cxguard.core.standing import differs_from_asked, proof_of_charge, told_of
 from cxguard.core.wishes import WHY_LATE, is_in_time
@@ -242,8 +242,8 @@ def _needs_shopper(operation: Operation, key: str) -> bool:
 
 def _wait_or_hold(operation: Operation, keys: Sequence[str], ways: Ways, *, hold: str, wait: str, now: float) -> Duty:
     """Look again later; at last, and not before a late send must have shown up, a person."""
-    sends = [send for send in operation.sends if send.key in keys]
-    settled_at = max((send.sent_at + ways.settle_seconds for send in sends), default=now)
+    silent = [send for send in operation.sends if send.key in keys and isinstance(send.outcome, Unknown | NeedsShopper)]
+    settled_at = max((send.sent_at + ways.settle_seconds for send in silent), default=now)
     if _tries(operation, keys) < ways.looks_max:
         return Wait(now, wait)
     return Wait(settled_at, wait) if now < settled_at else Hold(hold, WaitingFor.AGENT)

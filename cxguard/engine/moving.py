@@ -59,6 +59,8 @@ async def move_money(engine: Engine, work: Work, asked: Movement, *, key: str) -
     known = move_outcome(work.operation, line.key)
     if isinstance(known, NotCharged) and _is_used_up(work.operation, line.key):
         raise PaymentRefused(asked.kind, f"{known.why}; the gateway knows its key: {_OWN_NAME}")
+    if isinstance(known, NotCharged):  # refused: other steps may have moved since what it was about
+        _amount(work.operation, replace(asked, amount_minor=line.amount_minor), _charge(work.operation, asked)[1])
     if known is None or isinstance(known, NotCharged | Unknown):
         if isinstance(known, Unknown) and not _may_repeat(engine, work.operation, line):
             raise PaymentDeferred(f"{asked.kind}_unknown", reference=work.operation.reference)

@@ -81,6 +81,7 @@ class HttpMapping:
     Attributes:
         find_path: `{key}` and `{payment_id}` in paths are replaced, percent-encoded.
         key_member: where an answer names the key it is about; an answer about another key is `Unknown`.
+        captured_member: how much was taken, where the gateway says it: a reservation of which a part was taken is not charged in full.
         statuses: the gateway's words for a payment's status; a word that is not listed is `Unknown`.
         not_charged_codes: error codes by which the gateway says that a key stands for nothing and never will.
         not_found_codes: error codes of a look-up that found nothing (with status 404).
@@ -104,6 +105,7 @@ class HttpMapping:
     status_member: str = "status"
     id_member: str = "id"
     amount_member: str = "amount_minor"
+    captured_member: str = "captured_minor"
     refunded_member: str = "refunded_minor"
     currency_member: str = "currency"
     key_member: str = "key"
@@ -260,7 +262,9 @@ def _charged(members: Mapping[str, Any], mapping: HttpMapping, *, captured: bool
     amount_minor, currency = _at(members, mapping.amount_member), _at(members, mapping.currency_member)
     if not _is_amount(amount_minor) or not isinstance(currency, str):
         return Unknown("charged, but without a readable amount and currency")
-    return Charged(amount_minor, currency.upper(), payment_id=_text(members, mapping.id_member), captured=captured)
+    taken = _at(members, mapping.captured_member)
+    in_part = _is_amount(taken) and taken < amount_minor
+    return Charged(amount_minor, currency.upper(), payment_id=_text(members, mapping.id_member), captured=captured and not in_part)
 
 
 def _refunded(members: Mapping[str, Any], mapping: HttpMapping) -> Outcome:

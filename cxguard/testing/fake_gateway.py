@@ -280,7 +280,7 @@ def _outcome(payment: FakePayment) -> Outcome:
         case PaymentState.CHARGED | PaymentState.AUTHORISED if not payment.stands:
             return Refunded(payment.refunded_minor, charge.currency)
         case PaymentState.CHARGED | PaymentState.AUTHORISED:
-            captured = payment.state is PaymentState.CHARGED
+            captured = payment.state is PaymentState.CHARGED and (charge.capture or payment.captured_minor >= charge.amount_minor)
             return Charged(charge.amount_minor, charge.currency, payment_id=payment.id, captured=captured)
         case PaymentState.DECLINED:
             return Declined(DeclineReason.FUNDS, "insufficient_funds")

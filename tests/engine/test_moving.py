@@ -169,6 +169,25 @@ async def test_a_refusal_moves_nothing_and_may_be_tried_again() -> None:
         assert len({send.key for send in lines}) == 1
 
 
+@pytest.mark.parametrize(
+    ("refused", "meanwhile"),
+    [("void", lambda op: op.capture()), ("void", lambda op: op.capture(1000)), ("capture", lambda op: op.void())],
+)
+async def test_what_was_refused_is_measured_again_when_it_is_tried_again(refused: str, meanwhile: Asked) -> None:
+    """A void that comes back once the goods were paid for would give their price away."""
+    async with till() as shop:
+        await shop.paid(RESERVE)
+        shop.gateway.will_say("refund" if refused == "void" else refused, [NotCharged("refused: busy")])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentRefused):
+                await getattr(op, refused)()
+            await meanwhile(op)
+            before = op.money, len(shop.gateway.calls)
+            with pytest.raises(StepMismatch):
+                await getattr(op, refused)()
+            assert (op.money, len(shop.gateway.calls)) == before
+
+
 @pytest.mark.parametrize("verb", ["capture", "refund"])
 async def test_silence_is_resolved_by_the_worker(verb: str) -> None:
     """No answer: the caller hears that nobody knows, and the very same is sent again until it is known."""
@@ -218,6 +237,21 @@ async def test_a_reservation_that_is_cancelled_at_the_gateway_stands_no_more(cha
             await shop.guard.note(CANCELLED, event_id="evt_1", gateway_key=(await shop.record()).sends[0].key)
             await shop.settle()
         assert (await shop.money()).state is state
+
+
+async def test_a_refund_that_is_refused_again_and_again_comes_to_a_person() -> None:
+    """Its first answer was lost, and the money went back in the gateway's own console: each further try put the end of it off."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        shop.gateway.will_say("refund", [Unknown("no answer in time")])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred):
+                await op.refund()
+        await shop.gateway.refund("pay_1", key="console", amount_minor=5000, currency="EUR", timeout_seconds=1.0)
+        for _ in range(6):
+            await shop.settle()
+        order = await shop.record()
+        assert (order.state, order.why) == (State.HELD, "refund_unknown")
 
 
 async def test_nothing_else_moves_while_one_movement_is_unknown() -> None:

@@ -61,6 +61,14 @@ def test_another_amount_or_currency_is_unknown_with_both_figures(changed: dict[s
     assert read(answer(200, paid(**changed))) == Unknown(figures)
 
 
+@pytest.mark.parametrize(("taken", "captured"), [(4999, True), (2000, False), (0, False), (None, True), ("2000", True), (True, True)])
+def test_payment_of_which_a_part_was_taken_is_not_charged_in_full(taken: object, captured: bool) -> None:
+    """A gateway calls it succeeded all the same; how much it took, it says beside."""
+    outcome = read(answer(200, paid(captured_minor=taken)))
+    assert isinstance(outcome, Charged)
+    assert outcome.captured is captured
+
+
 @pytest.mark.parametrize("amount", [None, "4999", 4999.0, True, -1, [], {}])
 def test_unreadable_amount_is_unknown(amount: object) -> None:
     """Success without a whole number of minor units proves nothing about how much was taken."""
