@@ -35,6 +35,8 @@ class Lifespan:
         finally:
             if watched.stopping:
                 await self._guard.stop()
+            elif not watched.complete:  # it has no lifespan, whatever it made of the first message: servers go on without
+                self._guard.start_wanted()
 
     def start_beside(self) -> None:
         """Start while a request that needs no guard passes: kept orders must not wait for the next shopper who pays."""
@@ -58,6 +60,7 @@ class _Watched:
         self._guard = guard
         self._receive = receive
         self._send = send
+        self.complete = False
         self.stopping = False
 
     async def receive(self) -> Message:
@@ -71,6 +74,7 @@ class _Watched:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
+            self.complete = True
             self._guard.start_wanted()
         elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
             await self._guard.stop()

@@ -147,7 +147,10 @@ def cancel(target: str, reference: str, why: str, by: str, namespace: str, as_js
 async def _search(target: Target, query: Query) -> tuple[Page, Callable[[Operation], bool]]:
     """The page, and which of it may be older copies."""
     async with opened_store(target) as store:
-        return await store.search(query), await _doubts_of(target, store)
+        try:
+            return await store.search(query), await _doubts_of(target, store)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}", param_hint="--after") from error
 
 
 async def _doubts_of(target: Target, store: Store) -> Callable[[Operation], bool]:

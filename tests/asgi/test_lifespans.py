@@ -145,6 +145,29 @@ async def test_no_kept_order_runs_while_the_app_closes() -> None:
     assert len(names) == 1 and "cxguard-queue" not in names[0]
 
 
+@pytest.mark.parametrize("raises", [True, False])
+async def test_kept_orders_are_placed_where_the_app_has_no_lifespan(raises: bool) -> None:
+    """An app that makes nothing of the first message, or breaks at it, is served all the same; so its queue is worked on."""
+    clock = ManualClock()
+    store, gateway = MemoryStore(clock=clock), FakeGateway()
+    await kept_order(store, clock)
+    finished = asyncio.Event()
+    shop = Shop(store, gateway, clock, listeners=[_Finishing(finished)])
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await shop.app.app(scope, receive, send)
+        elif (await receive())["type"] != "http.request" and raises:
+            raise KeyError("body")
+
+    app = GuardMiddleware(_with_state(plain, {"books": shop.books}), guard=shop.guard)
+    assert not await Lifespan(app).start()
+    async with asyncio.timeout(10.0):
+        await finished.wait()
+    await shop.guard.stop()
+    assert len(gateway.standing) == 1
+
+
 class _Finishing:
     """Says that an order was finished."""
 

@@ -175,6 +175,12 @@ def test_orders_are_filtered_and_paged(shop: str) -> None:
     assert sorted(seen) == sorted(one.reference for one in orders(shop).values())
 
 
+def test_a_page_that_is_none_is_said_in_one_line(shop: str) -> None:
+    """A mark that was cut while copying, say: no traceback."""
+    result = CliRunner().invoke(main, ["orders", "list", shop, "--after", "garbage"])
+    assert result.exit_code == 2 and "Invalid value for --after: that is not a cursor" in result.output
+
+
 def test_an_empty_list_says_so(shop: str) -> None:
     """Nothing is a result, too, and another namespace is another shop."""
     assert "No such orders." in cxguard("orders", "list", shop, "--namespace", "elsewhere").output
