@@ -25,6 +25,7 @@ async def test_taken_order_is_out_of_the_queue(world: DeskWorld) -> None:
     became = await world.desk.take_over(order.reference, ANNA)
     counts = await world.guard.queue().run_once()
     assert (became.done, became.until, counts.taken) == (True, world.clock.now() + HANDS_SECONDS, 0)
+    assert "for 15 minutes" in became.words
 
 
 async def test_hands_lapse(world: DeskWorld) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from deskworld import ANNA, BORIS, DeskWorld, desk_world
 
-from cxguard.core.money import Note
+from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, State
 from cxguard.engine.casefile import Actor
 from cxguard.engine.desk import HANDS_SECONDS
@@ -113,9 +113,28 @@ async def test_many_agents_take_at_once(seed: int) -> None:
     clock = ManualClock()
     async with desk_world(store=Shuffled(clock=clock, seed=seed), clock=clock) as world:
         order = await world.put("k")
+        until = clock.now() + HANDS_SECONDS
         takers = [Actor(f"agent {number}", "mine") for number in range(20)]
         taken = await asyncio.gather(*(world.desk.take_over(order.reference, taker) for taker in takers))
         assert sum(became.done for became in taken) == 1
+        late = [became for became in taken if "has just begun" in became.words]
+        assert late and {became.until for became in late} == {until}
+
+
+class Overtaken(MemoryStore):
+    """A webhook's fact arrives between the look at an order and the act."""
+
+    async def seize(self, seen: Seen, **options: Any) -> Opened:
+        await self.note(seen.id, Note("evt", NoteKind.REMARK, 0.0), namespace="shop")
+        return await super().seize(seen, **options)
+
+
+async def test_order_that_a_fact_overtakes_is_to_be_looked_at_again() -> None:
+    """Nobody has it in hand: there is nothing to wait for, and something to read."""
+    clock = ManualClock()
+    async with desk_world(store=Overtaken(clock=clock), clock=clock) as world:
+        became = await world.desk.take_over((await world.put("k")).reference, ANNA)
+        assert (became.done, became.until, "Look at it again" in became.words) == (False, None, True)
 
 
 async def test_hands_that_lapsed_do_not_write(world: DeskWorld) -> None:

@@ -42,7 +42,7 @@ async def test_word_is_kept_with_who_why_and_proof(world: DeskWorld) -> None:
     after = await world.get(order.id)
     note, entry = after.notes[-1], after.history[-1]
     assert (note.source, note.text, note.outcome) == ("desk:anna", ANNA.why, Charged(4999, "EUR", payment_id="pay_77"))
-    assert (entry.by, entry.event, entry.detail["reason"]) == ("desk:anna", "payment.resolved", ANNA.why)
+    assert (entry.by, entry.event, entry.detail) == ("desk:anna", "payment.resolved", {"reason": ANNA.why, "outcome": "charged"})
 
 
 async def test_word_said_twice_is_one_fact(world: DeskWorld) -> None:
@@ -103,6 +103,7 @@ async def test_refund_by_hand_ends_a_paid_order_of_the_shop(world: DeskWorld) ->
     await world.guard.queue().run_once()
     after = await world.get(order.id)
     assert (became.done, after.state, await world.money(order.id)) == (True, S.CANCELLED, "refunded")
+    assert became.words == "It is on record that the money went back."
 
 
 async def test_refund_by_hand_in_parts_comes_to_an_end(world: DeskWorld) -> None:
@@ -156,12 +157,26 @@ async def test_amount_that_nobody_knows_has_to_be_said(world: DeskWorld) -> None
     assert (became.done, "say the amount" in became.words, await world.money(order.id)) == (False, True, "unknown")
 
 
-@pytest.mark.parametrize("word", [Word(Said.REFUNDED), Word(Said.CHARGED, key="cxg-of-another-order")])
-async def test_what_cannot_be_said_is_refused(world: DeskWorld, word: Word) -> None:
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        (Word(Said.REFUNDED), "That cannot be said of its payment as it stands: look again."),
+        (Word(Said.CHARGED, key="cxg-of-another-order"), "This order has no such payment: choose one of those on the page."),
+    ],
+)
+async def test_what_cannot_be_said_is_refused(world: DeskWorld, word: Word, says: str) -> None:
     """A word that does not fit the money, or another order's payment, changes nothing."""
     order = await world.put("k", S.HELD, world.send("k", Declined()))
     became = await world.desk.resolve(order.reference, ANNA, word)
-    assert (became.done, (await world.get(order.id)).notes) == (False, ())
+    assert (became.done, became.words, (await world.get(order.id)).notes) == (False, says, ())
+
+
+async def test_charge_of_an_order_that_is_not_known_is_given_back_in_its_own_currency(world: DeskWorld) -> None:
+    """Whoever says so need not type what the webhook has told."""
+    fact = Note("evt_1", NoteKind.OUTCOME, world.clock.now(), "webhook", gateway_key="cxg-x", outcome=Charged(4999, "EUR", "pay_1"))
+    stub = await world.guard.store.note("stub-cxg-x", fact, namespace="shop")
+    became = await world.desk.resolve(stub.id, ANNA, Word(Said.REFUNDED))
+    assert (became.done, await world.money(stub.id)) == (True, "refunded")
 
 
 async def test_fact_about_an_order_that_is_not_known_is_settled_too(world: DeskWorld) -> None:

@@ -36,7 +36,8 @@ async def test_reason_is_asked_for(world: DeskWorld, action: Action) -> None:
 async def test_nobody_does_nothing(world: DeskWorld, action: Action) -> None:
     """An action without a name is refused."""
     order = await world.unknown()
-    assert not (await ACTIONS[action](world, order.reference, Actor(" ", "why"))).done
+    became = await ACTIONS[action](world, order.reference, Actor(" ", "why"))
+    assert (became.done, became.words) == (False, "Nobody is named: sign in first.")
     assert (await world.get(order.id)).revision == order.revision
 
 

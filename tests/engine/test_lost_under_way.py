@@ -117,6 +117,26 @@ async def test_next_life_has_a_key_of_its_own_once_nothing_is_under_way() -> Non
         assert key_of(copy, 2) in [send.key for send in (await shop.store.get(copy.id)).sends]
 
 
+async def lose(shop: World, copy: Operation) -> None:
+    """The store fails over to *copy*, and nothing can be under way any more."""
+    await shop.fail_over(copy)
+    await shop.guard.engine.epochs.look()
+    shop.clock.advance(shop.gateway.settle_seconds)
+
+
+async def test_charge_of_a_life_after_two_that_sent_nothing_is_found() -> None:
+    """All lives that are over by the record are asked about, however silent the gateway is about them. What it says is on record."""
+    async with world(keyed=False) as shop:
+        await lose(shop, await reject(shop))
+        copy = await reject(shop)
+        await lose(shop, copy)
+        paid = await shop.press()
+        await lose(shop, copy)
+        assert (await shop.press(), len(shop.gateway.standing)) == (paid, 2)
+        looks = [entry.detail["outcome"] for entry in (await shop.record()).history if entry.event == LOOK_EVENT]
+        assert looks[-2:] == ["unknown", "charged"]
+
+
 async def test_charge_of_such_a_life_that_was_kept_from_its_record_is_its_own() -> None:
     """A webhook tells of the charge under the earlier life's key before our own call has an answer: the order is completed."""
     async with world(keyed=True) as shop:

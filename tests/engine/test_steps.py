@@ -259,6 +259,8 @@ async def test_a_result_that_cannot_be_kept_lets_the_run_end_well(value: Any, co
         assert await there.guard.run(work, purpose="order", key="1", owner="ann") == type(value).__name__
         assert (await there.order()).state is State.FINISHED
         assert there.not_kept() == [why]
+        lines = [dict(entry.detail) for entry in (await there.order()).history if entry.event == "step.finished"]
+        assert lines == [{"name": "invoice", "not_kept": why}]
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,73 @@
+"""What runs beside the requests: a round that fails is told and outlived, and a stop ends what hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from shopworld import KEYS, SECRET, SHOP, rule
+
+from cxguard.engine import duties
+from cxguard.engine.duties import UPKEEP_SECONDS, Duties
+from cxguard.events import Event
+from cxguard.guard import Guard
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing.clock import ManualClock
+
+pytestmark = pytest.mark.asyncio
+
+
+class Pruned(MemoryStore):
+    """A store whose rounds of forgetting do what a test says, one after the other; after that there is nothing to forget."""
+
+    def __init__(self, *rounds: Any) -> None:
+        super().__init__(clock=ManualClock())
+        self.rounds = list(rounds)
+        self.begun = asyncio.Event()
+
+    async def prune(self, **options: Any) -> int:
+        self.begun.set()
+        does = self.rounds.pop(0) if self.rounds else 0
+        if isinstance(does, Exception):
+            raise does
+        if does is None:
+            await asyncio.Event().wait()
+        return int(does or 0)
+
+
+async def duties_on(store: Pruned, heard: list[Event]) -> Duties:
+    """Those of a guard that has none of its own."""
+    guard = Guard(store, rules=[rule()], shop=SHOP, secret=SECRET, keys=KEYS, duties=False, clock=ManualClock(), listeners=[heard.append])
+    await guard.start()
+    hints = guard.engine.operations.hints
+    return Duties(guard.queue(), store=store, namespace="shop", bus=guard.bus, clock=guard.engine.clock, hints=hints)
+
+
+async def test_what_is_past_its_time_is_forgotten_in_steps_and_then_once_a_minute() -> None:
+    """At once again while there is more: a store that is looked at without a pause would do nothing else."""
+    made = await duties_on(Pruned(200), [])
+    assert [await made.upkeep_once(), await made.upkeep_once()] == [0.0, UPKEEP_SECONDS]
+
+
+async def test_round_that_fails_is_told() -> None:
+    """By its duty and what was raised, and never what that said: it may quote a person's data."""
+    heard: list[Event] = []
+    store = Pruned(ValueError("jane@example.org"))
+    made = await duties_on(store, heard)
+    made.start()
+    await store.begun.wait()
+    await made.stop()
+    told = [dict(event.detail) for event in heard if event.name == "duty.failed"]
+    assert told == [{"duty": "upkeep", "why": "ValueError"}]
+
+
+async def test_stop_ends_a_round_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was in hand has had its time; the process must come to its end."""
+    monkeypatch.setattr(duties, "STOP_SECONDS", 0.05)
+    store = Pruned(None)
+    made = await duties_on(store, [])
+    made.start()
+    await store.begun.wait()
+    async with asyncio.timeout(20):
+        await made.stop()
