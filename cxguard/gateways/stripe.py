@@ -6,8 +6,8 @@
     guard = Guard("sqlite:///shop.db", gateways=[stripe], ...)
 
 Needs the extra `stripe`. A charge creates and confirms one PaymentIntent. It carries the gateway key and the operation's id
-in its metadata, so that it can be found, and a webhook finds the way back. Stripe's search lags by up to a minute, so the
-newest payments are looked through as well.
+in its metadata, so that it can be found, and a webhook finds the way back. Stripe's search lags, so the newest payments are
+looked through as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -40,6 +41,7 @@ from cxguard.gateways.stripe_webhook import read_event
 
 NEWEST_PAYMENTS_MAX = 300  # looked through for one that the search does not show yet: what a busy shop takes in a minute
 NEWEST_REFUNDS_MAX = 100
+SEARCH_LAG_SECONDS = 3600.0  # the search is seldom a minute behind, and in an outage of its own an hour: what is older, it shows
 LIST_PAGE = 100
 SIGNATURE_SECONDS_MAX = 300  # how old a webhook may be: Stripe's own default
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)  # the SDK, and we, on an answer that is none
@@ -96,11 +98,12 @@ class StripeGateway:
         """What became of *key*: by the search, and among the newest payments and refunds."""
 
         async def look() -> Outcome:
-            intent = await self._find(key)
-            if intent is not None:
-                return read_intent(intent, key=key)
-            refund = await self._find_refund(key)
-            return Unknown("not_found") if refund is None else read_refund(refund)
+            found = await self._search(key)
+            if not found:
+                found, refund = await self._newest_or_refund(key, searched=found is not None)
+                if not found:
+                    return Unknown("not_found") if refund is None else read_refund(refund)
+            return read_intent(await self._retrieve(found), key=key)
 
         return await _told(look, read_look_up_failure, seconds=timeout_seconds)
 
@@ -211,14 +214,32 @@ class StripeGateway:
 
     async def _find(self, key: str) -> Mapping[str, Any] | None:
         """As it is now: what search and list show may be older."""
-        found = await self._search(key) or await self._newest(self._intents(), key, most=NEWEST_PAYMENTS_MAX)
+        found = await self._search(key)
+        found = found or await self._among_newest(key, searched=found is not None)
         return await self._retrieve(found) if found else None
+
+    async def _newest_or_refund(self, key: str, *, searched: bool) -> tuple[str, Mapping[str, Any] | None]:
+        """Both are asked for at once, since a shopper may wait. What goes wrong with the refunds takes nothing of a payment back."""
+        looks = (self._among_newest(key, searched=searched), self._find_refund(key))
+        found, refund = await asyncio.gather(*looks, return_exceptions=True)
+        if isinstance(found, BaseException):
+            raise found
+        if isinstance(refund, BaseException):
+            if not found:
+                raise refund
+            return found, None
+        return found, refund
+
+    async def _among_newest(self, key: str, *, searched: bool) -> str:
+        """The name of a PaymentIntent that the search may not show yet; where there is no search, of any that is not too far back."""
+        back_seconds = SEARCH_LAG_SECONDS if searched else inf
+        return await self._newest(self._intents(), key, most=NEWEST_PAYMENTS_MAX, back_seconds=back_seconds)
 
     async def _find_refund(self, key: str) -> Mapping[str, Any] | None:
         """Refunds carry a key of their own, and there is no search for them."""
         refunds = self._client().v1.refunds
         try:
-            found = await self._newest(refunds, key, most=NEWEST_REFUNDS_MAX)
+            found = await self._newest(refunds, key, most=NEWEST_REFUNDS_MAX, back_seconds=inf)
         except stripe.PermissionError:  # whoever may not see refunds has made none
             return None
         return _plain(await refunds.retrieve_async(found, {}, self._options())) if found else None
@@ -230,24 +251,26 @@ class StripeGateway:
         except stripe.StripeError:
             return made
 
-    async def _search(self, key: str) -> str:
-        """The name of the PaymentIntent. Accounts in some countries have no search: then the list alone is looked through."""
+    async def _search(self, key: str) -> str | None:
+        """The name of the PaymentIntent; empty: it is not found. None: accounts in some countries have no search."""
         query: Any = {"query": f"metadata['{KEY_MEMBER}']:'{key}'"}
         try:
             found = await self._intents().search_async(query, self._options())
         except stripe.InvalidRequestError:
-            return ""
+            return None
         return str(found.data[0].id) if found.data else ""
 
-    async def _newest(self, books: Any, key: str, *, most: int) -> str:
-        """The name of the one that carries *key*, among the *most* newest."""
+    async def _newest(self, books: Any, key: str, *, most: int, back_seconds: float) -> str:
+        """The name of the one that carries *key*, among the *most* newest: as far back as that from the newest of all."""
         page = await books.list_async({"limit": LIST_PAGE}, self._options())
-        looked_at = 0
+        looked_at, from_at = 0, -inf
         async for each in page.auto_paging_iter():
-            if metadata_of(_plain(each)).get(KEY_MEMBER) == key:
+            members = _plain(each)
+            if metadata_of(members).get(KEY_MEMBER) == key:
                 return str(each.id)
-            looked_at += 1
-            if looked_at >= most:
+            looked_at, made_at = looked_at + 1, float(members.get("created") or 0)
+            from_at = max(from_at, made_at - back_seconds)
+            if looked_at >= most or made_at < from_at:
                 break
         return ""
 

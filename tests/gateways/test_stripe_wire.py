@@ -231,6 +231,21 @@ async def test_the_newest_are_looked_through_up_to_a_limit() -> None:
     assert len(script.of(f"GET {INTENTS}")) == 3
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("search", "pages"), [(NO_MATCH, 1), ((400, {"error": {"type": "invalid_request_error"}}), 3)])
+async def test_what_the_search_must_know_by_now_is_not_looked_for_among_the_newest(search: Answer, pages: int) -> None:
+    """Each page takes the better part of a second, and a look that takes longer than two is none."""
+    full = [intent(id=f"pi_{n}", metadata={}, created=1_800_000_000 - 60 * n) for n in range(100)]
+    answers: dict[str, list[Answer]] = {
+        f"GET {INTENTS}/search": [search],
+        f"GET {INTENTS}": [(200, {"object": "list", "url": INTENTS, "has_more": True, "data": full})],
+        "GET /v1/refunds": [page(url="/v1/refunds")],
+    }
+    async with stripe_saying(answers) as (gateway, script):
+        assert await gateway.find("k", timeout_seconds=20) == Unknown("not_found")
+    assert len(script.of(f"GET {INTENTS}")) == pages
+
+
 # --- cancelling
 
 
