@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import isclass, isroutine
+
 from cxguard.asgi.cors import warn_if_cors_inside
 from cxguard.asgi.exchange import Exchange
 from cxguard.asgi.lifespan import Lifespan
@@ -16,15 +18,19 @@ from cxguard.core.snapshot import Snapshot, full_path
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.guard import Guard, Mode
+from cxguard.logs import get_logger
 from cxguard.render.renderer import Renderer
 from cxguard.rules import Rule
+
+_log = get_logger("middleware")
 
 
 class GuardMiddleware:
     """Puts a guard around an ASGI app.
 
     `app.add_middleware(GuardMiddleware, guard=guard)`, or outermost: `app = GuardMiddleware(app, guard=guard)`. CORS must
-    be outside of it: add it after the guard, or wrap the guard in it.
+    be outside of it: add it after the guard, or wrap the guard in it. Never as the middleware of a route, nor in Litestar's
+    `middleware=`, which is that of each route: our own pages are no routes of the app.
     """
 
     def __init__(self, app: App, guard: Guard) -> None:
@@ -35,6 +41,7 @@ class GuardMiddleware:
         self._pages = StatusPages(guard, self._renderer)
         self._visits = Visits(guard) if guard.funnel is not None else None
         self._lifespan = Lifespan(guard)
+        self._warned = False
         self._confirmations = any(rule.per_purchase is not None for rule in guard.rules)
         guard.use_rerun(self._run_kept)
 
@@ -72,6 +79,7 @@ class GuardMiddleware:
             await self._unruled(path, scope, receive, send)
             return
         self._remember_outermost(scope)
+        self._warn_if_behind_routes(scope)
         await self._lifespan.start_late()
         if self.guard.mode is Mode.WATCH:
             await watch(self.guard, self.app, rule, scope, receive, send)
@@ -105,6 +113,16 @@ class GuardMiddleware:
         """
         if self._outermost is self and scope.get("endpoint") is not self:
             self._outermost = scope.get("app") or self
+            if self._outermost is not self:
+                self.guard.use_rerun(self._run_kept)  # of several in one app, one that knows where it begins
+
+    def _warn_if_behind_routes(self, scope: Scope) -> None:
+        """Say so once: an app sends no request for our own pages to a middleware that it runs for one of its routes alone."""
+        if not self._warned and ("route_handler" in scope or isroutine(scope.get("endpoint")) or isclass(scope.get("endpoint"))):
+            self._warned = True
+            _log.error(
+                "guard.behind_routes", why="links to the pages of orders lead nowhere", write="app = GuardMiddleware(app, guard=guard)"
+            )
 
     async def _run_kept(self, handle: OperationHandle, kept: Snapshot) -> HandlerAnswer | None:
         return await run_kept(self._outermost, handle, kept, state=self._lifespan.state)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
-from shopworld import Worlds, charging_handler, rule
+from litestar import Litestar, post
+from litestar import Request as LitestarRequest
+from litestar.middleware import DefineMiddleware
+from shopworld import KEYS, SECRET, SHOP, Worlds, charging_handler, rule
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from cxguard.asgi import GuardMiddleware
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
+from cxguard.guard import Guard
 from cxguard.rules import Rule, header, json_field, path_field, replay
-from cxguard.testing.fake_gateway import Does
+from cxguard.stores.memory import MemoryStore
+from cxguard.testing import ManualClock
+from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
 ORDER = {"amount": 1000, "currency": "EUR", "cart": "c1"}
@@ -111,3 +119,46 @@ async def test_the_page_of_an_order_is_where_its_link_says_also_for_an_app_with_
     assert kept.json()["status_url"] == again.json()["status_url"]
     page = await shop.client.get(kept.json()["status_url"], headers={"accept": "application/json"})
     assert page.json()["situation"] == "kept"
+
+
+async def paid_through(app: Any, guard: Guard) -> int:
+    """Pay once through an app that has the guard somewhere inside, then let its queue place what was kept. How many were charged."""
+    gateway = cast(FakeGateway, guard.gateways["fake:test"])
+    gateway.will(*[Does.NOT_CHARGED] * 3)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.example") as client:
+        assert (await client.post("/shop/pay", json=ORDER, headers=HEADERS)).status_code == 202
+    cast(ManualClock, guard.clock).advance(60.0)
+    await guard.queue().run_once()
+    await guard.stop()
+    return len(gateway.standing)
+
+
+def guard_alone() -> Guard:
+    """Of a shop whose framework puts the middleware where it wants."""
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    known = {"shop": SHOP, "secret": SECRET, "keys": KEYS, "duties": False, "clock": clock}
+    return Guard(store, rules=(mounted_rule(),), gateways=[FakeGateway()], **known)
+
+
+async def test_a_guard_behind_routes_says_so_and_its_kept_requests_still_begin_at_the_app(caplog: pytest.LogCaptureFixture) -> None:
+    """Litestar makes its middleware once for each route; our pages are no routes, so they are never reached."""
+    guard = guard_alone()
+
+    @post("/shop/pay")
+    async def pay(request: LitestarRequest[Any, Any, Any]) -> dict[str, str]:
+        body = await request.json()
+        payment = await current_operation().charge(Charge(body["amount"], body["currency"], source="tok_ok", order_id="c1"))
+        return {"paid": payment.payment_id}
+
+    app = Litestar([pay], middleware=[DefineMiddleware(GuardMiddleware, guard=guard)], logging_config=None)  # type: ignore[arg-type]
+    assert await paid_through(app, guard) == 1
+    assert caplog.text.count("guard.behind_routes") == 1
+
+
+async def test_a_guard_around_one_route_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Starlette knows a middleware of a single route, too."""
+    guard = guard_alone()
+    app = Starlette(routes=[Route("/shop/pay", charging_handler, methods=["POST"], middleware=[Middleware(GuardMiddleware, guard=guard)])])
+    assert await paid_through(app, guard) == 1
+    assert caplog.text.count("guard.behind_routes") == 1
