@@ -153,7 +153,7 @@ class OperationHandle:
         Raises:
             PaymentDeclined: the issuer said no. Nothing was charged.
             PaymentDeferred: kept for later, one more step for the shopper, or unknown: the guard answers.
-            StepMismatch: another amount or currency than before, or than accepted. Nothing was sent.
+            StepMismatch: another amount or currency than before, or than accepted; another `order_id` in one run. Nothing was sent.
             LeaseLost: somebody else works on the operation now. Nothing was sent.
             StoreUnavailable: nothing could be written, so nothing was sent.
         """

@@ -165,7 +165,8 @@ def per_purchase(done: str, *, window_seconds: float = 1800.0) -> PerPurchase:
 
     Args:
         done: the confirmation page: once it was served, the next submit is a new purchase. Where the order's answer leads to one of
-            its own (`/thank-you/42`), that very one: an older order's, opened again, ends nothing.
+            its own (`/thank-you/42`), that very one: an older order's, opened again, ends nothing. One address for all orders does
+            (`/thank-you` in an old tab), so let it name the order.
         window_seconds: 60 to 86400; after this time the next submit is a new purchase as well.
     """
     return PerPurchase(done, window_seconds)
