@@ -166,7 +166,7 @@ def _free(operation: Operation, submit: Submit, policy: Policy, *, money: Money,
             return _queued(operation, submit, policy, money=money)
         case State.HELD:
             resumable = policy.resumable and operation.why == ORDER_MISSING and not operation.cancel_asked
-            return Do.RERUN if resumable else Do.TELL
+            return Do.RERUN if resumable and money.state is not MoneyState.REFUNDED else Do.TELL
         case State.FINISHED:
             return _finished(operation, submit, policy, money=money, now=now)
         case State.CANCELLED:
@@ -176,7 +176,7 @@ def _free(operation: Operation, submit: Submit, policy: Policy, *, money: Money,
 def _queued(operation: Operation, submit: Submit, policy: Policy, *, money: Money) -> Do:
     if money.state is MoneyState.UNKNOWN:
         return Do.RESOLVE if policy.can_resolve else Do.TELL
-    if policy.resumable and not operation.cancel_asked:
+    if policy.resumable and not operation.cancel_asked and money.state is not MoneyState.REFUNDED:
         return Do.RERUN
     if money.state is not MoneyState.NONE or operation.cancel_asked:
         return Do.TELL

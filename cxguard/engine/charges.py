@@ -10,9 +10,9 @@ from cxguard.core import names
 from cxguard.core.consent import late_refusal
 from cxguard.core.currency import amount_fault
 from cxguard.core.lost import key_life
-from cxguard.core.money import Send, SendKind
+from cxguard.core.money import MoneyState, Send, SendKind
 from cxguard.core.operation import money_of, remember
-from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.standing import standing_outcome
 from cxguard.engine.charging import Work, send_charge
 from cxguard.engine.engine import Engine
@@ -98,12 +98,19 @@ class Charges:
         for route in routes:
             known = standing_outcome(self._work.operation, self._key_for(route.charge, route.step))
             if known is not None:
-                return await self._looked_up(known, route)
+                return await self._looked_up(self._unless_back(known), route)
         if finished:
             raise AlreadyFinished(f"order {operation.reference} has ended without this charge: nothing was sent")
         self._check_consent(charge)
         lost = await look_for_lost(self._engine, self._work, routes, gateways=self._gateways, key_of=self._key_for)
         return lost if lost is not None else await self._send_along(routes)
+
+    def _unless_back(self, known: Outcome) -> Outcome:
+        """A charge that was given back since, by a step of its own, is paid no more."""
+        money = money_of(self._work.operation)
+        if not isinstance(known, Charged) or money.state is not MoneyState.REFUNDED:
+            return known
+        return Refunded(money.refunded_minor, known.currency)
 
     def _check_consent(self, charge: Charge) -> None:
         """Without the shopper, only what they agreed to is charged; for anything else they are asked."""

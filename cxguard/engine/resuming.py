@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cxguard.core.operation import State, changed
+from cxguard.core.money import MoneyState
+from cxguard.core.operation import State, changed, money_of
 from cxguard.engine.charging import Work
 from cxguard.engine.end_record import pending_due
 from cxguard.engine.engine import Engine
@@ -51,6 +52,8 @@ class ResumedScope:
         CURRENT.reset(token)
         engine, operation = self._guard.engine, op.work.operation
         due_at = operation.due_at if operation.due_at is not None else pending_due(engine, operation)
+        if operation.state is State.HELD and money_of(operation).state is MoneyState.REFUNDED:
+            due_at = engine.clock.now()  # nothing is left to complete: the queue ends it
         try:
             await engine.operations.end(changed(operation, due_at=due_at), op.work.lease)
         except (LeaseLost, StoreError):

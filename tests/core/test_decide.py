@@ -203,7 +203,7 @@ def test_an_order_that_is_to_end_is_not_tried_again(kept: bool, same_request: bo
 
 SCRIPT_CELLS = {
     R: dict.fromkeys(MoneyState, Do.RESCUE),
-    Q: {NONE: Do.RERUN, UNKNOWN: Do.RESOLVE, CHARGED: Do.RERUN, DECLINED: Do.RERUN, REFUNDED: Do.RERUN},
+    Q: {NONE: Do.RERUN, UNKNOWN: Do.RESOLVE, CHARGED: Do.RERUN, DECLINED: Do.RERUN, REFUNDED: Do.TELL},
     H: dict.fromkeys(MoneyState, Do.TELL),
     F: {NONE: Do.REPLAY, UNKNOWN: Do.TELL, CHARGED: Do.REPLAY, DECLINED: Do.REPLAY, REFUNDED: Do.TELL},
     C: dict.fromkeys(MoneyState, Do.TELL),
@@ -224,6 +224,11 @@ def test_a_paid_order_that_is_missing_is_completed_by_the_same_call(why: str, no
     """Held as paid but not placed: calling again places it, unless it is to be cancelled, and so to be paid back."""
     operation = record(H, CHARGED, why=why, notes=notes, waiting_for=WaitingFor.AGENT)
     assert done(operation, submit(), SCRIPT) is wanted
+
+
+def test_an_order_that_was_given_back_is_not_completed_by_the_same_call() -> None:
+    """The function would place it, unpaid."""
+    assert done(record(H, REFUNDED, why=ORDER_MISSING, waiting_for=WaitingFor.AGENT), submit(), SCRIPT) is Do.TELL
 
 
 def test_a_rules_submit_does_not_complete_a_held_order() -> None:

@@ -307,6 +307,43 @@ async def test_a_capture_that_is_only_taken_in_is_not_told_as_taken() -> None:
         assert ((await shop.money()).captured_minor, (await shop.money()).capture_pending) == (5000, False)
 
 
+async def _interrupted(op: Any) -> None:
+    await op.charge(TAKE)
+    raise RuntimeError("the stock did not answer")
+
+
+async def test_script_is_not_run_over_a_payment_that_was_given_back() -> None:
+    """It would be told that it is paid, and send the goods."""
+    async with till() as shop:
+        with pytest.raises(RuntimeError):
+            await shop.run(_interrupted)
+        await shop.settle()
+        async with shop.guard.resume(reference=shop.reference) as op:
+            await op.refund()
+        for _ in range(2):
+            with pytest.raises(OperationHeld):
+                await shop.run(_interrupted)
+            await shop.settle()
+        order = await shop.record()
+        assert (order.state, order.why, len(shop.gateway.payments)) == (State.CANCELLED, "refunded", 1)
+
+
+async def test_charge_that_was_given_back_is_told_as_paid_no_more() -> None:
+    """Not in the very run that gave it back, either; after a part of it the rest still stands."""
+    async with till() as shop:
+
+        async def change_of_mind(op: Any) -> None:
+            await op.charge(TAKE)
+            await op.refund(1000, step="one cup")
+            assert (await op.charge(TAKE)).amount_minor == 5000
+            await op.refund(step="the rest")
+            await op.charge(TAKE)
+
+        with pytest.raises(PaymentDeferred, match="refunded"):
+            await shop.run(change_of_mind)
+        assert ((await shop.money()).state, len(shop.gateway.payments)) == (MoneyState.REFUNDED, 1)
+
+
 async def test_an_order_in_hand_is_not_resumed() -> None:
     """One lease: an agent who refunds and a script that refunds never do so at once."""
     async with till() as shop:
