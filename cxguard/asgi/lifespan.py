@@ -87,3 +87,7 @@ class _Watched:
             await self._guard.start(duties=False)
         except StoreError as error:  # away now: ruled paths answer 503 and try again; the shop goes on
             _log.warning("guard.not_started", why=str(error))
+        except Exception as error:  # a server that only saw it raised would take the app for one without a lifespan, and serve it unstarted
+            self.stopping = True
+            await self._send({"type": "lifespan.startup.failed", "message": f"cxguard did not start: {error}"})
+            raise

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from cxguard.asgi import GuardMiddleware
 from cxguard.engine.handle import current_operation
+from cxguard.errors import ConfigurationError
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
@@ -35,8 +36,8 @@ class Shop:
     """A shop that writes its orders into what its lifespan has opened, in the way of Starlette's and FastAPI's documentation."""
 
     def __init__(self, store: MemoryStore, gateway: FakeGateway, clock: ManualClock, **options: Any) -> None:
-        given = {"rules": (rule(later=replay, terms="1"),), "gateways": [gateway], **options}
-        self.guard = Guard(store, shop=SHOP, secret=SECRET, keys=KEYS, clock=clock, **given)
+        given = {"rules": (rule(later=replay, terms="1"),), "gateways": [gateway], "secret": SECRET, **options}
+        self.guard = Guard(store, shop=SHOP, keys=KEYS, clock=clock, **given)
         self.books: list[str] = []
         self.log: list[str] = []
         self.opening = asyncio.Event()
@@ -143,6 +144,24 @@ async def test_no_kept_order_runs_while_the_app_closes() -> None:
     shop.log = _Noting(names)
     await lifespan.stop()
     assert len(names) == 1 and "cxguard-queue" not in names[0]
+
+
+async def test_settings_that_cannot_work_fail_the_start() -> None:
+    """The server hears it in the protocol's own words: of an app that only raises it thinks that it has no lifespan, and serves it."""
+    shop = Shop(MemoryStore(clock=ManualClock()), FakeGateway(), ManualClock(), secret=b"a" * 32)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with pytest.raises(ConfigurationError, match="is not random"):
+        await shop.app({"type": "lifespan", "state": {}}, receive, send)
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    assert "cxguard did not start: CXGUARD_SECRET is not random" in sent[0]["message"]
+    assert shop.log == []
 
 
 @pytest.mark.parametrize("raises", [True, False])
