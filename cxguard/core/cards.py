@@ -180,7 +180,7 @@ def _together(name: str, values: Collection[object]) -> Iterator[tuple[str, str]
 
 def _group(value: object) -> str:
     """A text or a whole number that may be a group of digits; else nothing."""
-    text = str(value).strip() if isinstance(value, (str, int)) else ""
+    text = value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) and value.bit_length() <= 32 else ""
     return _ascii(text) if text.isdecimal() and len(text) <= 7 else ""
 
 

@@ -68,6 +68,12 @@ def test_the_last_box_may_hold_a_zero() -> None:
     assert split_card([4115, 1111, 1111, 0]) == "4115111111110"
 
 
+def test_a_number_of_thousands_of_digits_is_no_group() -> None:
+    """Python refuses to write it out: who logs a list with it is not disturbed."""
+    assert split_card([4111, 1111, 1111, 1111, 10**5000, -(10**5000)]) == "4111111111111111"
+    assert split_card([10**5000] * 4) == ""
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "where"),
     [
