@@ -40,6 +40,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._passed_seconds
 
+    def stand_still(self, seconds: float) -> None:
+        """As if something blocked it for so long."""
+        self._pass(seconds)
+
     def _pass(self, seconds: float) -> None:
         self._passed_seconds += seconds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from cxguard.core.operation import State
 from cxguard.core.outcomes import Charged, NotCharged
 from cxguard.engine.handle import current_operation
-from cxguard.errors import PaymentDeclined
+from cxguard.errors import PaymentDeclined, StepResultLost
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import json_field
@@ -173,3 +174,30 @@ async def test_what_the_shops_own_hook_finds_is_told_as_the_shops(world: Worlds)
     await shop.pay()
     found = [event.detail for event in heard if event.name == "payment.resolved"]
     assert found == [{"gateway": "shop", "outcome": "charged", "how": "resolve"}]
+
+
+async def test_a_good_answer_over_a_held_order_is_kept(world: Worlds) -> None:
+    """It is charged, and the result of a step is lost, so that a person looks first; what the handler said is there for the shopper."""
+
+    async def handler(request: Request) -> Response:
+        paid = await charging_handler(request)
+        op = current_operation()
+        await op.step("book", lambda: {1, 2})
+        with suppress(StepResultLost):
+            await op.step("book", lambda: {1, 2})
+        return paid
+
+    shop = await world(handler)
+    assert (await shop.pay()).json()["situation"] == "paid_unfinished"
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert (order.state, order.why, order.answer is not None) == (State.HELD, "result_not_kept", True)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_an_order_that_waits_for_its_shopper_is_kept(world: Worlds, kept: bool) -> None:
+    """Whoever went to the bank finds it again."""
+    shop = await world(charging_handler, rule(later=place, terms="2026-01") if kept else rule())
+    shop.gateway.will(Does.NEEDS_SHOPPER)
+    await shop.pay(**ASYNC)
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert (order.state, order.kept) == (State.HELD, kept)

@@ -161,7 +161,8 @@ def test_room_on_the_disk_is_judged(monkeypatch: pytest.MonkeyPatch, file: Path,
 
 def test_the_loaded_sqlite_is_named() -> None:
     """The version that really runs, not the one that Python has."""
-    assert doctor.examine_sqlite().health is Health.OK
+    line = doctor.examine_sqlite()
+    assert (line.about, line.health) == ("sqlite", Health.OK)
 
 
 # --- records and counters

@@ -27,9 +27,10 @@ class Pooled(MemoryStore):
 
 
 class Counting(MemoryStore):
-    """Counts announcements; `away` refuses them."""
+    """Counts announcements; `away` refuses them, and `meanwhile` happens."""
 
     away = False
+    meanwhile: Callable[[], None] | None = None
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock=clock)
@@ -38,6 +39,8 @@ class Counting(MemoryStore):
     async def announce(self, topics: Sequence[str]) -> None:
         self.announced.append(tuple(topics))
         if self.away:
+            if self.meanwhile is not None:
+                self.meanwhile()
             raise StoreUnavailable("away")
         await super().announce(topics)
 
@@ -172,3 +175,17 @@ async def test_what_is_left_to_tell_is_told_before_the_end() -> None:
         ending.tell("news:1")
         await ending.stop()
         await there.until("news:1")
+
+
+async def test_what_is_told_while_the_store_takes_nothing_is_told_next() -> None:
+    """One word that was lost takes no other with it: nobody has to say that one again."""
+    clock = ManualClock()
+    store = Counting(clock)
+    hints = Hints(store, clock, process="p1")
+    store.away = True
+    store.meanwhile = lambda: hints.tell("news:2")
+    hints.tell("news:1")
+    await until(lambda: len(store.announced) == 1)
+    store.away = False
+    await hints.stop()
+    assert store.announced == [("news:1",), ("news:2",)]

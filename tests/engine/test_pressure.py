@@ -113,3 +113,21 @@ async def test_numbers_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None
 async def test_numbers_at_the_edge_are_taken(name: str, value: Any) -> None:
     """One call at a time, no waiting, no second tries at all, or one for each."""
     assert getattr(Timeouts(**{name: value}), name) == value
+
+
+async def test_second_tries_that_are_saved_up_are_spent_one_by_one() -> None:
+    """Twenty while all is well, whatever came before; then each first one allows its share."""
+    pressure = Pressure(calls_max=1, wait_seconds=0.0, retry_share=0.5)
+    for _ in range(10):
+        pressure.tried("gw")
+    assert [pressure.may_try_again("gw") for _ in range(22)] == [True] * 20 + [False] * 2
+    pressure.tried("gw")
+    assert not pressure.may_try_again("gw")
+    pressure.tried("gw")
+    assert [pressure.may_try_again("gw") for _ in range(2)] == [True, False]
+    assert pressure.may_try_again("another"), "each gateway has its own"
+
+
+async def test_where_the_share_is_nothing_there_is_no_second_try() -> None:
+    """Not even a saved one."""
+    assert not Pressure(calls_max=1, wait_seconds=0.0, retry_share=0.0).may_try_again("gw")

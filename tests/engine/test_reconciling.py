@@ -75,7 +75,7 @@ async def test_books_that_agree_have_no_break() -> None:
         await shop.pay("o2")
         async with shop.guard.resume(reference=(await shop.records())[-1].reference) as op:
             await op.refund(1000)
-        shop.gateway.payments.append(FakePayment("pay_other", "", BUY, PaymentState.CHARGED))
+        shop.gateway.payments.insert(0, FakePayment("pay_other", "", BUY, PaymentState.CHARGED))
         seen = await shop.look()
         assert (seen.breaks, seen.payments, seen.foreign, seen.records) == ([], 3, 1, 2)
 
@@ -120,7 +120,7 @@ async def test_what_was_changed_behind_our_back_is_found(change: dict[str, Any],
         shop.change(**change)
         assert await shop.kinds() == [kind]
         remarks = [note for note in (await shop.records())[0].notes if note.kind is NoteKind.REMARK]
-        assert len(remarks) == 1
+        assert [(note.source, note.text.partition(":")[0]) for note in remarks] == [("reconcile:fake:test", kind)]
         await shop.look()
         assert len([note for note in (await shop.records())[0].notes if note.kind is NoteKind.REMARK]) == 1, "told once"
 
@@ -195,3 +195,11 @@ async def test_a_payment_at_the_edge_of_the_window_is_asked_for_before_it_is_mis
         shop.gateway.will_say("find", [Charged(4999, "EUR", payment_id=listed[0].id)])
         assert await shop.kinds() == []
         assert await shop.kinds() == [BreakKind.NOT_AT_GATEWAY]
+
+
+async def test_payments_of_another_system_hide_no_break_behind_them() -> None:
+    """They are passed over, and what comes after them in the list is compared."""
+    async with shop_with() as shop:
+        shop.gateway.payments.append(FakePayment("pay_other", "", BUY, PaymentState.CHARGED))
+        shop.gateway.payments.append(FakePayment("pay_9", "cxg-lost", BUY, PaymentState.CHARGED))
+        assert await shop.kinds() == [BreakKind.NO_RECORD]

@@ -80,6 +80,7 @@ async def test_exposure_is_told_once_it_is_written() -> None:
     (event,) = house.told("exposure.recorded")
     assert (event.session, event.reference, event.at) == ("s", "K7", 2.0)
     assert (event.detail["message"], event.detail["stage"], event.detail["status"]) == ("declined", "pay", 402)
+    assert (event.detail["basket_minor"], event.detail["currency"], event.detail["items"]) == (None, "", None)
     assert house.bus.undeclared == set()
 
 
@@ -198,6 +199,27 @@ async def test_beyond_the_far_limit_a_money_step_error_is_told_and_counted(monke
     assert [event.session for event in house.told("exposure.recorded")] == ["e2"]
     await house.recorder.flush_once()
     assert (await house.counters("sessions/unfolded")) == {"sessions/unfolded/pay": 1}
+
+
+@pytest.mark.asyncio
+async def test_beyond_the_far_limit_a_purchase_is_counted_as_bought(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was lost of purchases is not what was lost of errors: a report could not be mended otherwise."""
+    monkeypatch.setattr(module, "KEPT_MAX", 2)
+    house = House(buffer_max=2)
+    for number in range(3):
+        house.recorder.put(Bought(f"b{number}", 3.0))
+    await house.recorder.flush_once()
+    assert (await house.counters("sessions/unfolded")) == {"sessions/unfolded/bought": 1}
+
+
+@pytest.mark.asyncio
+async def test_exposure_is_told_with_the_basket_that_was_at_stake() -> None:
+    """Its worth, and how many things were in it."""
+    house = House()
+    house.recorder.put(replace(error(), basket=Basket(4999, "EUR", 2)))
+    await house.recorder.flush_once()
+    (event,) = house.told("exposure.recorded")
+    assert (event.detail["basket_minor"], event.detail["currency"], event.detail["items"]) == (4999, "EUR", 2)
 
 
 @pytest.mark.asyncio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -142,3 +143,20 @@ async def test_watch_mode_is_read_from_its_counters() -> None:
     """What would have been done comes back by name, sorted, without the prefix."""
     store = await _store([], readings__failed=2, duplicates=3)
     assert await would_have(store, namespace="shop") == {"duplicates": 3, "readings.failed": 2}
+
+
+@pytest.mark.asyncio
+async def test_json_of_a_line_has_every_figure_under_its_name() -> None:
+    """Other programs read it by these names."""
+    report = await build_report(await _store([*_known_case(), Bought("e0", 3.0)]), namespace="shop")
+    value = report_to_json(replace(report, operations={("finished", "charged"): 2}, spooled={"spool.saved": 1}))
+    assert value["operations"] == [{"state": "finished", "money": "charged", "count": 2}]
+    assert value["spooled"] == {"spool.saved": 1}
+    line, shown = value["errors"][0], report.lines[0]
+    assert set(line) == {
+        *("stage", "message", "cause", "by", "shown", "after_purchase", "control", "exposed", "bought", "expected"),
+        *("lost", "lost_low", "lost_high", "evidence", "told", "verdict", "money"),
+    }
+    found = shown.impact
+    assert (line["shown"], line["exposed"], line["bought"]) == (42, 42, 1)
+    assert (line["lost_low"], line["lost_high"], line["evidence"]) == (found.low, found.high, found.evidence)

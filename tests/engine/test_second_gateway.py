@@ -12,7 +12,7 @@ from shopworld import KEYS, SECRET, SHOP, rule
 
 from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, NeedsShopper, NotCharged
+from cxguard.core.outcomes import Charged, NeedsShopper, NotCharged, Unknown
 from cxguard.engine.library import Purpose
 from cxguard.engine.pressure import CHARGE
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
@@ -206,3 +206,42 @@ async def test_payment_that_waits_for_its_shopper_at_the_first_is_called_off_the
         shop.clock.advance(60.0)
         await shop.guard.queue().run_once()
         assert (Call("cancel", key) in shop.first.calls, Call("cancel", key) in shop.second.calls) == (True, False)
+
+
+async def test_without_an_order_of_gateways_the_first_is_the_only_one() -> None:
+    """A token for the second says that it could charge there, not that it may."""
+    async with two(*[Does.NOT_CHARGED] * 3) as shop:
+        shop.guard.purposes["order"] = Purpose("order")
+        with pytest.raises(PaymentDeferred):
+            await shop.pay()
+        assert shop.second.count("charge") == 0
+
+
+async def test_without_any_gateway_a_charge_says_what_to_write() -> None:
+    """And nothing is kept that would wait for one."""
+    clock = ManualClock()
+    async with Guard(MemoryStore(clock=clock), shop=SHOP, secret=SECRET, keys=KEYS, duties=False, clock=clock) as guard:
+
+        async def call(op: Any) -> None:
+            await op.charge(BUY)
+
+        with pytest.raises(ConfigurationError, match=r"\(there is none\): Guard\(..., gateways="):
+            await guard.run(call, purpose="order", key="o1", owner="ann")
+
+
+async def test_what_is_unknown_at_a_second_gateway_without_keys_is_not_sent_there_again() -> None:
+    """What the first one could do says nothing about it."""
+    async with two(*[Does.NOT_CHARGED] * 3, later=_place) as shop:
+        shop.second.keyed = False
+        shop.second.will(Does.UNKNOWN)
+        shop.second.will_say("find", [Unknown("no answer in time")] * 5)
+        with pytest.raises(PaymentDeferred):
+            await shop.pay()
+        for _ in range(3):
+            shop.clock.advance(60.0)
+            await shop.guard.queue().run_once()
+        assert shop.second.count("charge") == 1
+
+
+async def _place(op: Any) -> None:
+    await op.charge(BUY)

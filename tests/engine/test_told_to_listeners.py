@@ -70,6 +70,7 @@ async def test_kept_order_is_told_with_its_times_and_then_how_many_runs_it_took(
         kept = await shop.keep()
         (told,) = heard.of("order.queued")
         assert told == {"why": kept.why, "due_at": kept.due_at, "give_up_at": kept.give_up_at}
+        assert line(kept, "order.queued") == [{"why": kept.why, "money": "none"}]
         shop.clock.advance(60.0)
         await shop.rest()
         assert heard.of("order.placed") == [{"attempts": 1, "amount_minor": None, "currency": None}]
@@ -157,3 +158,14 @@ async def test_a_look_up_that_breaks_is_on_the_timeline_with_what_broke(monkeypa
         with pytest.raises(PaymentDeferred):
             await shop.press()
         assert [each["why"] for each in line(await shop.record(), SILENCE_EVENT)] == ["OSError while asking"]
+
+
+async def test_order_that_waits_for_its_shopper_says_so_on_its_timeline() -> None:
+    """Whom it waits for, why, and where the money is: what the event says, too."""
+    async with world() as shop:
+        heard = listen(shop)
+        shop.gateway.will(Does.NEEDS_SHOPPER)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        assert heard.of("order.held") == [{"why": "needs_shopper", "waiting_for": "shopper", "money": "unknown"}]
+        assert line(await shop.record(), "order.held") == heard.of("order.held")

@@ -1,0 +1,103 @@
+"""What a guard is put together from: its name among holders, the path of its pages, its secrets, its ids, and who hears of its breakers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from shopworld import KEYS, SECRET, SHOP
+
+from cxguard.core.breaker import Label
+from cxguard.core.names import OWNER_DIGITS
+from cxguard.engine.mode import Mode, holder_name, mode_of, prefix_of
+from cxguard.engine.secrets import file_of, secrets_of, shared_secrets
+from cxguard.errors import ConfigurationError
+from cxguard.events import Event
+from cxguard.guard import Guard
+from cxguard.stores.memory import MemoryStore
+from cxguard.stores.sqlite import SQLiteStore
+from cxguard.testing import FaultyStore, ManualClock
+
+
+@pytest.mark.parametrize("prefix", ["/_cxguard", "/shop/orders", "/a"])
+def test_a_path_for_the_pages_is_taken_as_it_is(prefix: str) -> None:
+    """Any path of the shop's own."""
+    assert prefix_of(prefix) == prefix
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "orders", "/orders/", "orders/", "/shop//orders", "//orders", "orders//of"])
+def test_what_cannot_be_a_path_is_refused(prefix: str) -> None:
+    """With the line to write."""
+    with pytest.raises(ConfigurationError, match=r'write Guard\(..., prefix="/_cxguard"\)'):
+        prefix_of(prefix)
+
+
+def test_there_are_two_modes() -> None:
+    """By name, or as they are."""
+    assert (mode_of("watch"), mode_of(Mode.GUARD)) == (Mode.WATCH, Mode.GUARD)
+    with pytest.raises(ConfigurationError, match=r'write Guard\(..., mode="guard"\)'):
+        mode_of("wach")
+
+
+def test_a_process_has_another_name_each_time() -> None:
+    """An earlier process may have had the same number."""
+    names = {holder_name() for _ in range(100)}
+    assert len(names) == 100
+    assert all(len(name) < 64 for name in names)
+
+
+def test_secrets_of_a_shared_store_are_those_given() -> None:
+    """They come from elsewhere; where nobody gave any, only a store in memory makes its own."""
+    secrets = shared_secrets((SECRET, KEYS), in_memory=False)
+    assert (secrets.naming, secrets.ring) == (SECRET, tuple(KEYS))
+    assert shared_secrets((None, ()), in_memory=True).naming != SECRET
+    with pytest.raises(ConfigurationError, match="secrets that they share"):
+        shared_secrets((None, ()), in_memory=False)
+
+
+@pytest.mark.asyncio
+async def test_an_embedded_store_has_its_secrets_beside_it(tmp_path: Path) -> None:
+    """Made on first use, and found again; a store that was used before is not given others."""
+    store = SQLiteStore(tmp_path / "shop.db", clock=ManualClock())
+    assert (file_of(store), file_of(MemoryStore(clock=ManualClock()))) == (tmp_path / "shop.db", None)
+    await store.start()
+    try:
+        made = await secrets_of(store, file_of(store), namespace="shop", given=(None, ()))
+        assert await secrets_of(store, file_of(store), namespace="shop", given=(None, ())) == made
+        with pytest.raises(ConfigurationError):
+            await secrets_of(store, None, namespace="shop", given=(SECRET, KEYS))
+    finally:
+        await store.stop()
+
+
+class Gathering(FaultyStore):
+    """Keeps together what belongs to one owner, as a cluster does."""
+
+    @property
+    def ids_led_by_owner(self) -> bool:
+        return True
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("wrap", "together"), [(FaultyStore, False), (Gathering, True)])
+async def test_ids_of_one_owner_begin_alike_where_the_store_wants_it(wrap: type[FaultyStore], together: bool) -> None:
+    """And of two owners never: a cluster finds the place of a record by how its id begins."""
+    clock = ManualClock()
+    async with Guard(wrap(MemoryStore(clock=clock)), shop=SHOP, secret=SECRET, keys=KEYS, duties=False, clock=clock) as guard:
+        ids = [
+            guard.engine.operation_id(purpose="order", owner=owner, key=key)[:OWNER_DIGITS]
+            for owner, key in (("ann", "1"), ("ann", "2"), ("bob", "1"))
+        ]
+    assert (ids[0] == ids[1], ids[0] == ids[2]) == (together, False)
+
+
+@pytest.mark.asyncio
+async def test_listeners_of_the_guard_hear_of_its_breakers() -> None:
+    """A person's word about a gateway is told like everything else."""
+    heard: list[Event] = []
+    clock = ManualClock()
+    async with Guard(
+        MemoryStore(clock=clock), shop=SHOP, secret=SECRET, keys=KEYS, duties=False, clock=clock, listeners=[heard.append]
+    ) as guard:
+        guard.engine.breakers.force("cards", "charge", Label.OPEN, reason="bank holiday", seconds=60.0)
+    assert [event.detail["why"] for event in heard if event.name == "breaker.opened"] == ["bank holiday"]
