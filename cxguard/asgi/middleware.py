@@ -37,6 +37,7 @@ class GuardMiddleware:
         self.app = app
         self.guard = guard
         self._outermost: App = self
+        self._root = _own_root(app)
         self._renderer = Renderer(guard.shop, texts=guard.messages, prefix=guard.prefix, specs=guard.specs)
         self._pages = StatusPages(guard, self._renderer)
         self._visits = Visits(guard) if guard.funnel is not None else None
@@ -49,6 +50,8 @@ class GuardMiddleware:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
+        if self._root:
+            scope["root_path"] = self._root
         if not self.guard.started:
             self._lifespan.start_beside()
         path, root = full_path(scope), scope.get("root_path") or ""
@@ -126,3 +129,9 @@ class GuardMiddleware:
 
     async def _run_kept(self, handle: OperationHandle, kept: Snapshot) -> HandlerAnswer | None:
         return await run_kept(self._outermost, handle, kept, state=self._lifespan.state)
+
+
+def _own_root(app: App) -> str:
+    """What `FastAPI(root_path="/api")` writes into the scope of each request: around it, we have to do so before it does."""
+    own = getattr(app, "root_path", "") if hasattr(app, "root_path_in_servers") else ""
+    return own if isinstance(own, str) else ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from litestar import Litestar, post
 from litestar import Request as LitestarRequest
 from litestar.middleware import DefineMiddleware
@@ -119,6 +121,26 @@ async def test_the_page_of_an_order_is_where_its_link_says_also_for_an_app_with_
     assert kept.json()["status_url"] == again.json()["status_url"]
     page = await shop.client.get(kept.json()["status_url"], headers={"accept": "application/json"})
     assert page.json()["situation"] == "kept"
+
+
+async def test_a_guard_around_an_app_that_names_its_own_root_path_leads_to_its_pages(world: Worlds) -> None:
+    """`FastAPI(root_path="/api")`: a proxy takes that off, so what the browser asks for has it, and what we get has not."""
+    below = Rule("POST /pay", owner=header("x-user"), amount_minor=json_field("amount"), currency=json_field("currency"))
+    api = FastAPI()
+    api.root_path = "/api"  # as the argument does, of which newer versions warn
+    api.add_route("/pay", charging_handler, methods=["POST"])
+    shop = await world(None, replace(below, later=replay, terms="1"), app=api)
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    told = [await shop.client.post("/pay", json=ORDER, headers=HEADERS) for _ in range(2)]
+    links = {each.json()["status_url"] for each in told}
+    assert len(links) == 1
+    link = links.pop()
+    assert link.startswith("/api/_cxguard/orders/")
+    page = await shop.client.get(link.removeprefix("/api"), headers={"accept": "text/html"})
+    assert f'action="{link}/cancel"' in page.text
+    shop.clock.advance(60.0)
+    await shop.rest()
+    assert len(shop.gateway.standing) == 1
 
 
 async def paid_through(app: Any, guard: Guard) -> int:
