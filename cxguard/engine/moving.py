@@ -75,14 +75,14 @@ async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway,
         return NotCharged("no charge stands")
     ticket = await engine.breakers.enter(gateway.name, _BREAKER_KINDS[line.kind], queued=queued, operation_id=work.operation.id)
     if isinstance(ticket, Rejected):
-        return NotCharged(GATEWAY_DOWN, retryable=True, retry_after_seconds=ticket.retry_after_seconds)
+        return NotCharged(GATEWAY_DOWN)
     started = engine.clock.monotonic()
     send = replace(line, number=next_number(work.operation.sends, work.operation.notes), outcome=NO_ANSWER, sent_at=engine.clock.now())
     try:
         async with engine.pressure.place(gateway.name, remaining_seconds=work.remaining(engine)) as free:
             if not free:
                 ticket.abandon()
-                return NotCharged(GATEWAY_DOWN, retryable=True)
+                return NotCharged(GATEWAY_DOWN)
             await write_send(engine, work, send)
             work.lease.check()
             outcome = await _call(engine, work, gateway, charged=charged, send=send)

@@ -51,7 +51,8 @@ async def test_an_order_over_the_cap_is_answered_503_and_nothing_waits(world: Wo
     assert (answer.status_code, answer.json()["situation"], answer.json()["money"]) == (503, "not_kept", "not_charged")
     (over,) = (await shop.store.search(Query(namespace="shop"))).operations
     assert (over.state, over.why, over.request) == (State.CANCELLED, RELEASED, None)
-    assert reasons(heard) == ["cap_order"]
+    (told,) = [dict(event.detail) for event in heard if event.name == "order.not_kept"]
+    assert told == {"why": "cap_order", "amount_minor": 1000, "currency": "EUR"}
 
 
 async def test_caps_are_about_what_is_not_paid(world: Worlds) -> None:
@@ -110,7 +111,8 @@ async def test_a_rules_own_caps_come_before_the_guards(world: Worlds) -> None:
 
 async def test_a_changed_basket_over_the_cap_leaves_what_was_kept_and_says_so(world: Worlds) -> None:
     """The first basket waits on; nobody is told that the second one does. A changed basket counts in the place of the old one."""
-    shop = await outage(world, key=json_field("cart"), caps=Caps(order_minor=1_500, unpaid_minor=1_500, owner_orders_max=1))
+    caps = Caps(order_minor=1_500, unpaid_minor=1_500, orders_max=1, owner_orders_max=1)
+    shop = await outage(world, key=json_field("cart"), caps=caps)
     assert (await shop.pay(amount=1_000, **ASYNC)).json()["situation"] == "kept"
     assert (await shop.pay(amount=2_000, **ASYNC)).json()["situation"] == "kept"
     assert (await shop.pay(amount=1_500, **ASYNC)).json()["situation"] == "replaced"

@@ -21,8 +21,9 @@ from starlette.routing import Route
 from cxguard import Charge, Guard, current_operation
 from cxguard.asgi import GuardMiddleware
 from cxguard.core.hints import awaited_topic
+from cxguard.core.operation import Operation
 from cxguard.engine import waiting
-from cxguard.stores.base import Level
+from cxguard.stores.base import Level, Opened
 from cxguard.testing.fake_gateway import FakeGateway
 from cxguard.testing.faulty_store import Fault, FaultyStore
 
@@ -119,6 +120,34 @@ async def test_who_has_waited_long_enough_is_told_how_it_stands_now(world: World
     assert (answer.status_code, shop.store.calls["get"]) == (409, read + 1)
     till.go_on.set()
     await first
+
+
+class Stuck(FaultyStore):
+    """A store on which the first call to open hangs."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store)
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def open(self, operation: Operation, **options: Any) -> Opened:
+        if not self.begun.is_set():
+            self.begun.set()
+            await self.go_on.wait()
+        return await super().open(operation, **options)
+
+
+async def test_call_that_hangs_keeps_the_second_click_no_longer_than_it_waits(world: Worlds) -> None:
+    """Then it asks the store by itself, and one of the two is charged."""
+    till = Till()
+    till.go_on.set()
+    shop = await world(till.handle, rule(wait_seconds=0.05), faulty=True, wrap=Stuck)
+    assert isinstance(shop.store, Stuck)
+    first = asyncio.create_task(shop.pay())
+    await shop.store.begun.wait()
+    async with asyncio.timeout(20):
+        assert (await shop.pay()).status_code == 201
+    shop.store.go_on.set()
+    assert ((await first).headers["idempotency-replayed"], len(shop.gateway.standing)) == ("true", 1)
 
 
 async def test_duplicates_are_not_told_an_end_that_was_not_written(world: Worlds) -> None:

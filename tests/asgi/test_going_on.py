@@ -70,6 +70,15 @@ async def test_the_old_payment_is_cancelled_before_a_new_one_begins(world: World
     assert charged(shop) == [(1000, "tok_new")]
 
 
+async def test_an_order_whose_bank_wants_its_shopper_at_once_has_a_link_to_go_on_with(world: Worlds) -> None:
+    """It was never kept, and has no end of its own: the link is good for a day."""
+    shop = await world(pay, keeping(), gateway=NoStepAtBank(Does.NEEDS_SHOPPER))
+    first = await submit(shop)
+    shop.clock.advance(3_600.0)
+    again = await submit(shop, resume=await token_of(shop, first))
+    assert (again.status_code, charged(shop)) == (201, [(1000, "tok_ok")])
+
+
 async def test_an_old_payment_that_cannot_be_stopped_for_sure_stops_the_new_one(world: Worlds) -> None:
     """The gateway is silent: nothing is charged, and the link works again when it answers."""
     shop = await outage(world, gateway=NoStepAtBank())

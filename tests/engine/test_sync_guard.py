@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
@@ -16,9 +17,13 @@ import pytest
 from redis_servers import have_redis, running_redis
 from shopworld import KEYS, SECRET, SHOP
 
-from cxguard.engine.handle import current_operation
+from cxguard.core.operation import money_of
+from cxguard.core.outcomes import Charged, Unknown
+from cxguard.engine.handle import OperationHandle, current_operation
 from cxguard.engine.library import Purpose
-from cxguard.errors import OperationInFlight, PaymentDeclined, StepMismatch
+from cxguard.engine.sync_handle import SyncOperation
+from cxguard.errors import OperationInFlight, PaymentDeclined, PaymentDeferred, StepMismatch
+from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.stores.memory import MemoryStore
@@ -117,6 +122,42 @@ def test_a_decline_comes_out_as_such(guard: Guard, gateway: FakeGateway) -> None
     for _ in range(2):
         with pytest.raises(PaymentDeclined):
             guard.sync.run(pay, **NAMED)
+
+
+@pytest.mark.parametrize("name", ["charge", "capture", "refund", "void", "step", "finish"])
+def test_what_is_left_out_means_the_same_in_a_thread(name: str) -> None:
+    """A capture that a view has made is the one that a job makes again, and not a second one."""
+    twins = [inspect.signature(getattr(one, name)).parameters for one in (SyncOperation, OperationHandle)]
+    ours, theirs = ({each.name: each.default for each in twin.values()} for twin in twins)
+    assert ours == theirs
+
+
+def test_reason_of_a_thread_is_told(guard: Guard) -> None:
+    """Whoever listens to money that goes back hears why it did."""
+    heard: list[Event] = []
+    guard.bus.listen(heard.append)
+    with guard.sync.operation(**NAMED) as op:
+        op.charge(Charge(4999, "EUR", source="tok_ok", capture=False))
+        op.void(reason="out of stock")
+    assert [event.detail["why"] for event in heard if event.name == "payment.refunded"] == ["out of stock"]
+
+
+def test_webhook_of_a_view_brings_its_fact(guard: Guard, gateway: FakeGateway) -> None:
+    """With all that it says of itself."""
+    gateway.will(Does.UNKNOWN)
+    gateway.will_say("find", [Unknown("no answer in time")])
+    with pytest.raises(PaymentDeferred), guard.sync.operation(**NAMED) as op:
+        key = op.gateway_key()
+        op.charge(BUY)
+    noted = guard.sync.note(Charged(4999, "EUR", payment_id="pay_1"), gateway_key=key, event_id="evt_1", source="webhook of the shop")
+    assert (money_of(noted).state, noted.notes[-1].source) == ("charged", "webhook of the shop")
+
+
+def test_other_figures_than_were_accepted_are_not_charged(guard: Guard, gateway: FakeGateway) -> None:
+    """Who opens an order says what it costs; nothing else is sent."""
+    with pytest.raises(StepMismatch):
+        guard.sync.run(pay, amount_minor=5000, currency="EUR", **NAMED)
+    assert gateway.calls == []
 
 
 def test_misuse_is_named(guard: Guard) -> None:
