@@ -42,6 +42,13 @@ def standing_minor(sends: Sequence[Send], notes: Iterable[Note], key: str) -> in
     return max(0, charge.amount - given_back(known).get(key, 0))
 
 
+def may_be_all_back(sends: Sequence[Send], notes: Iterable[Note], key: str) -> bool:
+    """Whether nothing of the charge under *key* may be left: refunds and voids that have no answer ask for all that is."""
+    going = [each for each in by_key(sends, notes) if each.of == key and each.kind in GIVING_BACK]
+    asked = [each.asked_minor for each in going if each.state is MoneyState.UNKNOWN]
+    return bool(asked) and sum(asked) >= standing_minor(sends, notes, key)
+
+
 def figures_of(sends: Sequence[Send], notes: Iterable[Note], key: str) -> ChargeFigures | None:
     """The figures of the charge under *key*; None when none stands, or its amount was never told."""
     known = by_key(sends, notes)

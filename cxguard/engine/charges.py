@@ -9,8 +9,9 @@ from itertools import pairwise
 from cxguard.core import names
 from cxguard.core.consent import late_refusal
 from cxguard.core.currency import amount_fault
+from cxguard.core.figures import may_be_all_back, standing_minor
 from cxguard.core.lost import key_life
-from cxguard.core.money import MoneyState, Send, SendKind
+from cxguard.core.money import Send, SendKind
 from cxguard.core.operation import money_of, remember
 from cxguard.core.outcomes import Charged, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.standing import standing_outcome
@@ -98,19 +99,21 @@ class Charges:
         for route in routes:
             known = standing_outcome(self._work.operation, self._key_for(route.charge, route.step))
             if known is not None:
-                return await self._looked_up(self._unless_back(known), route)
+                return self._unless_back(await self._looked_up(known, route), route)
         if finished:
             raise AlreadyFinished(f"order {operation.reference} has ended without this charge: nothing was sent")
         self._check_consent(charge)
         lost = await look_for_lost(self._engine, self._work, routes, gateways=self._gateways, key_of=self._key_for)
         return lost if lost is not None else await self._send_along(routes)
 
-    def _unless_back(self, known: Outcome) -> Outcome:
-        """A charge that was given back since, by a step of its own, is paid no more."""
-        money = money_of(self._work.operation)
-        if not isinstance(known, Charged) or money.state is not MoneyState.REFUNDED:
+    def _unless_back(self, known: Outcome, route: Route) -> Outcome:
+        """A charge that was given back since, by a step of its own, is paid no more; one that goes back now may be no more."""
+        if not isinstance(known, Charged):
             return known
-        return Refunded(money.refunded_minor, known.currency)
+        sends, notes, key = self._work.operation.sends, self._work.operation.notes, self._key_for(route.charge, route.step)
+        if may_be_all_back(sends, notes, key):
+            return Unknown("refund_unknown")
+        return known if standing_minor(sends, notes, key) else Refunded(known.amount_minor, known.currency)
 
     def _check_consent(self, charge: Charge) -> None:
         """Without the shopper, only what they agreed to is charged; for anything else they are asked."""

@@ -328,6 +328,25 @@ async def test_script_is_not_run_over_a_payment_that_was_given_back() -> None:
         assert (order.state, order.why, len(shop.gateway.payments)) == (State.CANCELLED, "refunded", 1)
 
 
+@pytest.mark.parametrize(
+    ("amount_minor", "told", "state"), [(None, "charge_unknown", MoneyState.REFUNDED), (1000, "the stock", MoneyState.CHARGED)]
+)
+async def test_charge_that_may_be_on_its_way_back_is_not_told_as_paid(amount_minor: int | None, told: str, state: MoneyState) -> None:
+    """All of it, that is, since the script would send the goods. The answer to the refund was lost, and nobody has asked yet."""
+    async with till() as shop:
+        with pytest.raises(RuntimeError):
+            await shop.run(_interrupted)
+        await shop.settle()
+        shop.gateway.will_say("refund", [Unknown("no answer in time")])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred):
+                await op.refund(amount_minor)
+        with pytest.raises((PaymentDeferred, RuntimeError), match=told):
+            await shop.run(_interrupted)
+        await shop.settle()
+        assert ((await shop.money()).state, shop.gateway.count("charge")) == (state, 1)
+
+
 async def test_charge_that_was_given_back_is_told_as_paid_no_more() -> None:
     """Not in the very run that gave it back, either; after a part of it the rest still stands."""
     async with till() as shop:
