@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
+from cxguard.engine.bounds import is_cancelled
 from cxguard.errors import ConfigurationError, StoreError
 from cxguard.guard import Guard
 from cxguard.logs import get_logger
@@ -35,7 +36,7 @@ class Lifespan:
         finally:
             if watched.stopping:
                 await self._guard.stop()
-            elif not watched.complete:  # it has no lifespan, whatever it made of the first message: servers go on without
+            elif not watched.complete and not is_cancelled():  # it has no lifespan, whatever it made of the first message: servers go on without
                 self._guard.start_wanted()
 
     def start_beside(self) -> None:

@@ -34,7 +34,8 @@ class Notice:
         why: the reason on record, a short code.
         money: `none` surely not charged, `unknown` (also while the order may be an older copy of a paid one), `charged`,
             `declined`, `refunded`.
-        status_path: the order's page, where it can be cancelled while that is possible: put your shop's address before it.
+        status_path: the order's page, where it can be cancelled while that is possible: put your shop's address before it, with the
+            path below which the guarded app is served, if there is one (`root_path`, a mount).
         resume_url: where the shopper goes on with the order (`resume_at`), when it waits for them.
         ends_at: when the order ends by itself; wall clock, seconds since the epoch.
     """
