@@ -36,7 +36,7 @@ class Lifespan:
         finally:
             if watched.stopping:
                 await self._guard.stop()
-            elif not watched.complete and not is_cancelled():  # it has no lifespan, whatever it made of the first message: servers go on without
+            elif not watched.complete and not is_cancelled():  # it has no lifespan: servers go on without
                 self._guard.start_wanted()
 
     def start_beside(self) -> None:

@@ -42,6 +42,7 @@ _log = get_logger("placing")
 
 LOGIN_STATUSES = frozenset({401, 403})
 CREATED = 201
+TOO_MANY = 429  # of the shop's own limit: after an outage all kept orders come from this process at once
 
 Rerun: TypeAlias = Callable[[OperationHandle, Snapshot], Awaitable[HandlerAnswer | None]]
 """Runs a kept request again through the outermost app."""
@@ -224,7 +225,8 @@ class Placing:
         elif reading is Reading.SUCCEEDED and not handle.deferral.why and _is_no_order(handle, rule, answer):
             handle.deferral = Deferral(why=WHY_UNPAID, hold=True)
         elif reading is not Reading.SUCCEEDED and not handle.deferral.why:
-            handle.deferral = Deferral(why="replay_failed", outage=reading is Reading.FAILED, hold=reading is not Reading.FAILED)
+            passes = reading is Reading.FAILED or (answer is not None and answer.status == TOO_MANY)
+            handle.deferral = Deferral(why="replay_failed", outage=passes, hold=not passes)
         return reading, replayable(answer) if answer is not None else None
 
 

@@ -58,6 +58,7 @@ async def kept(world: Worlds, handler: Any, **changes: Any) -> World:
         (401, State.HELD, "replay_not_signed_in"),
         (400, State.HELD, "replay_failed"),
         (500, State.QUEUED, "replay_failed"),
+        (429, State.QUEUED, "replay_failed"),
     ],
 )
 async def test_answer_to_a_replay_says_whether_it_is_tried_again(world: Worlds, status: int, state: State, why: str) -> None:
