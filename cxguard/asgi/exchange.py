@@ -19,7 +19,7 @@ from cxguard.core.conclude import Say
 from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import ENDED, State
-from cxguard.core.reading import HandlerAnswer, Reading, read
+from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, kept_form
 from cxguard.engine.ending import Told, end_run, keep_answer
@@ -36,7 +36,7 @@ from cxguard.guard import Guard
 from cxguard.logs import get_logger, where_raised
 from cxguard.render.renderer import Renderer
 from cxguard.rules import Arrival, Rule
-from cxguard.rules.reads import only_respells
+from cxguard.rules.reads import reading_of
 
 _log = get_logger("exchange")
 
@@ -282,15 +282,8 @@ class _Running:
         return operation.charged_by == "shop" or money is MoneyState.CHARGED or free
 
     def _reading(self, answer: HandlerAnswer | None) -> Reading:
-        rule = self._identity.rule
-        if answer is not None and only_respells(answer, self._identity.snapshot.path):
-            return Reading.REJECTED
-        reading = read(answer, rule.cases)
-        redirects = answer is not None and 300 <= answer.status < 400
-        if reading is Reading.FAILED and redirects and not rule.cases and rule.charged_by == "guard":
-            declined = self._handle.money.state is MoneyState.DECLINED
-            return Reading.DECLINED if declined else Reading.SUCCEEDED  # the record, not the status, says how it went
-        return reading
+        rule, path, money = self._identity.rule, self._identity.snapshot.path, self._handle.money.state
+        return reading_of(answer, cases=rule.cases, charged_by=rule.charged_by, path=path, money=money)
 
     async def _conclude(self, *, raised: bool) -> None:
         answer = self._capture.answer()

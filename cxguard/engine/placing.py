@@ -20,7 +20,7 @@ from cxguard.core.lost import (
 )
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import ENDED, Move, Operation, State, changed, money_of, move, remember
-from cxguard.core.reading import HandlerAnswer, Reading, read
+from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.bounds import is_cancelled
@@ -37,6 +37,7 @@ from cxguard.engine.stray import bring_stray_facts
 from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StepMismatch, StoreError
 from cxguard.logs import get_logger, where_raised
 from cxguard.rules import Rule, replay
+from cxguard.rules.reads import reading_of
 
 _log = get_logger("placing")
 
@@ -217,7 +218,7 @@ class Placing:
             return Reading.FAILED, None
         handle.in_request = True
         answer = await rerun(handle, kept)
-        reading = read(answer, rule.cases)
+        reading = reading_of(answer, cases=rule.cases, charged_by=rule.charged_by, path=kept.path, money=handle.money.state)
         if handle.mismatch is not None and reading is not Reading.SUCCEEDED:
             raise handle.mismatch  # the app made an answer of it
         if answer is not None and answer.status in LOGIN_STATUSES:

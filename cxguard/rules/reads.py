@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from cxguard.core.reading import Case, HandlerAnswer, Matcher, Reading
+from cxguard.core.money import MoneyState
+from cxguard.core.reading import Case, HandlerAnswer, Matcher, Reading, read
 from cxguard.errors import ConfigurationError
 from cxguard.rules.match import spellings
 from cxguard.rules.sources import json_member
@@ -62,6 +63,23 @@ def only_respells(answer: HandlerAnswer, path: str) -> bool:
     location = answer.header("location") if 300 <= answer.status <= 399 else None
     target = unquote(urlsplit(location).path) if location else path
     return target != path and spellings(target) == spellings(path)
+
+
+def reading_of(answer: HandlerAnswer | None, *, cases: Sequence[Case], charged_by: str, path: str, money: MoneyState) -> Reading:
+    """What a run's answer means, also of a request that runs again. Where the guard charges, and the rule has no cases of its own,
+    a redirect says nothing by itself, and the record says how it went.
+
+    Args:
+        path: what was asked for.
+        money: on record after the run.
+    """
+    if answer is not None and only_respells(answer, path):
+        return Reading.REJECTED
+    reading = read(answer, cases)
+    redirects = answer is not None and 300 <= answer.status < 400
+    if reading is Reading.FAILED and redirects and not cases and charged_by == "guard":
+        return Reading.DECLINED if money is MoneyState.DECLINED else Reading.SUCCEEDED
+    return reading
 
 
 def json_path(path: str, *, equals: Any = _ABSENT, in_: Collection[Any] | None = None) -> Condition:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cxguard.core.breaker import Label
+from cxguard.core.desk import WHY_UNPAID
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged
@@ -76,6 +77,36 @@ async def test_answer_to_a_replay_says_whether_it_is_tried_again(world: Worlds, 
     shop.clock.advance(120.0)
     await shop.rest()
     assert ((await only(shop)).state, len(shop.gateway.standing)) == ((State.FINISHED, 1) if state is State.QUEUED else (State.HELD, 0))
+
+
+async def test_a_redirect_after_the_charge_places_a_kept_order_as_it_places_one_at_once(world: Worlds) -> None:
+    """A form's handler leads to its thank-you page: the order is placed, and its code does not run for it again and again."""
+    runs: list[int] = []
+
+    async def pay(request: Request) -> Response:
+        runs.append(1)
+        await charging_handler(request)
+        return RedirectResponse("/thank-you/1", 303)
+
+    shop = await kept(world, pay, later=replay)
+    await shop.rest()
+    order = await only(shop)
+    assert (order.state, order.money, len(runs), len(shop.gateway.standing)) == (State.FINISHED, "charged", 2, 1)
+    assert (await shop.pay(**ASYNC)).headers["location"] == "/thank-you/1"
+
+
+async def test_a_redirect_without_a_charge_is_for_a_person(world: Worlds) -> None:
+    """To a sign-in page, say: most shops ask like that, and trying for a day would not mend it."""
+    runs: list[int] = []
+
+    async def pay(request: Request) -> Response:
+        runs.append(1)
+        return await charging_handler(request) if len(runs) == 1 else RedirectResponse("/accounts/login/?next=/pay", 302)
+
+    shop = await kept(world, pay, later=replay)
+    await shop.rest()
+    order = await only(shop)
+    assert (order.state, order.why, shop.gateway.standing) == (State.HELD, WHY_UNPAID, [])
 
 
 async def test_answer_to_a_replay_is_read_as_the_rule_says(world: Worlds) -> None:
