@@ -13,9 +13,9 @@ from cxguard.asgi.status import StatusPages
 from cxguard.asgi.types import App, Receive, Scope, Send
 from cxguard.asgi.visits import Visits
 from cxguard.asgi.watch import watch
-from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot, full_path
 from cxguard.engine.handle import CURRENT, OperationHandle
+from cxguard.engine.placing import Ran
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.guard import Guard, Mode
 from cxguard.logs import get_logger
@@ -127,8 +127,8 @@ class GuardMiddleware:
                 "guard.behind_routes", why="links to the pages of orders lead nowhere", write="app = GuardMiddleware(app, guard=guard)"
             )
 
-    async def _run_kept(self, handle: OperationHandle, kept: Snapshot) -> HandlerAnswer | None:
-        return await run_kept(self._outermost, handle, kept, state=self._lifespan.state)
+    async def _run_kept(self, handle: OperationHandle, kept: Snapshot, rule: Rule) -> Ran:
+        return await run_kept(self._outermost, handle, kept, state=self._lifespan.state, answer_bytes_max=rule.answer_bytes_max)
 
 
 def _own_root(app: App) -> str:

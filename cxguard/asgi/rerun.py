@@ -7,14 +7,17 @@ from typing import Any
 from urllib.parse import quote
 
 from cxguard.asgi.bodies import Replayed
-from cxguard.asgi.capture import Capture, in_known_codings
+from cxguard.asgi.capture import Capture, Phase, in_known_codings
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.handle import CURRENT, OperationHandle
+from cxguard.engine.placing import Ran
+from cxguard.logs import get_logger, where_raised
 
 OPERATION_IN_SCOPE = "cxguard.operation"  # only this process can put it there: a client sends headers, not scope members
-ANSWER_BYTES_MAX = 1_048_576
+
+_log = get_logger("rerun")
 
 
 async def run_inside(app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,22 +29,27 @@ async def run_inside(app: App, scope: Scope, receive: Receive, send: Send) -> No
         CURRENT.reset(token)
 
 
-async def run_kept(app: App, handle: OperationHandle, kept: Snapshot, *, state: Mapping[str, Any] | None) -> HandlerAnswer | None:
-    """Send *kept* through *app* as a request of its own. None: the app raised, or gave no whole answer.
+async def run_kept(app: App, handle: OperationHandle, kept: Snapshot, *, state: Mapping[str, Any] | None, answer_bytes_max: int) -> Ran:
+    """Send *kept* through *app* as a request of its own.
 
     Args:
         state: what the app's lifespan left for its requests (clients, pools); each gets a copy, as from a server.
+        answer_bytes_max: of a longer answer only the status is kept.
     """
-    capture = Capture(_nowhere, bytes_max=ANSWER_BYTES_MAX)
+    capture = Capture(_nowhere, bytes_max=answer_bytes_max)
     receive = Replayed(kept.body)
+    raised = False
     try:
         scope = _scope_of(kept, handle)
         await app(scope if state is None else {**scope, "state": dict(state)}, receive, capture)
-    except Exception:  # noqa: BLE001 - a handler may fail in any way; the record says what that means for the money
-        return None
+    except Exception as error:  # noqa: BLE001 - a handler may fail in any way; the record says what that means for the money
+        _log.warning("handler.raised", reference=handle.reference, **where_raised(error))
+        raised = True
     finally:
         receive.end()
-    return capture.answer()
+    if capture.live and capture.phase is Phase.COMPLETE:
+        return Ran(HandlerAnswer(capture.status), streamed=True, raised=raised)
+    return Ran(capture.answer(), raised=raised)
 
 
 def _scope_of(kept: Snapshot, handle: OperationHandle) -> dict[str, Any]:

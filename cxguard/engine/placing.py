@@ -25,7 +25,7 @@ from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.bounds import is_cancelled
 from cxguard.engine.charging import Work
-from cxguard.engine.cold import KeptResult, StoredAnswer, replayable, result_bytes
+from cxguard.engine.cold import KeptResult, StoredAnswer, Tombstone, replayable, result_bytes
 from cxguard.engine.deferral import Deferral
 from cxguard.engine.ending import ask_about_shop_sends, end_run
 from cxguard.engine.engine import Engine
@@ -45,8 +45,24 @@ LOGIN_STATUSES = frozenset({401, 403})
 CREATED = 201
 TOO_MANY = 429  # of the shop's own limit: after an outage all kept orders come from this process at once
 
-Rerun: TypeAlias = Callable[[OperationHandle, Snapshot], Awaitable[HandlerAnswer | None]]
-"""Runs a kept request again through the outermost app."""
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a kept request that ran again.
+
+    Attributes:
+        answer: None: the app gave no whole one.
+        streamed: it was too long to be kept, or an event stream: only its status is known.
+        raised: the app raised, perhaps after its answer.
+    """
+
+    answer: HandlerAnswer | None
+    streamed: bool = False
+    raised: bool = False
+
+
+Rerun: TypeAlias = Callable[[OperationHandle, Snapshot, Rule], Awaitable[Ran]]
+"""Runs a kept request of a rule again through the outermost app."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,18 +233,29 @@ class Placing:
             handle.deferral = Deferral(why="cannot_replay", hold=True)
             return Reading.FAILED, None
         handle.in_request = True
-        answer = await rerun(handle, kept)
+        ran = await rerun(handle, kept, rule)
+        answer = ran.answer
         reading = reading_of(answer, cases=rule.cases, charged_by=rule.charged_by, path=kept.path, money=handle.money.state)
+        if ran.raised and reading is not Reading.SUCCEEDED:
+            reading = Reading.FAILED
         if handle.mismatch is not None and reading is not Reading.SUCCEEDED:
             raise handle.mismatch  # the app made an answer of it
         if answer is not None and answer.status in LOGIN_STATUSES:
             handle.deferral = Deferral(why="replay_not_signed_in", hold=True)
+        elif reading is Reading.SUCCEEDED and ran.raised:  # in the background: the order is placed, and must not be once more
+            handle.deferral = handle.deferral if handle.deferral.why else Deferral(why="failed_after_answer", hold=True)
         elif reading is Reading.SUCCEEDED and not handle.deferral.why and _is_no_order(handle, rule, answer):
             handle.deferral = Deferral(why=WHY_UNPAID, hold=True)
         elif reading is not Reading.SUCCEEDED and not handle.deferral.why:
             passes = reading is Reading.FAILED or (answer is not None and answer.status == TOO_MANY)
             handle.deferral = Deferral(why="replay_failed", outage=passes, hold=not passes)
-        return reading, replayable(answer) if answer is not None else None
+        return reading, _kept_of(ran)
+
+
+def _kept_of(ran: Ran) -> StoredAnswer | None:
+    if ran.answer is None:
+        return None
+    return Tombstone(ran.answer.status) if ran.streamed else replayable(ran.answer)
 
 
 def _is_no_order(handle: OperationHandle, rule: Rule, answer: HandlerAnswer | None) -> bool:

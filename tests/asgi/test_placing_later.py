@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from shopworld import World, Worlds, charging_handler, rule
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -15,6 +16,7 @@ from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged
 from cxguard.core.reading import Reading
+from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge
 from cxguard.rules import has_status, replay
@@ -93,6 +95,46 @@ async def test_a_redirect_after_the_charge_places_a_kept_order_as_it_places_one_
     order = await only(shop)
     assert (order.state, order.money, len(runs), len(shop.gateway.standing)) == (State.FINISHED, "charged", 2, 1)
     assert (await shop.pay(**ASYNC)).headers["location"] == "/thank-you/1"
+
+
+async def test_what_fails_in_the_background_places_no_kept_order_twice(world: Worlds) -> None:
+    """The mail's server is down, say: the order is placed and its answer given, so a person looks, as after a live request."""
+    placed: list[str] = []
+
+    async def mail() -> None:
+        raise ConnectionError("no mail server")
+
+    async def pay(request: Request) -> Response:
+        payment = await current_operation().charge(Charge(1000, "EUR", source="tok_ok", order_id="c1"))
+        placed.append(payment.payment_id)
+        return JSONResponse({}, status_code=201, background=BackgroundTask(mail))
+
+    shop = await kept(world, pay, later=replay)
+    for _ in range(5):
+        await shop.rest()
+        shop.clock.advance(600.0)
+    order = await only(shop)
+    assert (order.state, order.why, order.money) == (State.HELD, "failed_after_answer", "charged")
+    assert len(placed) == len(shop.gateway.standing) == 1
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/html"])
+async def test_an_answer_that_is_not_kept_places_a_kept_order_once(world: Worlds, kind: str) -> None:
+    """It is a stream, or too long: that it was given is kept, and the order is placed, as after a live request."""
+    placed: list[str] = []
+
+    async def pay(request: Request) -> Response:
+        payment = await current_operation().charge(Charge(1000, "EUR", source="tok_ok", order_id="c1"))
+        placed.append(payment.payment_id)
+        return Response("x" * 5000, status_code=201, media_type=kind)
+
+    shop = await kept(world, pay, later=replay, answer_bytes_max=4096)
+    for _ in range(3):
+        await shop.rest()
+        shop.clock.advance(600.0)
+    order = await only(shop)
+    assert (order.state, order.money, len(placed)) == (State.FINISHED, "charged", 1)
+    assert (await shop.pay(**ASYNC)).json()["money"] == "charged"
 
 
 async def test_a_redirect_without_a_charge_is_for_a_person(world: Worlds) -> None:
