@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import subprocess
 import sys
@@ -19,9 +18,8 @@ from shopworld import KEYS, SECRET, SHOP
 
 from cxguard.core.operation import money_of
 from cxguard.core.outcomes import Charged, Unknown
-from cxguard.engine.handle import OperationHandle, current_operation
+from cxguard.engine.handle import current_operation
 from cxguard.engine.library import Purpose
-from cxguard.engine.sync_handle import SyncOperation
 from cxguard.errors import OperationInFlight, PaymentDeclined, PaymentDeferred, StepMismatch
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
@@ -124,12 +122,23 @@ def test_a_decline_comes_out_as_such(guard: Guard, gateway: FakeGateway) -> None
             guard.sync.run(pay, **NAMED)
 
 
-@pytest.mark.parametrize("name", ["charge", "capture", "refund", "void", "step", "finish"])
-def test_what_is_left_out_means_the_same_in_a_thread(name: str) -> None:
-    """A capture that a view has made is the one that a job makes again, and not a second one."""
-    twins = [inspect.signature(getattr(one, name)).parameters for one in (SyncOperation, OperationHandle)]
-    ours, theirs = ({each.name: each.default for each in twin.values()} for twin in twins)
-    assert ours == theirs
+@pytest.mark.parametrize(("does", "takes"), [("capture", False), ("refund", True), ("void", False)])
+@pytest.mark.asyncio
+async def test_what_a_thread_has_done_is_not_done_again_by_a_job(gateway: FakeGateway, does: str, takes: bool) -> None:
+    """What is left out means the same in both: the same step, and no reason."""
+    heard: list[Event] = []
+    async with make(gateway, listeners=[heard.append]) as guard:
+
+        def view() -> str:
+            with guard.sync.operation(**NAMED) as op:
+                op.charge(Charge(4999, "EUR", source="tok_ok", capture=takes))
+                getattr(op, does)()
+            return op.reference
+
+        async with guard.resume(reference=await asyncio.to_thread(view)) as op:
+            await getattr(op, does)()
+    assert gateway.count("capture") + gateway.count("refund") == 1
+    assert [event.detail["why"] for event in heard if event.name in ("payment.captured", "payment.refunded")] == [""]
 
 
 def test_reason_of_a_thread_is_told(guard: Guard) -> None:
