@@ -11,6 +11,9 @@ from typing import Any
 
 from cxguard.engine.bounds import is_cancelled
 from cxguard.errors import HookFailed
+from cxguard.threads import Threads
+
+_in_thread = Threads("cxguard-hook", most=16)  # one that hangs keeps its thread: then others wait in line, and fail by their time
 
 
 async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, seconds: float) -> Any:
@@ -23,7 +26,7 @@ async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, second
         async with asyncio.timeout(seconds):
             if _is_async(hook):
                 return await hook(*arguments)
-            given = await asyncio.to_thread(hook, *arguments)
+            given = await _in_thread(hook, *arguments)
             return await given if inspect.isawaitable(given) else given
     except TimeoutError as error:
         raise HookFailed(f"{name} hook gave no answer in {seconds:g} s") from error

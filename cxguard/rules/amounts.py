@@ -5,14 +5,13 @@ Amounts are text or whole numbers all the way: a float never decides what somebo
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from cxguard.core.currency import AMOUNT_MINOR_MAX, DECIMALS
 from cxguard.errors import BadAmount
-from cxguard.rules.sources import AnySource, Arrival, InThread, Source, read_now, resolve_source
+from cxguard.rules.sources import ASKING, AnySource, Arrival, InThread, Source, read_now, resolve_source
 
 _WHOLE = re.compile(r"[0-9]{1,16}")
 _MAJOR = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,8}))?")
@@ -34,7 +33,7 @@ def major(source: AnySource) -> Major:
 
 
 async def resolve_amount(
-    amount: AmountSource | None, currency: AnySource | str | None, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread
+    amount: AmountSource | None, currency: AnySource | str | None, arrival: Arrival, *, in_thread: InThread = ASKING
 ) -> tuple[int | None, str | None]:
     """The accepted amount in minor units and its currency; (None, None) for a rule that names neither.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
 from cxguard.errors import MissingKey, OwnerMissing
 from cxguard.rules.amounts import resolve_amount
 from cxguard.rules.rule import Rule
-from cxguard.rules.sources import Arrival, FoundKey, InThread, parts_of, resolve_key, resolve_source, words_of
+from cxguard.rules.sources import ASKING, Arrival, FoundKey, InThread, parts_of, resolve_key, resolve_source, words_of
 
 OWNER_CHARACTERS_MAX = 255  # a longer one is a session value, not an id
 # How programs write that they know of nobody: taken for a name, all guests of a shop would be one owner, and share their answers.
@@ -33,7 +32,7 @@ class Asked:
     owner_part: str = field(default="", compare=False)
 
 
-async def read_asked(rule: Rule, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> Asked | None:
+async def read_asked(rule: Rule, arrival: Arrival, *, in_thread: InThread = ASKING) -> Asked | None:
     """Read everything that *rule* wants of a request; None: no key, and none required, so it passes unguarded.
 
     Raises:
@@ -54,7 +53,7 @@ async def read_asked(rule: Rule, arrival: Arrival, *, in_thread: InThread = asyn
     return Asked(key, owner.value, amount_minor, currency, purchase, contact.value if contact else None, owner.part_name)
 
 
-async def resolve_owner(rule: Rule, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> str:
+async def resolve_owner(rule: Rule, arrival: Arrival, *, in_thread: InThread = ASKING) -> str:
     """Whose request it is.
 
     Raises:

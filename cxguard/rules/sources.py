@@ -17,6 +17,7 @@ from uuid import UUID
 from cxguard.core.names import check_derived_key, parse_key
 from cxguard.core.snapshot import Snapshot
 from cxguard.errors import BadBody, ConfigurationError
+from cxguard.threads import Threads
 
 ASK_SECONDS_MAX = 5.0  # a look-up of the shop's that takes longer is down, and a shopper waits for it
 
@@ -37,6 +38,9 @@ class InThread(Protocol):
     """Runs a blocking callable elsewhere: `asyncio.to_thread`, `anyio.to_thread.run_sync`."""
 
     def __call__(self, ask: Ask, arrival: Arrival, /) -> Awaitable[Any]: ...
+
+
+ASKING = Threads("cxguard-ask", most=16)  # look-ups of the shop's, in all requests of this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +238,7 @@ def read_now(part: Source, arrival: Arrival) -> str | None:
     return value if type(value) is str else as_text(value, part=part)
 
 
-async def read_part(part: Source | Ask, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> str | None:
+async def read_part(part: Source | Ask, arrival: Arrival, *, in_thread: InThread = ASKING) -> str | None:
     """Ask one part. Text, or None when it has nothing.
 
     Raises:
@@ -246,7 +250,7 @@ async def read_part(part: Source | Ask, arrival: Arrival, *, in_thread: InThread
     return as_text(await read_raw(part, arrival, in_thread=in_thread), part=part)
 
 
-async def read_raw(part: Source | Ask, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> Any:
+async def read_raw(part: Source | Ask, arrival: Arrival, *, in_thread: InThread = ASKING) -> Any:
     """What one part gives, as it is: a truth value, too.
 
     Raises:
@@ -266,7 +270,7 @@ async def _asked(part: Ask, arrival: Arrival, in_thread: InThread) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-async def resolve_source(source: AnySource, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> FoundKey | None:
+async def resolve_source(source: AnySource, arrival: Arrival, *, in_thread: InThread = ASKING) -> FoundKey | None:
     """The first part that has a value; None if none has. No grammar is applied.
 
     Raises:
@@ -281,7 +285,7 @@ async def resolve_source(source: AnySource, arrival: Arrival, *, in_thread: InTh
     return None
 
 
-async def resolve_key(source: AnySource, arrival: Arrival, *, in_thread: InThread = asyncio.to_thread) -> FoundKey | None:
+async def resolve_key(source: AnySource, arrival: Arrival, *, in_thread: InThread = ASKING) -> FoundKey | None:
     """The key of a request, its grammar checked, with what the other parts of the chain say of the basket.
 
     Raises:

@@ -23,7 +23,7 @@ LAYERS = {
     "facade": ("guard", "library", ""),  # the empty name is `cxguard` itself
     "shell": ("engine",),
     "input and output": ("stores", "gateways", "seal"),
-    "base": ("core", "rules", "config", "secret_file", "events", "logs", "errors", "clock"),
+    "base": ("core", "rules", "config", "secret_file", "events", "logs", "errors", "clock", "threads"),
 }
 BESIDE = "testing"  # may import all below start; only start may import it
 RANKS = {part: rank for rank, parts in enumerate(LAYERS.values()) for part in parts} | {BESIDE: 1}
