@@ -17,7 +17,7 @@ from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.situation import situation_of_operation
-from cxguard.core.snapshot import Snapshot, Wants, full_path
+from cxguard.core.snapshot import Snapshot, Wants, below_root, full_path, mount_of
 from cxguard.core.spooling import spooled_situation
 from cxguard.engine.cold import open_answer
 from cxguard.engine.resume_links import resume_url
@@ -50,8 +50,8 @@ class StatusPages:
 
     def _below(self, scope: Scope, path: str) -> str:
         """What follows our prefix; empty where *path* has it not. The prefix stands below the mount, as in our links."""
-        start = f"{scope.get('root_path') or ''}{self._guard.prefix}"
-        return path.removeprefix(start) if path.startswith(start) else ""
+        below = "/" + below_root(path, mount_of(scope)).lstrip("/")
+        return below.removeprefix(self._guard.prefix) if below.startswith(self._guard.prefix) else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind, _, rest = self._below(scope, full_path(scope)).lstrip("/").partition("/")
@@ -80,13 +80,13 @@ class StatusPages:
         """The same answer for an unknown, an expired and a forged link."""
         snapshot = Snapshot.from_scope(scope, body=b"")
         language = accept_language(snapshot)
-        root = scope.get("root_path", "")
+        root = mount_of(scope)
         return self._renderer.no_such_order(medium=_medium(snapshot), accept_language=language, now=self._guard.clock.now(), root=root)
 
     def _away(self, scope: Scope) -> Rendered:
         snapshot = Snapshot.from_scope(scope, body=b"")
         answer = answer_for(Situation.STORE_AWAY, specs=self._guard.specs)
-        language, root = accept_language(snapshot), scope.get("root_path", "")
+        language, root = accept_language(snapshot), mount_of(scope)
         now = self._guard.clock.now()
         return self._renderer.render(answer, Telling(_medium(snapshot)), accept_language=language, now=now, root=root)
 
@@ -99,7 +99,7 @@ class StatusPages:
         await self._guard.engine.epochs.look()
         if not found.spooled:
             found = replace(found, operation=await looked_at(self._guard, found.operation))
-        here = f"{scope.get('root_path', '')}{self._guard.prefix}/orders/{token}"
+        here = f"{mount_of(scope)}{self._guard.prefix}/orders/{token}"
         match scope["method"], action:
             case "GET" | "HEAD", "":
                 return await self._page(scope, snapshot, found, here)

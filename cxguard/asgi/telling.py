@@ -25,7 +25,7 @@ from cxguard.core.outcomes import Declined, NeedsShopper
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.refusal import answer_for_refusal
 from cxguard.core.situation import money_told_of, situation_of_operation
-from cxguard.core.snapshot import Snapshot
+from cxguard.core.snapshot import Snapshot, mount_of
 from cxguard.core.spooling import spooled_money, spooled_situation
 from cxguard.engine.cold import open_answer
 from cxguard.engine.courier import STATUS_PURPOSE
@@ -52,7 +52,7 @@ class Teller:
         self._guard = guard
         self._renderer = renderer
         self._scope = scope
-        self._root: str = scope.get("root_path") or ""  # as it came: a mount inside the app writes its own into the same scope
+        self._root = mount_of(scope)  # as it came: a mount inside the app writes its own into the same scope
 
     def refusal(self, error: BadRequest, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
         """A request that was refused before anything was opened."""

@@ -225,6 +225,12 @@ def full_path(scope: Mapping[str, Any]) -> str:
     return root.rstrip("/") + path
 
 
+def mount_of(scope: Mapping[str, Any]) -> str:
+    """What stands in front of the app's own paths, and of ours: `/shop`, or nothing. Some write it with a slash at the end."""
+    root: str = scope.get("root_path") or ""
+    return root.rstrip("/")
+
+
 def below_root(path: str, root: str) -> str:
     """A full path as the app sees it that is served below *root*."""
     return path.removeprefix(root.rstrip("/")) or "/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from enum import StrEnum
@@ -15,6 +16,9 @@ class Mode(StrEnum):
 
     GUARD = "guard"
     WATCH = "watch"  # changes no byte and holds no request: records what it would have done
+
+
+_PREFIX = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~\-]+)+")  # nothing in a link means something else
 
 
 def mode_of(mode: Mode | str) -> Mode:
@@ -35,7 +39,7 @@ def prefix_of(prefix: str) -> str:
     Raises:
         ConfigurationError: it cannot be one.
     """
-    if not prefix.startswith("/") or prefix.endswith("/") or "//" in prefix:
+    if not _PREFIX.fullmatch(prefix):
         raise ConfigurationError(f'prefix={prefix!r} cannot be a path: write Guard(..., prefix="/_cxguard")')
     return prefix
 

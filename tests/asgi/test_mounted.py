@@ -123,6 +123,19 @@ async def test_the_page_of_an_order_is_where_its_link_says_also_for_an_app_with_
     assert page.json()["situation"] == "kept"
 
 
+@pytest.mark.parametrize("served", ["/shop", "/shop/", ""])
+async def test_a_root_path_with_a_slash_at_its_end_leads_to_the_pages_too(world: Worlds, served: str) -> None:
+    """Servers put it before the path as it is, or not at all; what the browser asks for is the same."""
+    shop = await world(charging_handler, mounted_rule(), app=Starlette(routes=[Route("/{rest:path}", charging_handler, methods=["POST"])]))
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    transport = httpx.ASGITransport(shop.app, root_path="/shop/", raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+        link = (await client.post(f"{served}/pay", json=ORDER, headers=HEADERS)).json()["status_url"]
+        assert link.startswith("/shop/_cxguard/orders/")
+        page = await client.get(f"{served}{link.removeprefix('/shop')}", headers={"accept": "text/html"})
+        assert f'action="{link}/cancel"' in page.text
+
+
 async def test_a_guard_around_an_app_that_names_its_own_root_path_leads_to_its_pages(world: Worlds) -> None:
     """`FastAPI(root_path="/api")`: a proxy takes that off, so what the browser asks for has it, and what we get has not."""
     below = Rule("POST /pay", owner=header("x-user"), amount_minor=json_field("amount"), currency=json_field("currency"))

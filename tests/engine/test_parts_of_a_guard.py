@@ -25,7 +25,9 @@ def test_a_path_for_the_pages_is_taken_as_it_is(prefix: str) -> None:
     assert prefix_of(prefix) == prefix
 
 
-@pytest.mark.parametrize("prefix", ["", "/", "orders", "/orders/", "orders/", "/shop//orders", "//orders", "orders//of"])
+@pytest.mark.parametrize(
+    "prefix", ["", "/", "orders", "/orders/", "orders/", "/shop//orders", "//orders", "orders//of", "/a b", "/a?b", "/a#b", "/ü", "/../a"]
+)
 def test_what_cannot_be_a_path_is_refused(prefix: str) -> None:
     """With the line to write."""
     with pytest.raises(ConfigurationError, match=r'write Guard\(..., prefix="/_cxguard"\)'):
