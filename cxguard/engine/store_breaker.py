@@ -21,7 +21,7 @@ from weakref import WeakSet
 
 from cxguard.clock import Clock
 from cxguard.core.breaker import BreakerPolicy, BreakerState, Heard, Label, Verdict, admit, record
-from cxguard.errors import CxguardError, PartAway, PartlyRenewed, StoreUnavailable
+from cxguard.errors import ConfigurationError, CxguardError, PartAway, PartlyRenewed, StoreUnavailable
 from cxguard.events import Bus, Event
 from cxguard.logs import get_logger
 from cxguard.stores.base import Hinting, Store
@@ -150,6 +150,12 @@ class StoreBreaker:
         except StoreUnavailable as error:
             self._failed(verb, error, seconds=self._clock.monotonic() - began, revision=revision, probe_id=probe_id)
             raise
+        except ConfigurationError as error:  # it was right when it was started: a password was changed since, say
+            if self._stopped:
+                raise
+            self._tell_if_unusable(error)
+            self._failed(verb, error, seconds=0.0, revision=revision, probe_id=probe_id)
+            raise StoreUnavailable(f"the store is as good as away until this is mended: {error}") from error
         except asyncio.CancelledError:
             self._hear(Heard.NEUTRAL, revision=revision, probe_id=probe_id)
             raise

@@ -151,6 +151,19 @@ async def test_order_in_the_hands_of_the_dead_does_not_wait_for_an_hour_that_nev
     await spool.stop()
 
 
+async def test_an_order_is_kept_while_the_store_refuses_us(world: Worlds, tmp_path: Path) -> None:
+    """Its password was changed, and this process has the old one: nobody can order the less for it."""
+    shop = await spool_world(world, tmp_path)
+
+    def refuse(verb: str) -> None:
+        raise ConfigurationError("Redis refuses us (WRONGPASS)")
+
+    shop.faulty.decide = refuse
+    assert (await shop.press()).status_code == 202
+    await shop.come_back()
+    assert (await shop.guard.forwarding().run_once()).forwarded == 1
+
+
 async def test_nothing_is_lost_while_the_store_stays_away(world: Worlds, tmp_path: Path) -> None:
     """A round without the store changes nothing."""
     shop = await spool_world(world, tmp_path)

@@ -221,6 +221,26 @@ async def test_until_it_was_reached_and_confirmed_nothing_passes() -> None:
     assert await world.reached() == 5
 
 
+async def test_a_store_that_refuses_us_once_it_was_reached_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """Its password was changed while the shop runs: that is told, and is no error of each request's; set back, it is there again."""
+    world = await away()
+
+    def refuse(verb: str) -> None:
+        raise ConfigurationError("PostgreSQL refuses us: password authentication failed")
+
+    world.faulty.decide = refuse
+    with caplog.at_level(logging.ERROR):
+        for _ in range(POLICY.consecutive_failures):
+            with pytest.raises(StoreUnavailable, match="password authentication failed"):
+                await world.store.get("x")
+    assert world.names() == ["store.unavailable"]
+    assert caplog.text.count("store.not_usable") == 1
+    world.faulty.heal()
+    world.clock.advance(POLICY.open_seconds_max)
+    assert await world.breaker.probe_once()
+    assert world.names() == ["store.unavailable", "store.recovered"]
+
+
 async def test_what_a_lost_answer_did_is_found_afterwards() -> None:
     """`open` happened, and nobody heard: the same attempt, once the store is back, is the same win."""
     world = await away()

@@ -298,19 +298,6 @@ async def test_newer_layout_is_refused(server: RedisServer) -> None:
         await store_at(server.url, prefix="newer").start()
 
 
-async def test_wrong_password_is_said_without_repeating_it() -> None:
-    """A server that wants a user and password refuses ours: a mistake in the settings, named."""
-    with running_redis() as closed:
-        closed.run("ACL", "SETUSER", "shop", "on", ">right", "~*", "&*", "+@all")
-        with pytest.raises(ConfigurationError, match="check user and password") as error:
-            await store_at(f"redis://shop:wrong-{'word'}@127.0.0.1:{closed.port}").start()
-        assert "wrong-word" not in str(error.value)
-        store = store_at(f"redis://shop:right@127.0.0.1:{closed.port}")
-        await store.start()
-        await put(store, queued("a"))
-        await store.stop()
-
-
 async def test_nobody_there_is_unavailable_not_wrong() -> None:
     """A server that is away may come back: that is no mistake in the settings."""
     with pytest.raises(StoreUnavailable):
