@@ -103,9 +103,9 @@ def _pause_seconds(engine: Engine, operation: Operation, conclusion: Conclusion,
 def _held(engine: Engine, operation: Operation, tenor: Tenor, conclusion: Conclusion, *, answer: StoredAnswer | None) -> Operation:
     waiting_for = WaitingFor.SHOPPER if conclusion.waiting_for_shopper else WaitingFor.AGENT
     now = engine.clock.now()
-    ends: dict[str, float] = {}
+    ends: dict[str, float | None] = {"due_at": pending_due(engine, operation)}
     if conclusion.waiting_for_shopper:
-        ends = shopper_ends(operation, conclusion.why, now=now, queue_seconds=tenor.queue_seconds)
+        ends |= shopper_ends(operation, conclusion.why, now=now, queue_seconds=tenor.queue_seconds)
     return engine.operations.moved(
         operation,
         Move.HOLD,

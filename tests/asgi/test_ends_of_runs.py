@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cxguard.core.operation import State
-from cxguard.core.outcomes import Charged, NotCharged
+from cxguard.core.outcomes import Charged, NotCharged, Unknown
 from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined, StepResultLost
 from cxguard.events import Event
@@ -46,6 +46,23 @@ async def test_an_order_that_was_refused_after_a_step_is_never_charged_later(wor
         shop.clock.advance(3_600.0)
         await shop.rest()
     assert shop.gateway.payments == []
+
+
+async def test_a_refund_without_an_answer_is_asked_about_also_where_the_handler_failed_then(world: Worlds) -> None:
+    """Held for a person, the order was due no more, and told as paid for ever."""
+
+    async def handler(request: Request) -> Response:
+        await current_operation().charge(Charge(1000, "EUR", source="tok_ok"))
+        await current_operation().refund(reason="sold out")
+        raise AssertionError("not reached")
+
+    shop = await world(handler)
+    shop.gateway.will_say("refund", [Unknown("no answer in time")])
+    assert (await shop.pay()).json()["money"] == "charged"
+    shop.clock.advance(60.0)
+    await shop.rest()
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert (order.state, order.why, shop.gateway.standing) == (State.CANCELLED, "refunded", [])
 
 
 async def test_a_key_that_was_freed_after_a_look_up_can_be_used_again(world: Worlds) -> None:
