@@ -177,12 +177,13 @@ async def test_answers_are_read_and_lies_are_found(world: Worlds, statuses: tupl
 
 
 @pytest.mark.asyncio
-async def test_a_second_try_after_a_decline_is_no_duplicate(world: Worlds) -> None:
+@pytest.mark.parametrize("declines", [1, 3])
+async def test_a_second_try_after_a_decline_is_no_duplicate(world: Worlds, declines: int) -> None:
     """Under a key that names the basket, another card after a decline is a new try; the same again after it is not."""
     rules = (rule(key=json_field("cart"), charged_by="shop", double_click_seconds=1.0),)
-    with_guard = await watched(world, failing(402, 201, 201), *rules)
-    for amount in (1000, 1000, 1000):
-        await with_guard.pay(key=None, amount=amount)
+    with_guard = await watched(world, failing(*[402] * declines, 201, 201), *rules)
+    for _ in range(declines + 2):
+        await with_guard.pay(key=None)
         await settled(with_guard)
         with_guard.clock.advance(5)
     found = await findings(with_guard)

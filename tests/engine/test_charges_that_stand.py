@@ -9,7 +9,7 @@ from lostworld import World, world
 
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, changed
-from cxguard.core.outcomes import Charged, NotCharged, Unknown
+from cxguard.core.outcomes import Charged, NotCharged, Refunded, Unknown
 from cxguard.errors import OperationHeld, PaymentDeferred
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
@@ -58,7 +58,7 @@ async def test_it_goes_on_over_what_is_left_of_a_charge() -> None:
     """A part went back in lost writes: the gateway says so, and that the rest stands."""
     async with world() as shop:
         copy = await told_by_webhook(shop)
-        await shop.gateway.refund("pay_2", key="back", amount_minor=1000, currency="EUR", timeout_seconds=1.0)
+        shop.gateway.will_say("find", [Refunded(1000, "EUR")])
         assert await shop.press() == {"payment": "pay_2"}
         assert (await shop.record()).id == copy.id
 
@@ -86,3 +86,16 @@ async def test_account_that_was_asked_last_is_asked_where_no_line_says_which() -
             ("fake:test", False),
             ("second:test", True),
         ]
+
+
+async def test_what_a_look_finds_under_a_key_without_a_line_is_about_this_life() -> None:
+    """The order is in its second life, and the store has lost what was sent in it: the charge went back, and nothing is paid."""
+    async with world() as shop:
+        copy = changed(await told_by_webhook(shop), generation=2, sends=())
+        await shop.fail_over(copy)
+        told = Note("evt", NoteKind.OUTCOME, shop.clock.now(), gateway_key="cxg-lost", outcome=Charged(4999, "EUR", "pay_9"))
+        await shop.guard.engine.operations.note(copy.id, told)
+        shop.gateway.will_say("find", [Refunded(4999, "EUR")])
+        with pytest.raises(OperationHeld):
+            await shop.press()
+        assert (await shop.record()).money == "refunded"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -28,11 +32,23 @@ def plain_function(number: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("hook", "in_loop"), [(AsyncObject(), True), (async_function, True), (plain_function, False)])
-async def test_only_a_plain_function_leaves_the_loop(hook: object, in_loop: bool) -> None:
+async def test_only_a_plain_function_leaves_the_loop(hook: Callable[..., Any], in_loop: bool) -> None:
     """It may block: the event loop goes on meanwhile."""
-    assert callable(hook)
     given, thread = await call_hook(hook, 1, name="a", seconds=10.0)
     assert (given, thread == threading.get_ident()) == (2, in_loop)
+
+
+@pytest.mark.parametrize("hook", [AsyncObject(), async_function])
+async def test_an_async_function_waits_for_no_thread(hook: Callable[..., Any]) -> None:
+    """Plain functions that hang may hold them all."""
+    release = threading.Event()
+    threads = ThreadPoolExecutor(max_workers=1)
+    asyncio.get_running_loop().set_default_executor(threads)
+    threads.submit(release.wait)
+    try:
+        assert (await call_hook(hook, 1, name="a", seconds=1.0))[0] == 2
+    finally:
+        release.set()
 
 
 async def test_a_plain_function_that_gives_an_awaitable_is_awaited() -> None:

@@ -11,7 +11,7 @@ import pytest
 from shopworld import KEYS, SECRET, SHOP, rule
 
 from cxguard.core.breaker import BreakerPolicy, Label
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged, NeedsShopper, NotCharged, Unknown
 from cxguard.engine.library import Purpose
 from cxguard.engine.pressure import CHARGE
@@ -229,18 +229,35 @@ async def test_without_any_gateway_a_charge_says_what_to_write() -> None:
             await guard.run(call, purpose="order", key="o1", owner="ann")
 
 
-async def test_what_is_unknown_at_a_second_gateway_without_keys_is_not_sent_there_again() -> None:
-    """What the first one could do says nothing about it."""
+async def test_what_is_unknown_at_a_second_gateway_with_keys_is_sent_there_again() -> None:
+    """What the first one cannot do says nothing about it."""
     async with two(*[Does.NOT_CHARGED] * 3, later=_place) as shop:
-        shop.second.keyed = False
-        shop.second.will(Does.UNKNOWN)
-        shop.second.will_say("find", [Unknown("no answer in time")] * 5)
+        shop.first.keyed = False
+        shop.second.will(Does.CHARGE_THEN_UNKNOWN)
+        shop.second.will_say("find", [Unknown("no answer in time")] * 2)
         with pytest.raises(PaymentDeferred):
             await shop.pay()
-        for _ in range(3):
-            shop.clock.advance(60.0)
-            await shop.guard.queue().run_once()
-        assert shop.second.count("charge") == 1
+        shop.clock.advance(60.0)
+        await shop.guard.queue().run_once()
+        assert (shop.second.count("charge"), shop.standing) == (2, (0, 1))
+
+
+async def test_queue_works_without_any_gateway() -> None:
+    """A script of a shop whose payments are elsewhere: what it left behind comes to its end."""
+    clock = ManualClock()
+    options: dict[str, Any] = {"secret": SECRET, "keys": KEYS, "duties": False, "clock": clock, "purposes": [Purpose("order")]}
+    async with Guard(MemoryStore(clock=clock), shop=SHOP, **options) as guard:
+
+        async def call(op: Any) -> None:
+            await op.step("book", lambda: 1)
+            raise OSError("no route")
+
+        with pytest.raises(OSError, match="no route"):
+            await guard.run(call, purpose="order", key="o1", owner="ann")
+        clock.advance(2 * 86_400.0)
+        await guard.queue().run_once()
+        (order,) = (await guard.store.search(Query(namespace="shop"))).operations
+        assert order.state is State.CANCELLED
 
 
 async def _place(op: Any) -> None:

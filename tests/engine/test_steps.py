@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -134,6 +134,7 @@ async def twice(shop: Shop, value: Any, *, codec: Any = None, **options: Any) ->
     ("value", "codec"),
     [
         (INVOICE, codec_of(Invoice)),
+        (replace(INVOICE, due=date(2026, 12, 1)), codec_of(Invoice)),
         (Receipt(number=7, total=Decimal("49.90")), codec_of(Receipt)),
         ([(1, Decimal("2.50"))], codec_of(TypeAdapter(list[tuple[int, Decimal]]))),
         ({1, 2}, pickle),  # any object, or module, with dumps and loads
