@@ -198,11 +198,11 @@ class Guard(Library):
         self._starting = self._starting or asyncio.Lock()
         async with self._starting:
             if self._engine is None:
-                self._engine = self._build(await self._opening.start(self._given_secrets))
-                self._loop = asyncio.get_running_loop()
-                await self._engine.epochs.begin()
-                self._engine.operations.leases.start()
-                self._start_sharing(self._engine)
+                engine = self._build(await self._opening.start(self._given_secrets))
+                await engine.epochs.begin()
+                engine.operations.leases.start()
+                self._engine, self._loop = engine, asyncio.get_running_loop()  # nothing waits behind this: all is started, or nothing
+                self._start_sharing(engine)
                 if duties:
                     self.start_wanted()
                 self.recorder.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cxguard.engine.secrets import file_of, secrets_of, shared_secrets
 from cxguard.errors import ConfigurationError
 from cxguard.events import Event
 from cxguard.guard import Guard
+from cxguard.stores.base import Versioned
 from cxguard.stores.memory import MemoryStore
 from cxguard.stores.sqlite import SQLiteStore
 from cxguard.testing import FaultyStore, ManualClock
@@ -103,3 +105,31 @@ async def test_listeners_of_the_guard_hear_of_its_breakers() -> None:
     ) as guard:
         guard.engine.breakers.force("cards", "charge", Label.OPEN, reason="bank holiday", seconds=60.0)
     assert [event.detail["why"] for event in heard if event.name == "breaker.opened"] == ["bank holiday"]
+
+
+class Unhurried(FaultyStore):
+    """Others come in between when a small value is read or written."""
+
+    async def load(self, key: str) -> Versioned:
+        await asyncio.sleep(0)
+        return await super().load(key)
+
+    async def swap(self, key: str, *, revision: int, value: bytes) -> bool:
+        await asyncio.sleep(0)
+        return await super().swap(key, revision=revision, value=value)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_start_that_was_interrupted_anywhere_is_made_good_by_the_next(turns: int) -> None:
+    """Whoever presses first may go away while the guard starts: its heartbeat, its duties and its breakers are not left out for ever."""
+    clock = ManualClock()
+    guard = Guard(Unhurried(MemoryStore(clock=clock)), shop=SHOP, secret=SECRET, keys=KEYS, clock=clock)
+    starting = asyncio.ensure_future(guard.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait({starting})
+    await guard.start()
+    assert guard.breakers.look_seconds > 0
+    await guard.stop()
