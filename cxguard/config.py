@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cxguard.core.limits import check_limits, limit
 from cxguard.errors import ConfigurationError
-from cxguard.rules.limits import breaches, limit
 from cxguard.secret_file import read_or_make
 
 _log = logging.getLogger("cxguard.config")
@@ -46,8 +46,7 @@ class Settings:
     link_seconds: float = limit(2_592_000.0, 600.0, 34_560_000.0, why="how long a status link works: as long as answers are kept")
 
     def __post_init__(self) -> None:
-        for wrong, correction in breaches(self):
-            raise ConfigurationError(f"{wrong}: write Settings({correction})")
+        check_limits(self)
 
 
 @dataclass(frozen=True, slots=True)

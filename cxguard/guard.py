@@ -24,6 +24,7 @@ from cxguard.engine.duties import Duties
 from cxguard.engine.engine import Engine, Timeouts
 from cxguard.engine.forwarding import Forwarding
 from cxguard.engine.gateway_names import check_gateway_names, gateways_by_name
+from cxguard.engine.given import check_given
 from cxguard.engine.library import Purpose, owner_pseudonym
 from cxguard.engine.making import make_engine
 from cxguard.engine.mode import Mode as Mode  # part of what is asked for here
@@ -107,6 +108,10 @@ class Guard(Library):
         spool: Path | str | None = None,
         clock: Clock | None = None,
     ) -> None:
+        several = {"rules": rules, "gateways": gateways, "purposes": purposes, "listeners": listeners}
+        numbers = {"caps": caps, "settings": settings, "timeouts": timeouts, "breakers": breakers}
+        words = {"shop": shop, "namespace": namespace, "funnel": funnel, "visitor": visitor, "duties": duties, "answers": answers}
+        check_given(store, **several, **numbers, **words)
         self._own_clock = clock or SystemClock()
         self.settings = settings or Settings()
         self.shop = shop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar
 
 from cxguard.clock import Clock
@@ -139,11 +140,14 @@ class Library(ABC):
             OperationInFlight, OperationHeld: nothing was run.
             PaymentDeclined, PaymentDeferred: as `op.charge` says.
             TransactionOpen, TransactionRolledBack: what `op.finish` wrote does not hold (yet), although *call* has returned.
-            TypeError: the result cannot be kept as JSON.
+            TypeError: *call* is not async, or its result cannot be kept as JSON.
         """
         async with self.operation(purpose=purpose, key=key, owner=owner, **options) as op:
             if not op.finished:
-                op.keep(await call(op, *args))
+                under_way = call(op, *args)
+                if not isawaitable(under_way):
+                    raise TypeError(f"{getattr(call, '__name__', call)} is not async: write `async def`, or guard.sync.run(...)")
+                op.keep(await under_way)
             kept: T = op.answer
             return kept
 

@@ -25,6 +25,7 @@ from typing import Any, TextIO
 import structlog
 
 from cxguard.core.cards import CARD_MARK, redact, split_card
+from cxguard.errors import ConfigurationError, StepMismatch
 from cxguard.events import Event
 
 FIELD_CHARS_MAX = 2_000  # of one value: longer ones are documents
@@ -83,9 +84,11 @@ def where_raised(error: BaseException) -> dict[str, Any]:
     """An exception for a line's fields: its class, and the last calls down to where it came from.
 
     For what a shop's own code raises: its text may quote a cookie or what a shopper typed, and nobody could tell by its looks.
+    Only where the code is wrong by our own word does the line say what to write instead.
     """
     calls = traceback.extract_tb(error.__traceback__)[-CALLS_MAX:]
-    return {"error": type(error).__name__, "where": [f"{call.filename}:{call.lineno} {call.name}" for call in calls]}
+    words = {"why": str(error)} if isinstance(error, ConfigurationError | StepMismatch) else {}
+    return {"error": type(error).__name__, **words, "where": [f"{call.filename}:{call.lineno} {call.name}" for call in calls]}
 
 
 def log_event(event: Event) -> None:

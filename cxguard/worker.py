@@ -23,6 +23,7 @@ from cxguard.engine.purchases import PurchaseListener
 from cxguard.errors import ConfigurationError, CxguardError, StoreError
 from cxguard.guard import Guard, Mode
 from cxguard.rules import replay
+from cxguard.stores.address import without_password
 
 LOOK_SECONDS = 2.0  # between two looks at whether the store answers
 STOP_SECONDS_MAX = 180.0  # the longest run, and the stop of the duties after it
@@ -57,8 +58,11 @@ def load_target(target: str, *, factory: bool = False, app_dir: Path | None = No
         ConfigurationError: there is no such module or name.
     """
     module_name, _, path = target.partition(":")
-    if not module_name or not path:
-        raise ConfigurationError(f"{target!r} names no app: write module:app, the path that the server gets, for instance shop.main:app")
+    if not module_name or not path or "://" in target:
+        what = "a store, and no app" if "://" in target else "no app"
+        raise ConfigurationError(
+            f"{without_password(target)!r} names {what}: write module:app, the path that the server gets, for instance shop.main:app"
+        )
     found: Any = _module(module_name, app_dir or Path.cwd())
     for name in path.split("."):
         if not hasattr(found, name):

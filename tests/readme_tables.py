@@ -54,13 +54,14 @@ def code(text: str) -> str:
 
 def limits(thing: type, *, prefix: str = "") -> list[str]:
     """Numbers with their range and the reason for their default."""
-    rows = [
-        (code(prefix + one.name), code(value_text(one.default)), _range(one), one.metadata["why"]) for one in fields(thing) if one.metadata
-    ]
+    numbers = [one for one in fields(thing) if "why" in one.metadata]
+    rows = [(code(prefix + one.name), code(value_text(one.default)), _range(one), one.metadata["why"]) for one in numbers]
     return table(("setting", "default", "from to", "why"), rows)
 
 
 def _range(one: Field[Any]) -> str:
+    if isinstance(one.default, bool):
+        return "on or off"
     return f"{value_text(one.metadata['least'])} to {value_text(one.metadata['most'])}"
 
 
@@ -110,10 +111,11 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "rule": lambda: choices(Rule),
     "rule numbers": lambda: limits(Rule),
     "settings": lambda: limits(Settings),
-    "timeouts": lambda: plain(Timeouts),
+    "timeouts": lambda: limits(Timeouts),
     "caps": lambda: plain(Caps),
-    "breakers": lambda: plain(BreakerPolicy),
+    "breakers": lambda: limits(BreakerPolicy),
     "purpose": lambda: plain(Purpose),
+    "purpose numbers": lambda: limits(Purpose),
     "events": events,
 }
 

@@ -17,6 +17,7 @@ from cxguard.core.snapshot import Snapshot, full_path
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.placing import Ran
 from cxguard.engine.unguarded import UnguardedOperation
+from cxguard.errors import ConfigurationError
 from cxguard.guard import Guard, Mode
 from cxguard.logs import get_logger
 from cxguard.render.renderer import Renderer
@@ -34,6 +35,8 @@ class GuardMiddleware:
     """
 
     def __init__(self, app: App, guard: Guard) -> None:
+        if not isinstance(guard, Guard):
+            raise ConfigurationError(f"guard= is a {type(guard).__name__}: write app.add_middleware(GuardMiddleware, guard=Guard(...))")
         self.app = app
         self.guard = guard
         self._outermost: App = self

@@ -102,7 +102,7 @@ def _examine_app(target: Target) -> Iterator[Examined]:
     guard = target.guard
     if "://" in target.text:
         return
-    yield from doctor.examine_rules(guard.rules, funnel=guard.funnel is not None)
+    yield from doctor.examine_rules(guard.rules, funnel=guard.funnel is not None, gateways=bool(guard.gateways))
     if target.app is None:
         return
     yield _lifespan(target.app)

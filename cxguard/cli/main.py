@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -46,6 +47,13 @@ class Commands(click.Group):
             return None
         command: click.Command = import_module(_COMMANDS[cmd_name]).command
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """A command that is none is told with the one that was probably meant."""
+        meant = get_close_matches(args[0], _COMMANDS, n=1)
+        if args[0] not in _COMMANDS and meant:
+            ctx.fail(f"there is no command {args[0]!r}: write cxguard {meant[0]}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Our own errors are for people: their text, without a traceback. All others are bugs, and show where."""

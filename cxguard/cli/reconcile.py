@@ -15,6 +15,7 @@ from cxguard.cli.printing import as_json, print_json, print_table
 from cxguard.engine.reconciling import Reconciled, reconcile
 from cxguard.errors import ConfigurationError
 from cxguard.gateways.base import ListsPayments
+from cxguard.stores.address import without_password
 
 _UNITS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _AGE = re.compile(r"(\d{1,6})([mhd])")
@@ -66,14 +67,15 @@ def command(target: str, since: float, until: float, gateway: str, as_json: bool
 
 
 async def _look(target: Target, *, since: float, until: float, only: str, quiet: bool) -> list[Reconciled]:
+    if not target.guard.gateways:
+        named = without_password(target.text)
+        raise ConfigurationError(f"{named!r} has no gateway whose books could be read: name the program, shop.main:app")
     async with opened_guard(target) as guard:
         gateways = [each for name, each in guard.gateways.items() if only in ("", name)]
         readable = [each for each in gateways if isinstance(each, ListsPayments)]
         if not readable:
-            raise ConfigurationError(
-                f"no gateway {only!r} with books to read: name one of {', '.join(guard.gateways) or '(the guard has none)'}, "
-                "whose adapter has list_payments"
-            )
+            known, what = ", ".join(guard.gateways), f"gateway {only!r}" if only else "gateway here"
+            raise ConfigurationError(f"no {what} with books to read: the adapter needs list_payments; there are {known}")
         for gateway in gateways:
             if not isinstance(gateway, ListsPayments) and not quiet:
                 click.echo(f"{gateway.name}: its adapter has no list_payments, so it was not looked at", err=True)

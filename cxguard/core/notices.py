@@ -22,7 +22,7 @@ from cxguard.core.operation import NoticeLine, Operation, State, WaitingFor, cha
 from cxguard.core.schedule import backoff_seconds
 
 PROMISE_SECONDS = 1_800.0  # the shopper is told "you hear from us by then"
-TRIES_MAX = 12  # about an hour and a half; then the shop's mail is down, and its people hear of that
+TRIES_MAX = 12  # about an hour; then the shop's mail is down, and its people hear of that
 
 
 class NoticeKind(StrEnum):

@@ -17,7 +17,7 @@ from cxguard.dashboard.auth import Auth
 from cxguard.dashboard.door import Door, store_away
 from cxguard.dashboard.pages import Pages
 from cxguard.dashboard.rendering import page
-from cxguard.errors import BadRequest, NoSuchOrder, StoreError, StoreUnavailable
+from cxguard.errors import BadRequest, ConfigurationError, NoSuchOrder, StoreError, StoreUnavailable
 from cxguard.guard import Guard
 
 
@@ -29,8 +29,10 @@ def dashboard(guard: Guard, *, auth: Auth | None = None) -> ASGIApp:
             a redirect to the shop's sign-in for instance. Without `auth` every page answers 403 and says what to write.
 
     Raises:
-        ConfigurationError: the guard's own texts cannot be used.
+        ConfigurationError: the guard's own texts cannot be used, or `auth` cannot be asked.
     """
+    if auth is not None and not callable(auth):
+        raise ConfigurationError('auth= cannot be asked: write dashboard(guard, auth=lambda request: request.session.get("staff"))')
     pages = Pages(guard)
     routes = [
         Route("/", pages.now, methods=["GET"]),

@@ -51,6 +51,7 @@ _WHY: Mapping[str, str] = {
     "gateway_busy": "too many calls to the gateway at once",
     "gateway_down": "the gateway was down",
     "gave_up": "its time was over",
+    "charge_not_awaited": "the shop's code did not await its charge",
     "later_failed": "the shop's code could not place it",
     "needs_shopper": "one more step at the bank",
     "no_consent": "the shopper has not agreed to be charged later",

@@ -220,12 +220,16 @@ async def examine_counters(store: Store, *, namespace: str) -> list[Examined]:
 # --- the guard
 
 
-def examine_rules(rules: Sequence[Rule], *, funnel: bool) -> Iterator[Examined]:
-    """What the rules promise, and what they leave open."""
+def examine_rules(rules: Sequence[Rule], *, funnel: bool, gateways: bool = True) -> Iterator[Examined]:
+    """What the rules promise, and what they leave open.
+
+    Args:
+        funnel, gateways: the guard has one, or some.
+    """
     if not rules:
         yield warn("rules", "none: no request is guarded", 'write Guard(..., rules=[Rule("POST /checkout/pay", owner=...)])')
     for rule in rules:
-        yield _rule(rule)
+        yield _rule(rule, gateways=gateways)
     if not funnel:
         yield warn(
             "funnel", "none: the report knows nothing of visits", 'write Guard(..., funnel=Funnel(cart="GET /cart", pay="POST ..."))'
@@ -234,8 +238,11 @@ def examine_rules(rules: Sequence[Rule], *, funnel: bool) -> Iterator[Examined]:
         yield warn("funnel", "errors on the shop's own pages are not seen", "run: pip install 'cxguard[html]'")
 
 
-def _rule(rule: Rule) -> Examined:
+def _rule(rule: Rule, *, gateways: bool) -> Examined:
     about = f"rule {rule.name}"
+    if rule.charged_by == "guard" and rule.audience == "browser" and not gateways:
+        do = 'write Guard(..., gateways=[HttpGateway(...)]); or, where the shop\'s own code charges, Rule(..., charged_by="shop")'
+        return warn(about, "charged by the guard, which has no gateway: op.charge raises", do)
     if rule.charged_by == "shop" and rule.resolve is None and not rule.rerun_safe:
         do = "write resolve=..., which asks your gateway what became of an order; or charge with op.charge"
         return warn(about, "a charge of unknown end waits for a person", do)

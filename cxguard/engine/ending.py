@@ -25,6 +25,9 @@ from cxguard.engine.looking import ask_shop, look
 from cxguard.engine.losing import look_before_end
 from cxguard.engine.shop_reading import doubtful, read_shop_charge
 from cxguard.engine.tenor import Ask, Tenor
+from cxguard.logs import get_logger
+
+_log = get_logger("ending")
 
 RELEASED_SECONDS = 86_400.0  # how long a record is kept of which only its link may have been seen
 
@@ -85,6 +88,9 @@ async def _end_run(
             return _told_of_commit(engine, handle, reading)
         case Fate.ROLLED_BACK if reading is Reading.SUCCEEDED:
             reading = Reading.FAILED  # whatever the handler says, what it wrote for this order is not there
+    if handle.forgot_charge:
+        _log.error("charge.not_awaited", reference=handle.reference, why="nothing was sent: write `await op.charge(...)`")
+        reading = Reading.FAILED if reading is Reading.SUCCEEDED else reading
     if handle.shop_ticket is not None:
         _feed_breaker(engine, handle, handle.shop_ticket, reading)
     await _settle_unknown(engine, handle, tenor, reading=reading, answer=answer)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from cxguard.clock import Clock
 from cxguard.core import names
+from cxguard.core.limits import check_limits, limit
 from cxguard.engine.breakers import Breakers
 from cxguard.engine.epochs import Epochs
 from cxguard.engine.operations import Operations
 from cxguard.engine.pressure import Pressure
-from cxguard.errors import ConfigurationError
 from cxguard.gateways.base import Gateway
 from cxguard.seal import Seal
 from cxguard.stores.base import gathers
@@ -22,28 +22,23 @@ from cxguard.stores.base import gathers
 class Timeouts:
     """How long one call to a gateway may take. Seconds.
 
-    Attributes:
-        attempt_seconds: one charge, capture or refund. Gateways answer in about one; five is a stalled one.
-        find_seconds: one look-up: short, because a shopper waits for it.
-        pause_seconds: before a charge that surely did not happen is tried again; grows, with jitter.
-        calls_max: charges at one gateway at the same time: one that hangs must not take the whole shop with it.
-        place_seconds: how long a charge waits for a place among them; then it surely was not sent.
-        retry_share: second tries that each first one allows, so that a failing gateway is not asked three times as often.
+    Raises:
+        ConfigurationError: a value out of its range.
     """
 
-    attempt_seconds: float = 5.0
-    find_seconds: float = 2.0
-    pause_seconds: float = 0.1
-    calls_max: int = 64
-    place_seconds: float = 0.5
-    retry_share: float = 0.2
+    attempt_seconds: float = limit(
+        5.0, 0.01, 300.0, why="one charge, capture or refund: gateways answer in about one; five is a stalled one"
+    )
+    find_seconds: float = limit(2.0, 0.01, 60.0, why="one look-up: short, because a shopper waits for it")
+    pause_seconds: float = limit(0.1, 0.0, 60.0, why="before a charge that surely did not happen is tried again; grows, with jitter")
+    calls_max: int = limit(64, 1, 1_000_000_000, why="charges at one gateway at once: one that hangs must not take the whole shop with it")
+    place_seconds: float = limit(0.5, 0.0, 60.0, why="how long a charge waits for a place among them; then it surely was not sent")
+    retry_share: float = limit(
+        0.2, 0.0, 1.0, why="second tries that each first one allows, so that a failing gateway is not asked three times as often"
+    )
 
     def __post_init__(self) -> None:
-        if self.calls_max < 1 or self.place_seconds < 0 or not 0 <= self.retry_share <= 1:
-            raise ConfigurationError(
-                f"calls_max={self.calls_max!r}, place_seconds={self.place_seconds!r}, retry_share={self.retry_share!r}: write "
-                "Timeouts(calls_max=64, place_seconds=0.5, retry_share=0.2); at least one call, no negative time, a share from 0 to 1"
-            )
+        check_limits(self)
 
 
 @dataclass(frozen=True, slots=True)

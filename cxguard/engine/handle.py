@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar, cast
 
 from cxguard.core import names
-from cxguard.core.money import Money, SendKind
+from cxguard.core.money import Money, MoneyState, SendKind
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.snapshot import Snapshot
@@ -63,6 +63,7 @@ class OperationHandle:
         self.deferral = Deferral()
         self.finishing = Finishing(engine, work)
         self.in_request = False  # what finishes it is the answer to a request; else a function's result
+        self._unbegun = 0  # charges that were asked for, and that nobody awaits yet
         self.mismatch: StepMismatch | None = None  # what a charge was refused with
         self.store_failed = False  # a charge could not be written down, so it was not sent
         self.shop_ticket: Ticket | None = None  # for the breaker of the shop's own charging
@@ -140,8 +141,8 @@ class OperationHandle:
         """
         return self._charges.key(step)
 
-    async def charge(self, charge: Charge, *, step: str = "charge") -> Charged:
-        """Take the money once, however often this is called for the operation.
+    def charge(self, charge: Charge, *, step: str = "charge") -> Coroutine[Any, Any, Charged]:
+        """Take the money once, however often this is called for the operation: `await op.charge(...)`.
 
         Args:
             charge: amount and currency must be the accepted ones, where the rule names them.
@@ -157,6 +158,16 @@ class OperationHandle:
             LeaseLost: somebody else works on the operation now. Nothing was sent.
             StoreUnavailable: nothing could be written, so nothing was sent.
         """
+        self._unbegun += 1
+        return self._charge(charge, step)
+
+    @property
+    def forgot_charge(self) -> bool:
+        """Whether a charge was asked for without `await`, and nothing is charged: the code that goes on takes it for paid."""
+        return self._unbegun > 0 and self.money.state is MoneyState.NONE
+
+    async def _charge(self, charge: Charge, step: str) -> Charged:
+        self._unbegun -= 1
         async with self._my_turn():
             try:
                 self._charges.check(charge, step)

@@ -11,6 +11,7 @@ from uuid import UUID
 from cxguard.clock import Clock
 from cxguard.core import names
 from cxguard.core.decide import Do, Policy, Submit
+from cxguard.core.limits import check_limits, limit
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State
 from cxguard.core.reading import Reading
@@ -50,22 +51,29 @@ class Purpose:
     Attributes:
         name: what `guard.run(purpose=...)` says.
         later: gets the operation and completes it; None: a person does.
-        lease_seconds: how long the work of a process that died waits for another.
-        run_seconds_max: a function that hangs longer loses its lease.
-        wait_seconds: how long `guard.run` waits for the same operation elsewhere before it says "in flight".
-        queue_seconds: the order's own end, when it is kept.
-        keep_seconds: how long a result can be given again.
         gateways: what `op.charge` charges with, by name and in order; see `Rule.gateway`.
+
+    Raises:
+        ConfigurationError: no name, a value out of its range, or a `later` that cannot be called.
     """
 
     name: str
     later: Callable[[Any], Awaitable[Any]] | None = None
-    lease_seconds: float = 30.0
-    run_seconds_max: float = 300.0
-    wait_seconds: float = 0.0
-    queue_seconds: float = _DAY
-    keep_seconds: float = 30 * _DAY
+    lease_seconds: float = limit(30.0, 0.1, 3_600.0, why="how long the work of a process that died waits for another")
+    run_seconds_max: float = limit(300.0, 0.1, 86_400.0, why="a function that hangs longer loses its lease")
+    wait_seconds: float = limit(
+        0.0, 0.0, 3_600.0, why='how long `guard.run` waits for the same operation elsewhere before it says "in flight"'
+    )
+    queue_seconds: float = limit(_DAY, 60.0, 400 * _DAY, why="the order's own end, when it is kept")
+    keep_seconds: float = limit(30 * _DAY, 60.0, 400 * _DAY, why="how long a result can be given again")
     gateways: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name or not isinstance(self.name, str):
+            raise ConfigurationError(f'name={self.name!r} is no name: write Purpose("refund order", ...), as in guard.run(purpose=...)')
+        check_limits(self, named=f'"{self.name}", ')
+        if self.later is not None and not callable(self.later):
+            raise ConfigurationError(f'later={self.later!r} cannot be called: write Purpose("{self.name}", later=place_order)')
 
 
 class Owned(Protocol):
@@ -155,9 +163,10 @@ class OperationScope:
             CURRENT.reset(token)
         if op is None or op.finished:
             return
-        answer = KeptResult(op.result) if error is None or isinstance(error, PaymentDeclined) else None
+        forgot = error is None and op.forgot_charge
+        answer = KeptResult(op.result) if (error is None and not forgot) or isinstance(error, PaymentDeclined) else None
         declined = isinstance(error, PaymentDeclined) or (error is None and op.money.state is MoneyState.DECLINED)
-        reading = Reading.DECLINED if declined else Reading.SUCCEEDED if error is None else None
+        reading = Reading.DECLINED if declined else Reading.SUCCEEDED if error is None and not forgot else None
         try:
             await end_run(self._guard.engine, op, _tenor(self._purpose), reading=reading, answer=answer)
         except (LeaseLost, StoreError):
@@ -165,6 +174,8 @@ class OperationScope:
             raise
         if error is None and op.finishing.rolled_back:
             raise TransactionRolledBack(op.reference)
+        if forgot:
+            raise TypeError("op.charge(...) was not awaited, so nothing was sent and nothing is kept: write `await op.charge(...)`")
 
     def _submission(self, engine: Engine) -> Submission:
         fresh = self._fresh(engine)

@@ -217,6 +217,9 @@ class Placing:
             _log.error("order.result_not_kept", reference=handle.reference, why=str(error)[:200])
             handle.deferral = Deferral(why="result_not_kept", hold=True)
             return Reading.FAILED, None
+        if handle.forgot_charge:
+            handle.deferral = Deferral(why="charge_not_awaited", hold=True)
+            return Reading.FAILED, None
         return Reading.SUCCEEDED, KeptResult(result)
 
     def _hold_unless_outage(self, handle: OperationHandle) -> None:
@@ -263,4 +266,4 @@ def _is_no_order(handle: OperationHandle, rule: Rule, answer: HandlerAnswer | No
     only an order comes with nor the `reads` of the rule say that this is what success looks like."""
     unpaid = handle.money.state is MoneyState.NONE and handle.amount_minor != 0
     created = answer is not None and answer.status == CREATED
-    return unpaid and not created and rule.charged_by != SHOP and not rule.reads
+    return handle.forgot_charge or (unpaid and not created and rule.charged_by != SHOP and not rule.reads)

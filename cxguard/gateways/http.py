@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from cxguard.core.outcomes import NotCharged, Outcome, Unknown
-from cxguard.errors import GatewayUnreadable
+from cxguard.errors import ConfigurationError, GatewayUnreadable
 from cxguard.gateways.base import Charge, ListedPayment
 from cxguard.gateways.http_answers import (
     HttpAnswer,
@@ -74,6 +74,9 @@ class HttpGateway:
         settle_seconds: after this time a send without an answer can no longer appear in a look-up.
         headers: sent with every call, for instance `Authorization`.
         client_options: for `httpx.AsyncClient`; by default proxies and credentials of the environment are not used.
+
+    Raises:
+        ConfigurationError: no name, no address, or a header without a value: of a variable that is not set, say.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class HttpGateway:
         headers: Mapping[str, str] | None = None,
         client_options: Mapping[str, Any] | None = None,
     ) -> None:
+        _check(name, base_url, headers or {})
         self.name = name
         self.keyed = keyed
         self.key_lifetime_seconds = key_lifetime_seconds
@@ -214,3 +218,14 @@ def _filled(path: str, **values: str) -> str:
     for name, value in values.items():
         path = path.replace("{" + name + "}", quote(value, safe=""))
     return path
+
+
+def _check(name: str, base_url: str, headers: Mapping[str, str]) -> None:
+    write = 'write HttpGateway("http:shop:live", "https://gateway.example", headers={"Authorization": ...})'
+    if not name:
+        raise ConfigurationError(f"the gateway has no name, under which its payments are found again: {write}")
+    if not isinstance(base_url, str) or not base_url.startswith(("https://", "http://")):
+        raise ConfigurationError(f"base_url={str(base_url)[:60]!r} is no address with a scheme: {write}")
+    for header, value in headers.items():
+        if not isinstance(value, str | bytes):
+            raise ConfigurationError(f"the header {header!r} is a {type(value).__name__}, and no text: {write}")

@@ -340,7 +340,7 @@ def _listed(intent: Mapping[str, Any]) -> ListedPayment:
 
 
 def _check_mode(name: str, api_key: str) -> None:
-    mode = next((mode for start, mode in _MODES.items() if api_key.startswith(start)), None)
+    mode = next((mode for start, mode in _MODES.items() if str(api_key).startswith(start)), None)
     if mode is None:
         raise ConfigurationError(
             'api_key is no secret key of Stripe (sk_live_..., sk_test_... or rk_...): write api_key=os.environ["STRIPE_API_KEY"]'

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from cxguard.core.caps import Caps
 from cxguard.core.currency import DECIMALS
+from cxguard.core.limits import breaches
 from cxguard.errors import ConfigurationError
 from cxguard.rules.amounts import Major
-from cxguard.rules.limits import breaches
 from cxguard.rules.sources import Chain, PerPurchase, Source, name_of, parts_of
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def _sources(rule: Rule) -> _Wrong:
     given = [(name, value) for name, value in named.items() if value is not None]
     for name, value in [*given, *(("purchase", part) for part in rule.purchase)]:
         if isinstance(value, str):
-            reader = "header" if name == "key" else "cookie" if name == "owner" else "json_field"
-            yield f"{name}={value!r} does not say where to read it", f'{name}={reader}("{value}")'
+            reader = "header" if name == "key" else "json_field"
+            better = f'owner=signed_session("{value}", secret=SECRET_KEY)' if name == "owner" else f'{name}={reader}("{value}")'
+            yield f"{name}={value!r} does not say where to read it", better
         elif not isinstance(value, Source | Chain | PerPurchase | Major) and not callable(value):
             yield f"{name}={value!r} is no source", _OWNER if name == "owner" else f'{name}=json_field("{name}")'
         elif isinstance(value, PerPurchase | Major) and name != {PerPurchase: "key", Major: "amount_minor"}[type(value)]:
@@ -73,6 +74,8 @@ def _owner(rule: Rule) -> _Wrong:
 
 
 def _key(rule: Rule) -> _Wrong:
+    if rule.key is None:
+        yield "key=None cannot tell two purchases apart", 'key=header("Idempotency-Key") | json_field("cart_id")'
     kinds = {part.kind for part in parts_of(rule.key) if isinstance(part, Source)}
     last = parts_of(rule.key)[-1]
     if isinstance(last, PerPurchase) and not 60 <= last.window_seconds <= 86_400:

@@ -19,6 +19,7 @@ from cxguard.core.snapshot import below_root
 from cxguard.errors import ConfigurationError
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_ELSEWHERE = re.compile(r"<(?:[a-z]+:)?([^<>:]*)>|:([A-Za-z_]\w*)")  # a segment's name as Flask and Django, or Express, write it
 _PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:int)?\}")
 
 
@@ -87,8 +88,8 @@ def overlap(a: Pattern, b: Pattern) -> bool:
 
 def _corrected(method: str, path: str) -> str:
     """What was probably meant."""
-    if not path and method.startswith("/"):
-        method, path = "POST", method
+    if not path and "/" in method:  # the space is missing
+        method, _, path = method.partition("/")
     path = re.sub(r"^[a-z]+://[^/]+", "", path)
     path = unquote(re.split(r"[?#]", path)[0])
     path = path if path.startswith("/") else f"/{path}"
@@ -107,6 +108,10 @@ def _why_nothing(method: str, path: str) -> str:
 
 
 def _check_segments(text: str, path: str, *, write: str) -> None:
+    if any(_ELSEWHERE.fullmatch(segment) for segment in path.split("/")):
+        plain = "/".join(_ELSEWHERE.sub(r"{\1\2}", segment) if _ELSEWHERE.fullmatch(segment) else segment for segment in path.split("/"))
+        better = write.format(f"{text.split(' ')[0]} {plain}")
+        raise ConfigurationError(f"the match {text!r} can match no request: {{name}} stands for a whole segment; write {better}")
     names: list[str] = []
     for segment in path.removesuffix("*").split("/"):
         param = _PARAM.fullmatch(segment)

@@ -70,9 +70,11 @@ def signed_session(
         raise ConfigurationError(
             f'signed_session has no framework={framework!r}; write signed_session({name!r}, secret=..., framework="starlette")'
         )
-    secrets = (secret,) if isinstance(secret, str) else tuple(secret)
-    if not secrets or not all(secrets):
-        raise ConfigurationError(f"signed_session needs the framework's own secret; write signed_session({name!r}, secret=SECRET_KEY)")
+    secrets = tuple(secret) if isinstance(secret, list | tuple) else (secret,)
+    if not secrets or not all(isinstance(each, str) and each for each in secrets):
+        raise ConfigurationError(
+            f"signed_session needs the framework's own secret, as text; write signed_session({name!r}, secret=SECRET_KEY)"
+        )
     form = _FORMATS[Framework(framework)]
     age, now = max_age_seconds or form.max_age_seconds, (clock or SystemClock()).now
 

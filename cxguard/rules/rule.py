@@ -8,11 +8,11 @@ from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 from cxguard.core.caps import Caps
+from cxguard.core.limits import limit
 from cxguard.core.outcomes import Outcome
 from cxguard.core.reading import Case, Matcher, Reading
 from cxguard.rules.amounts import AmountSource
 from cxguard.rules.checks import check_rule, tuple_of
-from cxguard.rules.limits import limit
 from cxguard.rules.match import Pattern, parse_pattern
 from cxguard.rules.reads import cases_of, graphql_cases
 from cxguard.rules.sources import AnySource, Arrival, PerPurchase, Source, header, parts_of

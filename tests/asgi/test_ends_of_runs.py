@@ -124,6 +124,33 @@ async def test_a_handler_that_says_thank_you_over_a_decline_is_corrected(world: 
     assert [(answer.status_code, answer.json()["money"]) for answer in answers] == [(402, "not_charged")] * 2
 
 
+async def test_a_handler_that_forgets_to_await_its_charge_is_corrected(world: Worlds) -> None:
+    """Nothing was sent, so "paid" would be a lie, and the goods would leave for nothing."""
+    asked: list[Any] = []
+
+    async def handler(request: Request) -> Response:
+        asked.append(current_operation().charge(Charge(1000, "EUR", source="tok_ok", order_id="c1")))
+        return JSONResponse({"thanks": True}, status_code=201)
+
+    shop = await world(handler)
+    answer = await shop.pay()
+    asked.pop().close()
+    assert (answer.status_code, answer.json()["money"], answer.json()["safe_to_retry"]) == (503, "not_charged", True)
+    assert shop.gateway.payments == []
+
+
+async def test_a_handler_that_awaits_its_charge_late_is_believed(world: Worlds) -> None:
+    """What counts is that it was awaited, not where."""
+
+    async def handler(request: Request) -> Response:
+        charge = current_operation().charge(Charge(1000, "EUR", source="tok_ok", order_id="c1"))
+        return JSONResponse({"paid": (await charge).payment_id}, status_code=201)
+
+    shop = await world(handler)
+    assert (await shop.pay()).status_code == 201
+    assert len(shop.gateway.standing) == 1
+
+
 async def test_a_handler_that_sends_a_declined_shopper_back_to_the_checkout_is_let_through(world: Worlds) -> None:
     """A redirect says nothing by its status: the record says declined, and the shop's own page tells it."""
 

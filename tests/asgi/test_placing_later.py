@@ -19,7 +19,7 @@ from cxguard.core.reading import Reading
 from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge
-from cxguard.rules import has_status, replay
+from cxguard.rules import has_status, json_field, replay
 from cxguard.stores.base import Query
 from cxguard.testing import FaultyStore
 from cxguard.testing.fake_gateway import Does
@@ -184,6 +184,22 @@ async def test_code_of_the_shops_that_fails_once_is_run_again(world: Worlds) -> 
         assert (order.state, order.money) == (state, money)
         shop.clock.advance(300.0)
     assert (len(runs), len(shop.gateway.standing)) == (3, 1)
+
+
+async def test_kept_order_whose_charge_is_not_awaited_is_for_a_person(world: Worlds) -> None:
+    """It is not told as placed, and not tried again for a day: the code has to be mended."""
+    asked: list[Any] = []
+
+    async def forgets(op: Any) -> str:
+        asked.append(op.charge(Charge(op.amount_minor, op.currency, source="tok_ok", order_id="c1")))
+        return "placed"
+
+    shop = await kept(world, charging_handler, later=forgets, amount_minor=json_field("amount"), currency=json_field("currency"))
+    await shop.rest()
+    asked.pop().close()
+    order = await only(shop)
+    assert (order.state, order.why) == (State.HELD, "charge_not_awaited")
+    assert not shop.gateway.standing
 
 
 async def test_payment_of_another_order_that_has_no_end_does_not_end_this_one(world: Worlds) -> None:

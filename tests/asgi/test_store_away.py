@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from shopworld import Worlds, charging_handler, rule
+from shopworld import SHOP, Worlds, charging_handler, rule
 from spoolworld import JSON, SpoolWorld, keeping, spool_world
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -349,7 +349,7 @@ async def test_a_purchase_without_a_key_is_one_purchase(world: Worlds, tmp_path:
 async def test_an_embedded_store_needs_no_spool(tmp_path: Path) -> None:
     """Its spool would lie on the same disk, and be away with it."""
     with pytest.raises(ConfigurationError, match="needs no spool"):
-        Guard(f"sqlite:///{tmp_path}/shop.db", shop=None, spool=tmp_path / "spool.db")  # type: ignore[arg-type]
+        Guard(f"sqlite:///{tmp_path}/shop.db", shop=SHOP, spool=tmp_path / "spool.db")
 
 
 async def test_shops_that_charge_by_themselves_are_kept_too(world: Worlds, tmp_path: Path) -> None:

@@ -119,6 +119,8 @@ def test_every_command_speaks_json(command: str) -> None:
         (("report", "no_such_module:app"), "there is no module"),
         (("worker", "workshop"), "names no app"),
         (("worker", "workshop:pay"), "has no guard"),
+        (("worker", "postgres://me:secret@127.0.0.1:9/db"), "names a store, and no app: write module:app"),  # pragma: allowlist secret
+        (("reconcile", "sqlite:///shop.db"), "has no gateway whose books could be read: name the program"),
         (("orders", "show", "sqlite:///shop.db", "7K3M-9QXA-2TFV"), "no order here is called '7K3M-9QXA-2TFV'"),
         (("orders", "cancel", "sqlite:///shop.db", "nonsense", "--why", "x"), "no order here is called 'nonsense'"),
     ],
@@ -135,6 +137,11 @@ def test_what_cannot_be_done_is_one_clear_line(shop: str, arguments: tuple[str, 
 def test_a_command_written_wrongly_ends_with_2(arguments: tuple[str, ...]) -> None:
     """Usage errors have a code of their own."""
     cxguard(*arguments, code=2)
+
+
+def test_a_command_that_is_none_is_told_with_the_one_that_was_meant() -> None:
+    """Whoever types it at night need not look it up."""
+    assert "there is no command 'wokrer': write cxguard worker" in cxguard("wokrer", code=2).stderr
 
 
 def test_looking_makes_no_store(tmp_path: Path) -> None:

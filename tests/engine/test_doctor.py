@@ -240,6 +240,15 @@ def test_rules_say_what_they_leave_open(rules: Any, funnel: bool, healths: dict[
     assert told(list(doctor.examine_rules(rules, funnel=funnel))) == healths
 
 
+@pytest.mark.parametrize(
+    ("options", "health"),
+    [({}, Health.WARN), ({"charged_by": "shop", "rerun_safe": True}, Health.OK), ({"audience": "machine"}, Health.OK)],
+)
+def test_a_rule_whose_guard_has_no_gateway_is_told(options: dict[str, Any], health: Health) -> None:
+    """Each of its charges would raise; a webhook's rule charges nothing."""
+    assert told(list(doctor.examine_rules((rule(**options),), funnel=True, gateways=False))) == {"rule POST /pay": health}
+
+
 class Checked(FakeGateway):
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__(name="fake:test")

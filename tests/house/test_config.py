@@ -7,13 +7,18 @@ import dataclasses
 import logging
 import multiprocessing
 import os
+import re
 import stat
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cxguard import Purpose
 from cxguard.config import Secrets, Settings, load_secrets
+from cxguard.core.breaker import BreakerPolicy
+from cxguard.engine.engine import Timeouts
 from cxguard.errors import ConfigurationError
 
 ONE, TWO, THREE = (bytes([first, *range(100, 131)]) for first in (1, 2, 3))
@@ -198,19 +203,58 @@ def test_another_naming_secret_is_noticed() -> None:
         other.require_same(mine.check_value)
 
 
-def test_default_settings_are_within_their_ranges() -> None:
-    """The defaults pass their own check, and each has a range and a reason."""
-    Settings()
-    assert all({"least", "most", "why"} <= set(limit.metadata) for limit in dataclasses.fields(Settings))
+NUMBERS: dict[str, Any] = {
+    "Settings(": Settings(),
+    "Timeouts(": Timeouts(),
+    "BreakerPolicy(": BreakerPolicy(),
+    'Purpose("pay order", ': Purpose("pay order"),
+}
 
 
-LIMITS = [(limit.name, limit.metadata["least"], limit.metadata["most"]) for limit in dataclasses.fields(Settings)]
+@pytest.mark.parametrize("settings", NUMBERS.values(), ids=NUMBERS)
+def test_every_number_has_a_range_and_a_reason(settings: Any) -> None:
+    """The defaults pass their own check."""
+    numbers = [each for each in dataclasses.fields(settings) if type(each.default) in (int, float)]
+    assert numbers
+    assert all({"least", "most", "why"} <= set(each.metadata) for each in numbers)
+    assert dataclasses.replace(settings) == settings
 
 
-@pytest.mark.parametrize(("name", "least", "most"), LIMITS)
-def test_settings_out_of_range_are_refused(name: str, least: float, most: float) -> None:
+LIMITS = [
+    (written, each.name, each.metadata["least"], each.metadata["most"])
+    for written, settings in NUMBERS.items()
+    for each in dataclasses.fields(settings)
+    if "least" in each.metadata
+]
+
+
+@pytest.mark.parametrize(("written", "name", "least", "most"), LIMITS)
+def test_settings_out_of_range_are_refused(written: str, name: str, least: float, most: float) -> None:
     """Below, above, not a number, and a boolean are refused, with the reason and a line that works."""
     values: tuple[object, ...] = (least - 0.01, most + 1, float("nan"), float("inf"), True, "5", None)
     for value in values:
-        with pytest.raises(ConfigurationError, match=rf"{name}=.* is not a (whole )?number from .* \(.+\): write Settings\({name}="):
-            dataclasses.replace(Settings(), **{name: value})  # type: ignore[arg-type]
+        with pytest.raises(
+            ConfigurationError, match=rf"{name}=.* is not a (whole )?number from .* \(.+\): write {re.escape(written)}{name}="
+        ):
+            dataclasses.replace(NUMBERS[written], **{name: value})
+
+
+@pytest.mark.parametrize("name", ["open_seconds", "throttle_seconds"])
+def test_a_first_pause_is_no_longer_than_the_longest(name: str) -> None:
+    """Asked for 300 s, a breaker would have paused for 60."""
+    with pytest.raises(ConfigurationError, match=rf"write BreakerPolicy\({name}=300, {name}_max=300\)"):
+        BreakerPolicy(**{name: 300.0})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"name": ""}, r'write Purpose\("refund order", ...\)'),
+        ({"name": 7}, r'write Purpose\("refund order", ...\)'),
+        ({"later": "x"}, r'write Purpose\("p", later='),
+    ],
+)
+def test_a_purpose_that_cannot_be_is_refused(given: dict[str, Any], says: str) -> None:
+    """With the line to write."""
+    with pytest.raises(ConfigurationError, match=says):
+        Purpose(**{"name": "p", **given})

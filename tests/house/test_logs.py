@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import ROOT
 
+from cxguard.errors import ConfigurationError, StepMismatch
 from cxguard.events import EVENTS, Event
 from cxguard.logs import (
     CUT,
@@ -30,6 +31,7 @@ from cxguard.logs import (
     get_logger,
     log_event,
     safe,
+    where_raised,
 )
 
 CARD = "4111111111111111"
@@ -126,6 +128,13 @@ def test_an_exception_leaves_no_card(written: io.StringIO) -> None:
     [line] = lines(written)
     assert "1111" not in written.getvalue() and "bob@" not in written.getvalue()
     assert "ValueError: cannot read [card]" in line["exception"] and "RuntimeError: for [email]" in line["exception"]
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("write Guard(..., gateways=[...])"), StepMismatch("'49.99' is no amount")])
+def test_what_is_wrong_with_the_code_is_said_in_our_own_words(error: Exception) -> None:
+    """An engineer reads what to write instead, and not only the name of a class."""
+    assert where_raised(error)["why"] == str(error)
+    assert "why" not in where_raised(ValueError("what a shopper typed"))
 
 
 def test_an_unconfigured_program_is_safe_too() -> None:

@@ -175,11 +175,11 @@ async def test_session_without_the_member_is_nobody(framework: Framework) -> Non
         ),
         (
             lambda: signed_session("visitor_id", secret=""),
-            "signed_session needs the framework's own secret; write signed_session('visitor_id', secret=SECRET_KEY)",
+            "signed_session needs the framework's own secret, as text; write signed_session('visitor_id', secret=SECRET_KEY)",
         ),
         (
             lambda: signed_session("visitor_id", secret=[]),
-            "signed_session needs the framework's own secret; write signed_session('visitor_id', secret=SECRET_KEY)",
+            "signed_session needs the framework's own secret, as text; write signed_session('visitor_id', secret=SECRET_KEY)",
         ),
     ],
 )
