@@ -131,7 +131,8 @@ class GuardMiddleware:
             )
 
     async def _run_kept(self, handle: OperationHandle, kept: Snapshot, rule: Rule) -> Ran:
-        return await run_kept(self._outermost, handle, kept, state=self._lifespan.state, answer_bytes_max=rule.answer_bytes_max)
+        seconds, state = min(rule.run_seconds_max, self.guard.settings.run_seconds_max), self._lifespan.state
+        return await run_kept(self._outermost, handle, kept, state=state, answer_bytes_max=rule.answer_bytes_max, seconds=seconds)
 
 
 def _own_root(app: App) -> str:

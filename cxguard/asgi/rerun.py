@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -29,19 +30,23 @@ async def run_inside(app: App, scope: Scope, receive: Receive, send: Send) -> No
         CURRENT.reset(token)
 
 
-async def run_kept(app: App, handle: OperationHandle, kept: Snapshot, *, state: Mapping[str, Any] | None, answer_bytes_max: int) -> Ran:
+async def run_kept(
+    app: App, handle: OperationHandle, kept: Snapshot, *, state: Mapping[str, Any] | None, answer_bytes_max: int, seconds: float
+) -> Ran:
     """Send *kept* through *app* as a request of its own.
 
     Args:
         state: what the app's lifespan left for its requests (clients, pools); each gets a copy, as from a server.
         answer_bytes_max: of a longer answer only the status is kept.
+        seconds: what takes longer has raised, perhaps after its answer.
     """
     capture = Capture(_nowhere, bytes_max=answer_bytes_max)
     receive = Replayed(kept.body)
     raised = False
     try:
         scope = _scope_of(kept, handle)
-        await app(scope if state is None else {**scope, "state": dict(state)}, receive, capture)
+        async with asyncio.timeout(seconds):
+            await app(scope if state is None else {**scope, "state": dict(state)}, receive, capture)
     except Exception as error:  # noqa: BLE001 - a handler may fail in any way; the record says what that means for the money
         _log.warning("handler.raised", reference=handle.reference, **where_raised(error))
         raised = True

@@ -62,7 +62,7 @@ class Ran:
 
 
 Rerun: TypeAlias = Callable[[OperationHandle, Snapshot, Rule], Awaitable[Ran]]
-"""Runs a kept request of a rule again through the outermost app."""
+"""Runs a kept request of a rule again through the outermost app, for as long as any run may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +180,9 @@ class Placing:
         operation = handle.work.operation
         rule, later = self.rulings.rules.get(operation.rule), self.rulings.later(operation)
         try:
+            if later is replay:
+                return await self._replay(handle, rule)
             async with asyncio.timeout(self.seconds):
-                if later is replay:
-                    return await self._replay(handle, rule)
                 return self._kept(handle, await later(handle))
         except PaymentDeclined:
             return Reading.DECLINED, None
