@@ -245,3 +245,18 @@ async def test_an_order_that_waits_for_its_shopper_is_kept(world: Worlds, kept: 
     await shop.pay(**ASYNC)
     (order,) = (await shop.store.search(Query(namespace="shop"))).operations
     assert (order.state, order.kept) == (State.HELD, kept)
+
+
+async def test_the_line_of_a_press_that_the_shop_turned_away_says_who_did(world: Worlds) -> None:
+    """Its own code charges, and its answer is all that is known of the money."""
+
+    async def refuses(request: Request) -> Response:
+        return JSONResponse({"error": "we do not ship there"}, status_code=404)
+
+    async def place_later(op: Any) -> None:
+        """Never called."""
+
+    shop = await world(refuses, rule(charged_by="shop", later=place_later, terms="2026-01"))
+    await shop.pay()
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert [send.outcome for send in order.sends] == [NotCharged("rejected by the shop")]

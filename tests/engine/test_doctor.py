@@ -146,17 +146,23 @@ def test_a_log_that_was_never_moved_is_found(file: Path) -> None:
     wal = file.with_name("shop.db-wal")
     wal.touch()
     os.truncate(wal, doctor.WAL_BYTES_WARN + 1)  # a hole: takes no room
-    assert told(examine_file(file, mounts=DISK, in_container=False))["wal"] is Health.WARN
+    (line,) = [one for one in examine_file(file, mounts=DISK, in_container=False) if one.about == "wal"]
+    assert (line.health, line.do) == (Health.WARN, "end whatever reads it without end (a backup, an open shell)")
 
 
 @pytest.mark.parametrize(
-    ("free", "health"),
-    [(doctor.FREE_BYTES_FAIL - 1, Health.FAIL), (doctor.FREE_BYTES_WARN - 1, Health.WARN), (doctor.FREE_BYTES_WARN, Health.OK)],
+    ("free", "health", "do"),
+    [
+        (doctor.FREE_BYTES_FAIL - 1, Health.FAIL, "make room: no new order is taken in any more"),
+        (doctor.FREE_BYTES_WARN - 1, Health.WARN, "make room: a busy shop writes some 100 MB a day"),
+        (doctor.FREE_BYTES_WARN, Health.OK, ""),
+    ],
 )
-def test_room_on_the_disk_is_judged(monkeypatch: pytest.MonkeyPatch, file: Path, free: int, health: Health) -> None:
+def test_room_on_the_disk_is_judged(monkeypatch: pytest.MonkeyPatch, file: Path, free: int, health: Health, do: str) -> None:
     """Before the store refuses new orders, the doctor does."""
     monkeypatch.setattr(doctor, "free_bytes", lambda folder: free)
-    assert told(examine_file(file, mounts=DISK, in_container=False))["room"] is health
+    (line,) = [one for one in examine_file(file, mounts=DISK, in_container=False) if one.about == "room"]
+    assert (line.health, line.do) == (health, do)
 
 
 def test_the_loaded_sqlite_is_named() -> None:
@@ -267,3 +273,10 @@ class Checked(FakeGateway):
 async def test_gateways_are_asked_if_they_can_be(gateway: FakeGateway, health: Health) -> None:
     """A gateway that cannot be reached is found before a shopper finds it."""
     assert told(await examine_gateways([gateway])) == {"gateway fake:test": health}
+
+
+@pytest.mark.asyncio
+async def test_a_gateway_that_cannot_be_asked_is_not_said_to_answer() -> None:
+    """What is known of it is said, and no more."""
+    (line,) = await examine_gateways([FakeGateway(name="fake:test")])
+    assert line.found == "keys are honoured; its adapter has no check of its own"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -24,6 +26,13 @@ class Pooled(MemoryStore):
 
     async def announce(self, topics: Sequence[str]) -> None:
         return
+
+
+class Deaf(MemoryStore):
+    """Cannot be listened to."""
+
+    async def listen(self, hear: Callable[[str], None]) -> None:
+        raise StoreUnavailable("the channel is gone")
 
 
 class Counting(MemoryStore):
@@ -175,6 +184,26 @@ async def test_what_is_left_to_tell_is_told_before_the_end() -> None:
         ending.tell("news:1")
         await ending.stop()
         await there.until("news:1")
+
+
+async def test_its_tasks_say_whose_they_are() -> None:
+    """Whoever looks at what runs in a process that is stuck finds them by name."""
+    clock = ManualClock()
+    hints = Hints(MemoryStore(clock=clock), clock, process="p1")
+    async with started(hints):
+        hints.tell("news:1")
+        assert {"cxguard-tell", "cxguard-hints", "cxguard-echo"} <= {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_a_store_that_gives_no_hints_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing fails for it, and looks come oftener: somebody may want to know why."""
+    clock = ManualClock()
+    store = Deaf(clock=clock)
+    with caplog.at_level(logging.DEBUG, logger="cxguard.hints"):
+        async with started(Hints(store, clock, process="p1")):
+            await until(lambda: bool(caplog.records))
+    line = json.loads(caplog.records[0].getMessage())
+    assert (line["event"], line["why"]) == ("hints.none", "the channel is gone")
 
 
 async def test_what_is_told_while_the_store_takes_nothing_is_told_next() -> None:

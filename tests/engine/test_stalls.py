@@ -19,6 +19,7 @@ def _told(*stalls: float, starts: int = 1) -> list[float]:
         watch = StallWatch(told.append)
         for _ in range(starts):
             watch.start()
+        assert "cxguard-stalls" in {task.get_name() for task in asyncio.all_tasks()}, "for whoever looks at what runs"
         for seconds in stalls:
             await asyncio.sleep(0)
             loop.stand_still(LOOK_SECONDS + seconds)
