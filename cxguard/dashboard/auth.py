@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -17,6 +16,7 @@ from starlette.responses import Response
 
 from cxguard.engine.casefile import ACTOR_CHARS_MAX
 from cxguard.errors import ConfigurationError
+from cxguard.threads import Threads
 
 Who: TypeAlias = str | Response | None
 Auth: TypeAlias = Callable[[Request], Who | Awaitable[Who]]
@@ -31,6 +31,8 @@ app.mount("/ops", dashboard(guard, auth=BasicAuth({"anna": "scrypt$..."})))     
 _COST, _BLOCK, _PARALLEL, _SALT_BYTES = 2**14, 8, 1, 16  # 16 MiB and some 50 ms for each guess (RFC 7914; OWASP's floor)
 _HEADER_CHARS_MAX = 1_000
 _PROVEN_MAX = 64  # sign-ins that need no second look: a shop's staff
+_LOOKED_AT_MAX = 32  # at once; the next of a flood of guesses hears that at once, and costs nothing
+_in_thread = Threads("cxguard-sign-in", most=1)  # one core at most is busy with guesses: the shop beside the desk needs the others
 
 
 def password_hash(password: str) -> str:
@@ -62,9 +64,10 @@ class BasicAuth:
         self._nobody = password_hash(secrets.token_hex(8))  # an unknown name costs the same time as a wrong password
         self._secret = secrets.token_bytes(32)
         self._proven: dict[bytes, None] = {}
+        self._looked_at = 0
 
-    async def __call__(self, request: Request) -> str | None:
-        """The name, if its password is right."""
+    async def __call__(self, request: Request) -> Who:
+        """The name, if its password is right; while too many ask at once, an answer that says so."""
         given = _credentials(request.headers.get("authorization", ""))
         if given is None:
             return None
@@ -73,11 +76,19 @@ class BasicAuth:
         mark = hmac.digest(self._secret, f"{stored}\0{password}".encode(), "sha256")
         if mark in self._proven:
             return name
-        right = await asyncio.to_thread(_fits, password, stored)
-        if not right or name not in self._people:
+        if self._looked_at >= _LOOKED_AT_MAX:
+            return Response("too many sign in at this moment: try again\n", 429, {"retry-after": "2"}, media_type="text/plain")
+        if not await self._is_right(password, stored) or name not in self._people:
             return None
         self._proven = dict(list(self._proven.items())[-_PROVEN_MAX:]) | {mark: None}
         return name
+
+    async def _is_right(self, password: str, stored: str) -> bool:
+        self._looked_at += 1
+        try:
+            return bool(await _in_thread(_fits, password, stored))
+        finally:
+            self._looked_at -= 1
 
 
 async def who_is(auth: Auth, request: Request) -> Who:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import Callable
@@ -283,6 +284,26 @@ async def test_basic_sign_in(headers: dict[str, str], status: int) -> None:
     assert (first.status_code, second.status_code) == (status, status)
     assert ("anna" in first.text) is (status == 200)
     assert first.headers.get("www-authenticate", "").startswith("Basic") is (status == 401)
+
+
+@pytest.mark.asyncio
+async def test_a_flood_of_guesses_leaves_the_shop_its_threads() -> None:
+    """The event loop looks host names up in its own: a shop whose desk is guessed at still reaches its gateway."""
+    auth = BasicAuth({"anna": password_hash("correct horse")})
+    guesses = [asyncio.ensure_future(auth(_asks(_basic("anna", f"guess {n}")))) for n in range(100)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(lambda: "a host's name")
+    assert not all(guess.done() for guess in guesses), "it had to wait for all of them"
+    said = await asyncio.gather(*guesses)
+    turned_away = [each for each in said if isinstance(each, Response)]
+    assert {each.status_code for each in turned_away} == {429}
+    assert 0 < len(turned_away) < len(said) == len(turned_away) + said.count(None)
+    assert await auth(_asks(_basic("anna", "correct horse"))) == "anna"
+
+
+def _asks(headers: dict[str, str]) -> Request:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "GET", "path": "/ops/", "query_string": b"", "headers": raw})
 
 
 def test_passwords_never_stand_in_settings() -> None:
