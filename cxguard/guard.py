@@ -154,7 +154,7 @@ class Guard(Library):
         self._sharing: Sharing | None = None
         self._engine: Engine | None = None
         self._starting: asyncio.Lock | None = None
-        self._rerun: Rerun | None = None
+        self._reruns: dict[str, Rerun] = {}  # by the rule's name; "": where no other is known
         self._stalls = StallWatch(self._stalled)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -286,14 +286,14 @@ class Guard(Library):
         self._sharing.start()
         hints.start()
 
-    def use_rerun(self, rerun: Rerun) -> None:
-        """Say how a kept request is run again through the outermost app (`later=replay`)."""
-        self._rerun = rerun
+    def use_rerun(self, rerun: Rerun, *, rule: str = "") -> None:
+        """Say how a kept request, of that rule or of any, is run again through the outermost app (`later=replay`)."""
+        self._reruns[rule] = rerun
 
     @property
     def reruns(self) -> bool:
         """Whether a kept request can be run again in this process."""
-        return self._rerun is not None
+        return bool(self._reruns)
 
     def for_looking(self, *, made_up_secrets: bool = False) -> Guard:
         """The same guard on a store that takes no writes: to explain, not to act.
@@ -329,7 +329,7 @@ class Guard(Library):
             rules={rule.name: rule for rule in self.rules},
             purposes=self.purposes,
             settings=self.settings,
-            rerun=lambda: self._rerun,
+            rerun=lambda rule: self._reruns.get(rule, self._reruns.get("")),
             courier=courier_for(self.engine, self.notify, self.rules, prefix=self.prefix, link_seconds=self.settings.link_seconds),
         )
 

@@ -85,6 +85,7 @@ class GuardMiddleware:
             await self._unruled(path, scope, receive, send)
             return
         self._remember_outermost(scope)
+        self.guard.use_rerun(self._run_kept, rule=rule.name)  # of several apps with one guard, the one that the rule is for
         self._warn_if_behind_routes(scope)
         await self._lifespan.start_late()
         if self.guard.mode is Mode.WATCH:

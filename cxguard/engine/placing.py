@@ -76,7 +76,7 @@ class Placing:
 
     engine: Engine
     rulings: Rulings
-    rerun: Callable[[], Rerun | None]
+    rerun: Callable[[str], Rerun | None]
     seconds: float
 
     async def place(self, work: Work) -> None:
@@ -231,7 +231,7 @@ class Placing:
     async def _replay(self, handle: OperationHandle, rule: Rule | None) -> tuple[Reading | None, StoredAnswer | None]:
         """The kept request once more, through the outermost app. A login page is nobody's order."""
         kept = handle.request
-        rerun = self.rerun()
+        rerun = self.rerun(handle.work.operation.rule)
         if rerun is None or kept is None or rule is None:
             handle.deferral = Deferral(why="cannot_replay", hold=True)
             return Reading.FAILED, None

@@ -98,7 +98,7 @@ class FallbackQueue:
         rules: Mapping[str, Rule],
         purposes: Mapping[str, Purpose],
         settings: Settings,
-        rerun: Callable[[], Rerun | None] = lambda: None,
+        rerun: Callable[[str], Rerun | None] = lambda rule: None,
         courier: Courier | None = None,
     ) -> None:
         self._engine = engine
@@ -154,8 +154,10 @@ class FallbackQueue:
 
     def _names(self) -> tuple[str, ...]:
         """Whose records are taken here."""
-        rules, whole = self._rulings.rules, self._rerun() is not None
-        return tuple(name for name in self._rulings.names if whole or name not in rules or rules[name].later is not replay)
+        rules = self._rulings.rules
+        return tuple(
+            name for name in self._rulings.names if name not in rules or rules[name].later is not replay or self._rerun(name) is not None
+        )
 
     async def _ends(self, works: Sequence[Work], wait_seconds: float | None) -> list[State | None]:
         """How each ended that did within the time."""

@@ -20,10 +20,12 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from cxguard.asgi import GuardMiddleware
+from cxguard.core.operation import State
 from cxguard.engine.handle import current_operation
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.rules import Rule, header, json_field, path_field, replay
+from cxguard.stores.base import Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
 from cxguard.testing.fake_gateway import Does, FakeGateway
@@ -168,12 +170,32 @@ async def paid_through(app: Any, guard: Guard) -> int:
     return len(gateway.standing)
 
 
-def guard_alone() -> Guard:
+def guard_alone(*others: Rule) -> Guard:
     """Of a shop whose framework puts the middleware where it wants."""
     clock = ManualClock()
     store = MemoryStore(clock=clock)
     known = {"shop": SHOP, "secret": SECRET, "keys": KEYS, "duties": False, "clock": clock}
-    return Guard(store, rules=(mounted_rule(),), gateways=[FakeGateway()], **known)
+    return Guard(store, rules=(mounted_rule(), *others), gateways=[FakeGateway()], **known)
+
+
+async def test_two_apps_with_one_guard_each_run_their_own_kept_requests_again() -> None:
+    """A shop and its API, say, mounted side by side: which of the two was served last says nothing about an order."""
+    guard = guard_alone(Rule("POST /api/buy", owner=header("x-user")))
+    shop = Starlette(routes=[Route("/pay", charging_handler, methods=["POST"])])
+    api = Starlette(routes=[Route("/buy", charging_handler, methods=["POST"])])
+    for app in (shop, api):
+        app.add_middleware(GuardMiddleware, guard=guard)
+    both = Starlette(routes=[Mount("/shop", app=shop), Mount("/api", app=api)])
+
+    async def served_last(scope: Any, receive: Any, send: Any) -> None:
+        await both(scope, receive, send)
+        transport = httpx.ASGITransport(both)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+            await client.post("/api/buy", json=ORDER, headers={**HEADERS, "idempotency-key": "k2"})
+
+    await paid_through(served_last, guard)
+    (kept,) = (await guard.store.search(Query(namespace="shop", rule="POST /shop/pay"))).operations
+    assert (kept.state, kept.money) == (State.FINISHED, "charged")
 
 
 async def test_a_guard_behind_routes_says_so_and_its_kept_requests_still_begin_at_the_app(caplog: pytest.LogCaptureFixture) -> None:
