@@ -42,6 +42,7 @@ def open_store(url: str, *, clock: Clock, operations_max: int = OPERATIONS_MAX) 
     raise ConfigurationError(f'there is no store for {without_password(url)!r}: write "sqlite:///shop.db", or "postgresql://host/shop"')
 
 
+_WRITE_POSTGRES = 'write "postgresql://shop@host:5432/shop"'
 _POSTGRES = frozenset({"postgresql", "postgres"})
 _REDIS = frozenset({"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"})
 
@@ -51,7 +52,25 @@ def _postgres(url: str) -> Store:
         raise ConfigurationError("PostgreSQL needs its driver: run pip install 'cxguard[postgres]'")
     from cxguard.stores.postgres import PostgresStore  # here, so that a program on another store loads no driver
 
+    _check_postgres(url)
     return PostgresStore(url)
+
+
+def _check_postgres(url: str) -> None:
+    """An address that cannot be one would be taken for a server that is away, for ever."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts = conninfo_to_dict(url)
+    except ProgrammingError as error:
+        told = str(error).strip() if "query parameter" in str(error) else "it cannot be read"  # other words may quote a password
+        raise ConfigurationError(f"that is no address of a PostgreSQL ({told}): {_WRITE_POSTGRES}") from None
+    if "@" in str(parts.get("host") or "")[1:]:
+        raise ConfigurationError("the password in the address has an @ in it: write it as %40, or put it into PGPASSWORD")
+    ports = [port for port in str(parts.get("port") or "").split(",") if port]
+    if not all(port.isdecimal() and 0 < int(port) < 65_536 for port in ports):
+        raise ConfigurationError(f"that address of a PostgreSQL has a port that is none: {_WRITE_POSTGRES}")
 
 
 def without_password(url: str) -> str:

@@ -1,7 +1,9 @@
 """A shop on several machines: the app and the worker take everything that differs between machines from the environment.
 
-    docker compose --file examples/deploy/compose.yaml up        app, worker and PostgreSQL, from the project's folder
-    systemctl enable --now shop-app shop-worker                  the same on a machine of your own, with the two unit files
+    docker compose --file examples/deploy/compose.yaml --project-directory . up    app, worker and PostgreSQL, from the project's folder
+    systemctl enable --now shop-app shop-worker         app and worker on a machine of your own, with the two unit files
+
+The first one wants `shop.env` there, the second one `/etc/shop/shop.env`: a copy of `shop.env.example`, filled in.
 
 SHOP_STORE is the store's address, SHOP_GATEWAY the payment gateway's; CXGUARD_SECRET and CXGUARD_KEYS are the same for all
 processes. `shop.env.example` has a line for each. `docs/deployment.md` says what to choose and what to expect.

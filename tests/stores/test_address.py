@@ -78,6 +78,11 @@ def test_wrong_redis_address_is_corrected(url: str, says: str) -> None:
         ("sqlite:///:memory:", 'or "memory://" for a test'),
         ("mysql://host/db", 'write "sqlite:///shop.db", or "postgresql://host/shop"'),
         ("", 'write "sqlite:///shop.db"'),
+        ("postgresql://host:port/shop", 'a port that is none: write "postgresql://shop@host:5432/shop"'),
+        ("postgresql://host:99999/shop", 'a port that is none: write "postgresql://shop@host:5432/shop"'),
+        ("postgresql://host/shop?sslmod=require", '(invalid URI query parameter: "sslmod"): write "postgresql://'),
+        ("postgresql:host", "it cannot be read"),
+        ("postgresql://shop:hunt@er2@host/shop", "write it as %40, or put it into PGPASSWORD"),
     ],
 )
 def test_wrong_address_is_corrected(url: str, says: str) -> None:
@@ -89,6 +94,7 @@ def test_wrong_address_is_corrected(url: str, says: str) -> None:
 
 def test_password_is_not_repeated() -> None:
     """The text of the error does not carry the address's password."""
-    with pytest.raises(ConfigurationError) as error:
-        open_store("mysql://shop:hunter2@host/db", clock=ManualClock())
-    assert "hunter2" not in str(error.value)
+    for url in ("mysql://shop:hunter2@host/db", "postgresql://shop:hunter2@ho st/db", "postgresql://shop:hunter2/x@host/db"):
+        with pytest.raises(ConfigurationError) as error:
+            open_store(url, clock=ManualClock())
+        assert "hunter2" not in str(error.value)
