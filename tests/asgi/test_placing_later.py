@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from copyworld import fail_over
 from shopworld import World, Worlds, charging_handler, rule
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -14,7 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from cxguard.core.breaker import Label
 from cxguard.core.desk import WHY_UNPAID
 from cxguard.core.money import Note, NoteKind
-from cxguard.core.operation import Operation, State
+from cxguard.core.operation import Operation, State, changed
 from cxguard.core.outcomes import Charged
 from cxguard.core.reading import Reading
 from cxguard.engine.handle import current_operation
@@ -276,3 +278,43 @@ async def test_paid_order_of_a_shop_that_charges_by_itself_is_completed_without_
     await shop.rest()
     order = await only(shop)
     assert (order.state, order.money, len(order.sends)) == (State.FINISHED, "charged", 1)
+
+
+async def test_outage_that_goes_on_is_why_an_order_waits_whatever_fails_after_its_answer(world: Worlds) -> None:
+    """Nothing was charged, and its handler says thank you all the same: it is tried again, and no person is asked."""
+
+    async def mail() -> None:
+        raise ConnectionError("no mail server")
+
+    async def pay(request: Request) -> Response:
+        with suppress(PaymentDeferred):
+            await current_operation().charge(Charge(1000, "EUR", source="tok_ok", order_id="c1"))
+        return JSONResponse({}, status_code=201, background=BackgroundTask(mail))
+
+    shop = await kept(world, pay, later=replay)
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    assert (await shop.guard.queue().run_once()).waiting == 1
+    assert ((await only(shop)).state, (await only(shop)).why) == (State.QUEUED, "gateway_down")
+
+
+async def test_order_whose_request_is_gone_is_a_persons(world: Worlds) -> None:
+    """There is nothing to run again, and it says so."""
+    shop = await world(charging_handler, rule(terms="1", later=replay), faulty=True)
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    await shop.pay(**ASYNC)
+    await fail_over(shop, changed(await only(shop), request=None))
+    shop.clock.advance(300.0)
+    await shop.rest()
+    assert ((await only(shop)).state, (await only(shop)).why) == (State.HELD, "cannot_replay")
+
+
+async def test_kept_order_has_time_in_its_turn_to_ask_what_became_of_its_charge(world: Worlds) -> None:
+    """An answer that is lost is found at once: nobody has to come back for it."""
+
+    async def place(op: Any) -> dict[str, str]:
+        return {"paid": (await op.charge(Charge(op.amount_minor, op.currency, source="tok_ok"))).payment_id}
+
+    shop = await kept(world, charging_handler, later=place)
+    shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
+    await shop.guard.queue().run_once()
+    assert ((await only(shop)).state, len(shop.gateway.standing)) == (State.FINISHED, 1)
