@@ -29,11 +29,16 @@ from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
 
 STEPS = (8, 20)
+ACTS = ("pay", "pay", "work", "webhook", "land", "refund", "all_back", "move", "returned", "look", "time", "crash")
 REST_ROUNDS_MAX = 80
 RARELY = 0.25
 PARCEL = 2000
 MUST_HAPPEN = (*FATES, "landed late", "crash", "webhook", "refunded", "second gateway", "paid", "declined", "held", "finished")
-MUST_HAPPEN += ("returned", "parcel", "released", "break")
+MUST_HAPPEN += ("returned", "parcel", "released", "break", "charged", "sold out", "all of it back")
+
+
+class SoldOut(Exception):
+    """What a shop's own function raises after its charge."""
 
 
 @dataclass
@@ -41,7 +46,7 @@ class Said:
     """What a caller was told about an order, and what the books said at that moment."""
 
     order: str
-    word: str  # paid, declined
+    word: str  # charged (by `op.charge`), paid (by the run as a whole), declined
     stood: int
     returned: int
 
@@ -58,6 +63,7 @@ class Run:
         self.orders = [f"o{n}" for n in range(self.dice.randint(1, 2))]
         self.cards = {order: self.dice.choice(["tok_good", "tok_good", "tok_good", "tok_bad"]) for order in self.orders}
         self.reserved = {order: self.dice.random() < RARELY for order in self.orders}
+        self.worker = self.dice.random() < 0.7  # else only the same call completes what it has begun
         self.parcels = {order: self.dice.random() < OFTEN for order in self.orders}
         self.refunds: dict[str, int] = {}
         self.said: list[Said] = []
@@ -72,8 +78,9 @@ class Run:
         """Run the story, let everything come to rest, and judge. Returns what is wrong."""
         process, guard = await self._program()
         for _ in range(self.dice.randint(*STEPS)):
-            act = self.dice.choice(["pay", "pay", "work", "webhook", "land", "refund", "move", "returned", "look", "time", "crash"])
+            act = self.dice.choice(ACTS)
             self.trail.append(act)
+            self.clock.advance(0.001)  # no two things happen at once
             if act == "crash":
                 await self._crash(process, guard)
                 process, guard = await self._program()
@@ -89,7 +96,7 @@ class Run:
     async def _program(self) -> tuple[Process, Guard]:
         process = Process()
         store: Any = ProcessStore(self.store, process)
-        purpose = Purpose("pay", later=self._later, gateways=("first:test", "second:test"), lease_seconds=30.0)
+        purpose = Purpose("pay", later=self._later if self.worker else None, gateways=("first:test", "second:test"), lease_seconds=30.0)
         guard = Guard(
             store,
             shop=SHOP,
@@ -111,10 +118,14 @@ class Run:
 
     async def _work_of(self, op: Any, order: str) -> str:
         payment: Charged = await op.charge(self._charge(order))
+        self._say(order, "charged")
         if self.reserved[order] and self.parcels[order]:
             await op.capture(PARCEL, step="first parcel")
         elif self.reserved[order]:
             await op.capture()
+        if not self.books[0].calm and self.dice.random() < RARELY:
+            HAPPENED["sold out"] += 1
+            raise SoldOut
         return payment.payment_id
 
     async def _later(self, op: Any) -> str:
@@ -132,7 +143,7 @@ class Run:
             self._say(order, "paid")
         except PaymentDeclined:
             self._say(order, "declined")
-        except CxguardError:
+        except (CxguardError, SoldOut):
             return
 
     async def _work(self, guard: Guard) -> None:
@@ -165,6 +176,19 @@ class Run:
             async with guard.resume(reference=record.reference) as op:
                 self.refunds.setdefault(order, 1000)
                 await op.refund(1000, step="a cup")
+        except CxguardError:
+            return
+
+    async def _all_back(self, guard: Guard) -> None:
+        """Somebody gives back what is paid, placed or not."""
+        order = self.dice.choice(self.orders)
+        record = await self._record(order)
+        if record is None or record.money is not MoneyState.CHARGED or self.reserved[order]:
+            return
+        try:
+            async with guard.resume(reference=record.reference) as op:
+                await op.refund(step="all of it")
+                HAPPENED["all of it back"] += 1
         except CxguardError:
             return
 
@@ -298,6 +322,8 @@ class Run:
 
 
 def _true(said: Said) -> bool:
+    if said.word == "charged":
+        return said.stood >= 1
     return said.stood == 1 or said.returned > 0 if said.word == "paid" else said.stood == 0
 
 

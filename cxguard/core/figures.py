@@ -72,5 +72,5 @@ def made_refunds(sends: Sequence[Send], notes: Iterable[Note], key: str) -> tupl
 
 
 def failed_refunds(sends: Sequence[Send], notes: Iterable[Note], key: str | None = None) -> frozenset[str]:
-    """The gateway keys of refunds and voids (of the charge under *key*) that were told of as made, and then as failed."""
+    """The gateway keys of refunds and voids (of the charge under *key*) that were told of as failed: made before, or under way."""
     return frozenset(each.name for each in by_key(sends, notes) if each.failed_minor and key in (None, each.of))

@@ -257,8 +257,11 @@ class KnownKey:
 
     @property
     def failed_minor(self) -> int:
-        """What was told of as given back and then as failed: a bank may send a refund back days later."""
-        return max((each.amount_minor for each in self.back if each.number <= self.failed_to), default=0)
+        """What was told of as given back, or was under way or without an answer, and then told of as failed: a bank may send a refund
+        back days later. A sum that was told of the charge before may have it in it in either case."""
+        told = max((each.amount_minor for each in self.back if each.number <= self.failed_to), default=0)
+        silent = self.failed_at > -inf and self.open_to >= 0 and self.refunded is None
+        return told or (self.asked_minor if silent else 0)
 
     @property
     def state(self) -> MoneyState:

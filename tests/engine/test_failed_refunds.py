@@ -10,10 +10,10 @@ from tillworld import TAKE, Till, till
 from cxguard.core.breaker_policy import BreakerPolicy
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import State, WaitingFor
-from cxguard.core.outcomes import NotCharged, Outcome, Refunded
+from cxguard.core.outcomes import NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.resolve import LOOKS_MAX
 from cxguard.engine.reconciling import Reconciled, reconcile
-from cxguard.errors import PaymentRefused
+from cxguard.errors import PaymentDeferred, PaymentRefused
 from cxguard.events import Event
 
 pytestmark = pytest.mark.asyncio
@@ -61,6 +61,29 @@ async def test_the_words_about_it_may_come_in_any_order(order: tuple[int, ...]) 
             note = Note(f"evt_{number}", NoteKind.OUTCOME, heard, gateway_key=name, outcome=outcome, through=2 if number == 2 else None)
             await shop.guard.engine.operations.note((await shop.record()).id, note)
         assert (await shop.money()).state is MoneyState.CHARGED
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
+async def test_a_refund_that_was_under_way_and_fails_did_not_go_back(order: tuple[int, ...]) -> None:
+    """A gateway counts it in the sum of the charge at once: nobody is told that the money went back, and a person hears of it."""
+    async with till() as shop:
+        await shop.paid(TAKE)
+        shop.gateway.will_say("refund", [Unknown("processing")])
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred):
+                await op.refund()
+        charge, refund = [send.key for send in (await shop.record()).sends]
+        facts: list[tuple[str, Outcome]] = [(charge, Refunded(5000, "EUR")), (refund, FAILED)]
+        at = shop.clock.now()
+        for number in (*order, *order):
+            name, outcome = facts[number]
+            heard = at + number  # the failure is the news of another day
+            note = Note(f"evt_{number}", NoteKind.OUTCOME, heard, gateway_key=name, outcome=outcome)
+            await shop.guard.store.note((await shop.record()).id, note, namespace="shop")
+        shop.clock.advance(10.0)
+        await shop.guard.queue().run_once()
+        money, record = await shop.money(), await shop.record()
+        assert (money.state, money.refunded_minor, record.why) == (MoneyState.CHARGED, 0, "refund_failed")
 
 
 async def test_the_same_step_is_not_sent_again_under_its_old_key() -> None:
