@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from django.http import HttpResponse
 from fastapi import Depends, FastAPI
-from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from finishworld import FinishWorld, charged, finish_world
 from postgres_server import PostgresServer
 from shopworld import rule
@@ -22,9 +21,7 @@ from tcp_proxy import Mode, proxied
 from cxguard.asgi import GuardMiddleware
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import State
-from cxguard.core.reading import HandlerAnswer
 from cxguard.engine import finishing
-from cxguard.engine.answers import answer_of
 from cxguard.engine.handle import current_operation
 from cxguard.errors import FinishRefused, StoreUnavailable
 from cxguard.testing.faulty_store import Fault, FaultyStore
@@ -290,20 +287,3 @@ async def test_shop_that_charges_by_itself_finishes_as_charged(server: PostgresS
         assert (await shop.pay()).status_code == 201
         record = await shop.world.record()
         assert (record.state, record.money, record.captured_minor) == (State.FINISHED, MoneyState.CHARGED, 4999)
-
-
-def test_responses_of_frameworks_are_kept_as_they_are_sent() -> None:
-    """Starlette's and Django's responses, and JSON as FastAPI writes it; cookies and dates are not for a repeat."""
-    starlette = JSONResponse({"ä": 1}, status_code=201)
-    starlette.set_cookie("session", "secret")
-    assert answer_of(starlette, status=200) == answer_of({"ä": 1}, status=201)
-    page = HttpResponse("sold", content_type="text/html; charset=utf-8", status=200, headers={"X-Order": "o1"})
-    assert answer_of(page, status=500) == HandlerAnswer(200, ((b"x-order", b"o1"), (b"content-type", b"text/html; charset=utf-8")), b"sold")
-    assert answer_of(RedirectResponse("/thanks", status_code=303), status=200).header("location") == "/thanks"
-
-
-@pytest.mark.parametrize("given", [StreamingResponse(iter([b"x"])), {"at": object()}, float("nan")])
-def test_what_cannot_be_kept_is_refused(given: Any) -> None:
-    """A stream has no body to keep, and neither has what is no JSON."""
-    with pytest.raises(TypeError, match=r"op\.finish"):
-        answer_of(given, status=200)
