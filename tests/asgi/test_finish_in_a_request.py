@@ -24,6 +24,7 @@ from cxguard.core.operation import State
 from cxguard.engine import finishing
 from cxguard.engine.handle import current_operation
 from cxguard.errors import FinishRefused, StoreUnavailable
+from cxguard.gateways.base import Charge
 from cxguard.testing.faulty_store import Fault, FaultyStore
 
 pytestmark = pytest.mark.server
@@ -287,3 +288,24 @@ async def test_shop_that_charges_by_itself_finishes_as_charged(server: PostgresS
         assert (await shop.pay()).status_code == 201
         record = await shop.world.record()
         assert (record.state, record.money, record.captured_minor) == (State.FINISHED, MoneyState.CHARGED, 4999)
+
+
+@pytest.mark.parametrize(("named", "status"), [({}, 200), ({"status": 201}, 201)])
+@pytest.mark.asyncio
+async def test_view_that_is_not_async_says_what_a_repeat_gets(server: PostgresServer, named: dict[str, int], status: int) -> None:
+    """On its own blocking connection: the JSON that it gave, with its status."""
+
+    def in_a_thread(world: FinishWorld) -> Any:
+        def pay() -> Any:
+            op = current_operation().sync
+            op.charge(Charge(4999, "EUR", source="tok_ok"))
+            with psycopg.connect(world.url) as connection:
+                op.finish({"sold": True}, connection=connection, **named)
+            return JSONResponse({"sold": True}, status_code=status)
+
+        return pay
+
+    async with shop_on(server, in_a_thread) as shop:
+        first, again = await shop.pay(), await shop.pay()
+        assert (first.status_code, again.status_code, again.json()) == (status, status, {"sold": True})
+        assert again.headers["idempotency-replayed"] == "true"
