@@ -130,14 +130,14 @@ class OperationInFlight(CxguardError):
 
 
 class OperationHeld(CxguardError):
-    """The operation waits for a person or for proof, or it was cancelled. Look at it on the desk, or `cxguard orders show REFERENCE`."""
+    """The operation waits for a person or for proof, or it was cancelled: see the desk, or `cxguard orders show TARGET REFERENCE`."""
 
     status = 409
     problem = "held"
 
     def __init__(self, reference: str, why: str, *, state: str = "held") -> None:
         said = f"{why}: no run of it ended well in its time; a new key begins anew" if why == "gave_up" else why
-        super().__init__(f"order {reference} is {state} ({said}): see `cxguard orders show {reference}`; nothing was run here")
+        super().__init__(f"order {reference} is {state} ({said}): see `cxguard orders show TARGET {reference}`; nothing was run here")
         self.reference = reference
         self.why = why
 

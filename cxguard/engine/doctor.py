@@ -162,12 +162,12 @@ async def examine_records(store: Store, *, namespace: str) -> list[Examined]:
     found = [ok("orders", ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet")]
     late = now - tally.oldest_due_at if tally.oldest_due_at is not None else 0.0
     if late > OVERDUE_SECONDS_WARN:
-        do = "run a worker: cxguard worker module:app; or see which rule of these orders is gone: cxguard orders list --due"
+        do = "run a worker: cxguard worker module:app; or see which rule of these orders is gone: cxguard orders list TARGET --due"
         found.append(fail("queue", f"an order has been due for {late / 60:.0f} minutes: nobody works on it", do))
     else:
         found.append(ok("queue", "nothing is overdue"))
     if counts[State.HELD]:
-        do = "look at them: cxguard orders list --state held, or the dashboard"
+        do = "look at them: cxguard orders list TARGET --state held, or the dashboard"
         found.append(warn("desk", f"{counts[State.HELD]} orders wait for a person, a shopper or proof", do))
     return found
 
