@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cxguard.core.currency import AMOUNT_MINOR_MAX, DECIMALS
-from cxguard.errors import BadAmount
-from cxguard.rules.sources import ASKING, AnySource, Arrival, InThread, Source, read_now, resolve_source
+from cxguard.errors import BadAmount, ConfigurationError
+from cxguard.rules.sources import ASKING, AnySource, Arrival, Chain, InThread, Source, read_now, resolve_source
 
 _WHOLE = re.compile(r"[0-9]{1,16}")
 _MAJOR = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,8}))?")
@@ -28,7 +28,13 @@ AmountSource: TypeAlias = AnySource | Major
 
 
 def major(source: AnySource) -> Major:
-    """Read *source* in major units (`49.99`), checked against the currency's decimals."""
+    """Read *source* in major units (`49.99`), checked against the currency's decimals.
+
+    Raises:
+        ConfigurationError: it does not say where to read it.
+    """
+    if not isinstance(source, Source | Chain) and not callable(source):
+        raise ConfigurationError(f'major({source!r}) does not say where to read it; write major(json_field("{source}"))')
     return Major(source)
 
 

@@ -148,8 +148,10 @@ def _words(rule: Rule) -> _Wrong:
             yield f"{name}={value!r} is neither {choices[0]} nor {choices[1]}", f'{name}="{choices[0]}"'
     if not isinstance(rule.ignore_fields, tuple) or not all(isinstance(one, str) for one in rule.ignore_fields):
         yield f"ignore_fields={rule.ignore_fields!r} is no tuple of names", f"ignore_fields=({_first_name(rule.ignore_fields)!r},)"
-    if len(rule.name) > NAME_CHARACTERS_MAX or not rule.name.isprintable():
-        yield f"name={rule.name[:40]!r} is not up to {NAME_CHARACTERS_MAX} printable characters", 'name="pay"'
+    if not all(isinstance(one, str) for one in rule.gateways):
+        yield f"gateway={type(rule.gateway).__name__} is no name", 'gateway="http:shop:live"'
+    if not isinstance(rule.name, str) or len(rule.name) > NAME_CHARACTERS_MAX or not rule.name.isprintable():
+        yield f"name={str(rule.name)[:40]!r} is not up to {NAME_CHARACTERS_MAX} printable characters", 'name="pay"'
     if rule.graphql_mutation and not _GRAPHQL_NAME.fullmatch(rule.graphql_mutation):
         yield f"graphql_mutation={rule.graphql_mutation!r} is no name of a mutation field", 'graphql_mutation="checkoutComplete"'
     elif rule.graphql_mutation and find_spec("graphql") is None:

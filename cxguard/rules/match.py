@@ -60,18 +60,19 @@ def is_odd(path: str) -> bool:
     return path[-1:] in ("/", "\n", "") or path[0] != "/" or "//" in path
 
 
-def parse_pattern(text: str, *, write: str) -> Pattern:
+def parse_pattern(text: str, *, write: str, usual: str = "POST") -> Pattern:
     """Check a match and make it ready.
 
     Args:
         write: the code around it with `{}` for the match, to print the corrected line: `Rule("{}", ...)`.
+        usual: the method that was probably meant where there is none.
 
     Raises:
         ConfigurationError: it can match nothing.
     """
-    method, _, path = text.strip().partition(" ")
+    method, _, path = str(text).strip().partition(" ")
     path = path.strip()
-    better = _corrected(method, path)
+    better = _corrected(method, path, usual=usual)
     if better != text:
         reason = _why_nothing(method, path)
         raise ConfigurationError(f"the match {text!r} can match no request: {reason}; write {write.format(better)}")
@@ -86,14 +87,14 @@ def overlap(a: Pattern, b: Pattern) -> bool:
     return _overlap(a.path.split("/"), b.path.split("/"))
 
 
-def _corrected(method: str, path: str) -> str:
+def _corrected(method: str, path: str, *, usual: str) -> str:
     """What was probably meant."""
     if not path and "/" in method:  # the space is missing
         method, _, path = method.partition("/")
     path = re.sub(r"^[a-z]+://[^/]+", "", path)
     path = unquote(re.split(r"[?#]", path)[0])
     path = path if path.startswith("/") else f"/{path}"
-    method = method.upper() if method.upper() in METHODS else "POST"
+    method = method.upper() if method.upper() in METHODS else usual
     return f"{method} {path}"
 
 

@@ -170,7 +170,8 @@ def cases_of(reads: Mapping[Reading, Matcher] | Sequence[Case]) -> tuple[Case, .
         ConfigurationError: a matcher that cannot be called, or a reading that is none.
     """
     pairs = [(matcher, reading) for reading, matcher in reads.items()] if isinstance(reads, Mapping) else list(reads)
-    for matcher, reading in pairs:
+    for pair in pairs:
+        matcher, reading = pair if isinstance(pair, tuple) and len(pair) == 2 else (pair, None)
         if not callable(matcher) or reading not in set(Reading):
             raise ConfigurationError(
                 f'reads= cannot read {_name(matcher)} as {reading!r}; write reads={{Reading.SUCCEEDED: redirects_to("/thank-you*")}}'

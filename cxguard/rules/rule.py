@@ -137,14 +137,14 @@ class Rule:
             name=self.name or " ".join(part for part in (self.match, self.graphql_mutation) if part),
             cases=cases_of(self.reads) or (graphql_cases(self.charged_by) if self.graphql_mutation else ()),
             per_purchase=per_purchase,
-            done=parse_pattern(per_purchase.done, write='per_purchase(done="{}")') if per_purchase else None,
+            done=parse_pattern(per_purchase.done, write='per_purchase(done="{}")', usual="GET") if per_purchase else None,
             optional_header=self._optional_header(),
         )
 
     @property
     def gateways(self) -> tuple[str, ...]:
         """The names in `gateway`, in order."""
-        return () if self.gateway is None else (self.gateway,) if isinstance(self.gateway, str) else tuple(self.gateway)
+        return () if self.gateway is None else tuple(self.gateway) if isinstance(self.gateway, list | tuple) else (self.gateway,)
 
     def params(self, path: str, root: str = "") -> Mapping[str, str]:
         """The named parts of a path that this rule matches, with or without *root*."""

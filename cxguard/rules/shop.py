@@ -78,7 +78,8 @@ class Funnel:
         for stage in Stage:
             matches: str | tuple[str, ...] = getattr(self, stage.value)
             for match in (matches,) if isinstance(matches, str) else matches:
-                yield parse_pattern(match, write=f'Funnel(..., {stage}="{{}}")'), stage
+                usual = "POST" if stage is Stage.PAY else "GET"
+                yield parse_pattern(match, write=f'Funnel(..., {stage}="{{}}")', usual=usual), stage
 
 
 def _refuse_overlaps(pattern: Pattern, stage: Stage, others: list[tuple[Pattern, Stage]]) -> None:

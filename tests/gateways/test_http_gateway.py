@@ -325,9 +325,9 @@ async def test_connection_that_is_never_accepted_is_not_charged() -> None:
 
 @pytest.mark.asyncio
 async def test_wrong_address_is_not_charged_and_not_repeated() -> None:
-    """A scheme that cannot work is said so at once: no retry will mend it."""
-    async with adapter("ftp://127.0.0.1") as gateway:
-        assert await gateway.charge(charge(), key="k", timeout_seconds=1) == NotCharged("not sent: UnsupportedProtocol", reroutable=True)
+    """A port that cannot work is said so at once: no retry will mend it."""
+    async with adapter("http://127.0.0.1:port") as gateway:
+        assert await gateway.charge(charge(), key="k", timeout_seconds=1) == NotCharged("not sent: InvalidURL", reroutable=True)
 
 
 @pytest.mark.asyncio

@@ -26,6 +26,8 @@ async def place(op: object) -> None:
 TEXTS: list[tuple[dict[str, Any], str, str]] = [
     ({"owner": None}, "owner is missing, and has no default: a wrong one would show one shopper's answer to another", SIGNED),
     ({"owner": "visitor"}, "owner='visitor' does not say where to read it", 'owner=signed_session("visitor", secret=SECRET_KEY)'),
+    ({"gateway": object()}, "gateway=object is no name", 'gateway="http:shop:live"'),
+    ({"name": 5}, "name='5' is not up to 120 printable characters", 'name="pay"'),
     ({"key": None}, "key=None cannot tell two purchases apart", 'key=header("Idempotency-Key") | json_field("cart_id")'),
     ({"owner": 7}, "owner=7 is no source", SIGNED),
     ({"key": 7}, "key=7 is no source", 'key=json_field("key")'),

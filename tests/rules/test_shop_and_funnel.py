@@ -31,6 +31,11 @@ def test_any_contact_will_do(contact: dict[str, str]) -> None:
             "url='javascript:alert(1)' is no address; write Shop(name='Fern', url=\"https://shop.example/contact\")",
         ),
         (
+            lambda: Funnel(cart="/cart"),
+            "the match '/cart' can match no request: it begins with the method, one of DELETE, GET, PATCH, POST, PUT, and a space; "
+            'write Funnel(..., cart="GET /cart")',
+        ),
+        (
             lambda: Funnel(pay="post /pay"),
             "the match 'post /pay' can match no request: it begins with the method, one of DELETE, GET, PATCH, POST, PUT, and a space; "
             'write Funnel(..., pay="POST /pay")',
