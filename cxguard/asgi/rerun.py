@@ -12,6 +12,7 @@ from cxguard.asgi.capture import Capture, Phase, in_known_codings
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot
+from cxguard.engine.bounds import is_cancelled
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.placing import Ran
 from cxguard.logs import get_logger, where_raised
@@ -47,7 +48,9 @@ async def run_kept(
         scope = _scope_of(kept, handle)
         async with asyncio.timeout(seconds):
             await app(scope if state is None else {**scope, "state": dict(state)}, receive, capture)
-    except Exception as error:  # noqa: BLE001 - a handler may fail in any way; the record says what that means for the money
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise  # we end, and not a task of the app's own
         _log.warning("handler.raised", reference=handle.reference, **where_raised(error))
         raised = True
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cxguard.config import Settings
@@ -83,8 +83,9 @@ def _check_words(visitor: object, namespace: object) -> None:
         raise _refusal("namespace", namespace, "no name", '"shop"')
 
 
-def _several(name: str, value: object, example: str) -> Iterable[object]:
-    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+def _several(name: str, value: object, example: str) -> Collection[object]:
+    """What can be gone through twice: a generator would be empty afterwards, and the guard without rules."""
+    if isinstance(value, str | Mapping) or not isinstance(value, Collection):
         raise _refusal(name, value, "no list", example)
     return value
 

@@ -251,6 +251,8 @@ class OperationHandle:
         async with self._my_turn():
             if self._finished:
                 raise AlreadyFinished(f"order {self.reference} has ended: nothing was written; ask op.finished first")
+            if self.forgot_charge:
+                raise FinishRefused(self.reference, "charge_not_awaited")
             await self.finishing.write(self._as_kept(answer, status), connection, deferral=self.deferral, in_thread=in_thread)
 
     def _as_kept(self, answer: Any, status: int) -> StoredAnswer:

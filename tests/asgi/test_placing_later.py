@@ -100,22 +100,22 @@ async def test_a_redirect_after_the_charge_places_a_kept_order_as_it_places_one_
     assert (await shop.pay(**ASYNC)).headers["location"] == "/thank-you/1"
 
 
-@pytest.mark.parametrize("hangs", [False, True])
-async def test_what_fails_in_the_background_places_no_kept_order_twice(world: Worlds, hangs: bool) -> None:
+@pytest.mark.parametrize("how", ["fails", "hangs", "is cancelled"])
+async def test_what_fails_in_the_background_places_no_kept_order_twice(world: Worlds, how: str) -> None:
     """The mail's server is down, say: the order is placed and its answer given, so a person looks, as after a live request."""
     placed: list[str] = []
 
     async def mail() -> None:
-        if hangs:
+        if how == "hangs":
             await asyncio.Event().wait()
-        raise ConnectionError("no mail server")
+        raise asyncio.CancelledError if how == "is cancelled" else ConnectionError("no mail server")
 
     async def pay(request: Request) -> Response:
         payment = await current_operation().charge(Charge(1000, "EUR", source="tok_ok", order_id="c1"))
         placed.append(payment.payment_id)
         return JSONResponse({}, status_code=201, background=BackgroundTask(mail))
 
-    shop = await kept(world, pay, later=replay, **({"run_seconds_max": 1.0, "deadline_seconds": 1.0} if hangs else {}))
+    shop = await kept(world, pay, later=replay, **({"run_seconds_max": 1.0, "deadline_seconds": 1.0} if how == "hangs" else {}))
     for _ in range(5):
         await shop.rest()
         shop.clock.advance(600.0)

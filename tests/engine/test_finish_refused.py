@@ -12,6 +12,7 @@ from postgres_server import PostgresServer
 
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.errors import FinishRefused, PaymentDeferred
+from cxguard.gateways.base import Charge
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio]
@@ -57,6 +58,23 @@ async def test_unknown_charge_does_not_finish(world: FinishWorld) -> None:
         await world.guard.run(hopeful, **WHO)
     assert await world.orders() == []
     assert (await world.record()).money is MoneyState.UNKNOWN
+
+
+async def test_charge_that_is_not_awaited_does_not_finish(world: FinishWorld) -> None:
+    """Nothing was sent, and the shop's order would stand for nothing: refused before it is committed."""
+    asked: list[Any] = []
+
+    async def forgets(op: Any) -> None:
+        asked.append(op.charge(Charge(1000, "EUR", source="tok_ok")))
+        async with await world.connect() as connection, connection.transaction():
+            await world.write(connection)
+            await op.finish({}, connection=connection)
+
+    with pytest.raises(FinishRefused, match="charge_not_awaited"):
+        await world.guard.run(forgets, **WHO)
+    asked.pop().close()
+    assert await world.orders() == []
+    assert world.gateway.payments == []
 
 
 async def not_kept(op: Any) -> None:

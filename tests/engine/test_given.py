@@ -24,6 +24,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"shop": "Fern & Co"}, "shop='Fern & Co' is no Shop: write Guard(..., shop=Shop("),
     ({"rules": RULE}, "rules=Rule is no list: write Guard(..., rules=[Rule("),
     ({"rules": "POST /pay"}, "rules='POST /pay' is no list: write Guard(..., rules=[Rule("),
+    ({"rules": (rule for rule in [RULE])}, "rules=generator is no list: write Guard(..., rules=[Rule("),
     ({"rules": ["POST /pay"]}, "rules='POST /pay' is no Rule: write Guard(..., rules=[Rule("),
     ({"purposes": ["refund"]}, "purposes='refund' is no Purpose: write Guard(..., purposes=[Purpose("),
     ({"purposes": Purpose("refund")}, "purposes=Purpose is no list: write Guard(..., purposes=[Purpose("),
