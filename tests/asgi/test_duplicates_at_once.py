@@ -142,6 +142,7 @@ async def test_call_that_hangs_keeps_the_second_click_no_longer_than_it_waits(wo
     till.go_on.set()
     shop = await world(till.handle, rule(wait_seconds=0.05), faulty=True, wrap=Stuck)
     assert isinstance(shop.store, Stuck)
+    shop.clock.advance(3_600.0)
     first = asyncio.create_task(shop.pay())
     await shop.store.begun.wait()
     async with asyncio.timeout(20):

@@ -71,7 +71,7 @@ async def test_the_old_payment_is_cancelled_before_a_new_one_begins(world: World
 
 
 async def test_an_order_whose_bank_wants_its_shopper_at_once_has_a_link_to_go_on_with(world: Worlds) -> None:
-    """It was never kept, and has no end of its own: the link is good for a day."""
+    """It was never kept, and its link is good all the same."""
     shop = await world(pay, keeping(), gateway=NoStepAtBank(Does.NEEDS_SHOPPER))
     first = await submit(shop)
     shop.clock.advance(3_600.0)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from shopworld import KEYS, SECRET, SHOP, rule
+from tillworld import till
 
-from cxguard.engine import duties
+from cxguard.engine import duties, left_behind
 from cxguard.engine.duties import UPKEEP_SECONDS, Duties
+from cxguard.engine.left_behind import may_be_tried
 from cxguard.events import Event
 from cxguard.guard import Guard
 from cxguard.stores.memory import MemoryStore
@@ -71,3 +73,12 @@ async def test_stop_ends_a_round_that_hangs(monkeypatch: pytest.MonkeyPatch) -> 
     await store.begun.wait()
     async with asyncio.timeout(20):
         await made.stop()
+
+
+async def test_code_that_hangs_holds_up_no_other_order_that_was_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are tried one after the other, and the next one waits for a moment only."""
+    monkeypatch.setattr(left_behind, "APART_SECONDS", 0.01)
+    hangs = asyncio.create_task(asyncio.Event().wait())
+    async with till() as shop, shop.guard.operation(purpose="order", key="o1", owner="ann") as op, asyncio.timeout(20):
+        assert await may_be_tried(shop.guard.engine, op.work, after=[hangs])
+    hangs.cancel()

@@ -159,11 +159,13 @@ async def test_the_operations_id_travels_with_the_payment() -> None:
 
 
 async def test_a_name_that_no_gateway_has_is_refused_at_the_start() -> None:
-    """By rule and by purpose."""
+    """By rule and by purpose; it says which ones there are."""
     store = MemoryStore(clock=ManualClock())
     for options in ({"rules": [rule(gateway=("first:test", "third:test"))]}, {"purposes": [Purpose("p", gateways=("third:test",))]}):
-        with pytest.raises(ConfigurationError, match="third:test"):
-            Guard(store, shop=SHOP, gateways=[FakeGateway(name="first:test")], **options)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="'third:test'; the guard has 'first:test', 'second:test': add it"):
+            Guard(store, shop=SHOP, gateways=[FakeGateway(name="first:test"), FakeGateway(name="second:test")], **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="'third:test'; the guard has none: add it"):
+        Guard(store, shop=SHOP, purposes=[Purpose("p", gateways=("third:test",))])
 
 
 @pytest.mark.parametrize("why", ["gateway_busy", "gateway_down"])

@@ -20,7 +20,7 @@ from cxguard.core.operation import money_of
 from cxguard.core.outcomes import Charged, Unknown
 from cxguard.engine.handle import current_operation
 from cxguard.engine.library import Purpose
-from cxguard.errors import OperationInFlight, PaymentDeclined, PaymentDeferred, StepMismatch
+from cxguard.errors import ConfigurationError, KeyMismatch, OperationInFlight, PaymentDeclined, PaymentDeferred, StepMismatch
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
@@ -167,6 +167,15 @@ def test_other_figures_than_were_accepted_are_not_charged(guard: Guard, gateway:
     with pytest.raises(StepMismatch):
         guard.sync.run(pay, amount_minor=5000, currency="EUR", **NAMED)
     assert gateway.calls == []
+
+
+def test_thread_hears_why_it_does_not_get_in(guard: Guard) -> None:
+    """The order was begun with another amount; and a key that is none."""
+    guard.sync.run(lambda op: 1, amount_minor=1, currency="EUR", **NAMED)
+    with pytest.raises(KeyMismatch, match="another amount"):
+        guard.sync.run(lambda op: 1, amount_minor=2, currency="EUR", **NAMED)
+    with pytest.raises(ConfigurationError, match="key is a NoneType: give"):
+        guard.sync.run(lambda op: 1, purpose="order", key=None, owner="ann")
 
 
 def test_misuse_is_named(guard: Guard) -> None:

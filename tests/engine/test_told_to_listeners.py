@@ -169,3 +169,16 @@ async def test_order_that_waits_for_its_shopper_says_so_on_its_timeline() -> Non
             await shop.press()
         assert heard.of("order.held") == [{"why": "needs_shopper", "waiting_for": "shopper", "money": "unknown"}]
         assert line(await shop.record(), "order.held") == heard.of("order.held")
+
+
+async def test_order_that_is_let_go_is_told_with_its_reason() -> None:
+    """Nothing was charged, and its key is free."""
+
+    async def fails(op: Any) -> None:
+        raise RuntimeError
+
+    async with world() as shop:
+        heard = listen(shop)
+        with pytest.raises(RuntimeError):
+            await shop.press("o2", of=fails)
+        assert heard.of("operation.released") == [{"why": "failed"}]
