@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cxguard.core.operation import State
 from cxguard.core.outcomes import Charged, NotCharged, Unknown
+from cxguard.core.resolve import SILENCE_EVENT
 from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeclined, StepResultLost
 from cxguard.events import Event
@@ -218,6 +219,21 @@ async def test_what_the_shops_own_hook_finds_is_told_as_the_shops(world: Worlds)
     await shop.pay()
     found = [event.detail for event in heard if event.name == "payment.resolved"]
     assert found == [{"gateway": "shop", "outcome": "charged", "how": "resolve"}]
+
+
+async def test_a_hook_of_the_shops_that_breaks_is_on_the_timeline_with_what_broke(world: Worlds) -> None:
+    """It has told nothing about the money; its people want to know that it broke."""
+
+    async def fails(request: Request) -> Response:
+        return JSONResponse({"error": "the mail server is away"}, status_code=500)
+
+    async def resolve(op: Any) -> Charged:
+        raise OSError("no route")
+
+    shop = await world(fails, rule(charged_by="shop", resolve=resolve))
+    await shop.pay()
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert [entry.detail["why"] for entry in order.history if entry.event == SILENCE_EVENT] == ["OSError while asking"]
 
 
 async def test_a_good_answer_over_a_held_order_is_kept(world: Worlds) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -42,13 +41,13 @@ async def test_only_a_plain_function_leaves_the_loop(hook: Callable[..., Any], i
 async def test_an_async_function_waits_for_no_thread(hook: Callable[..., Any]) -> None:
     """Plain functions that hang may hold them all."""
     release = threading.Event()
-    threads = ThreadPoolExecutor(max_workers=1)
-    asyncio.get_running_loop().set_default_executor(threads)
-    threads.submit(release.wait)
+    hang = [asyncio.create_task(call_hook(release.wait, name="b", seconds=10.0)) for _ in range(16)]
+    await asyncio.sleep(0)
     try:
         assert (await call_hook(hook, 1, name="a", seconds=1.0))[0] == 2
     finally:
         release.set()
+        await asyncio.gather(*hang)
 
 
 async def test_a_plain_function_that_gives_an_awaitable_is_awaited() -> None:

@@ -182,3 +182,16 @@ async def test_order_that_is_let_go_is_told_with_its_reason() -> None:
         with pytest.raises(RuntimeError):
             await shop.press("o2", of=fails)
         assert heard.of("operation.released") == [{"why": "failed"}]
+
+
+async def test_payment_that_is_called_off_is_told_as_called_off() -> None:
+    """It waited for its shopper, who wants out: the gateway is not only asked."""
+    async with world() as shop:
+        heard = listen(shop)
+        shop.gateway.will(Does.NEEDS_SHOPPER)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        await shop.wish_to_cancel(await shop.record())
+        shop.clock.advance(60.0)
+        await shop.rest()
+        assert [each["how"] for each in heard.of("payment.resolved")] == ["find", "cancel"]
