@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from cxguard.gateways.base import Charge
+from cxguard.gateways.stripe import StripeGateway
+
 Answer = bytes | tuple[int, Any]
 
 
@@ -30,6 +33,7 @@ class Script:
     answers: dict[str, list[Answer]]
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
+    slow: dict[str, asyncio.Event] = field(default_factory=dict)  # by route, awaited before the answer
     hold: Callable[[], Awaitable[Any]] | None = None  # awaited after an answer, before the connection is closed
 
     def of(self, route: str) -> list[Asked]:
@@ -66,6 +70,8 @@ async def scripted(answers: dict[str, list[Answer]]) -> AsyncIterator[Script]:
             route = f"{method} {address.path}"
             form = dict(parse_qsl(body.decode() or address.query, keep_blank_values=True))
             script.asked.append(Asked(route, form, headers.get("idempotency-key", "")))
+            if route in script.slow:
+                await script.slow[route].wait()
             writer.write(script.next(route))
             await writer.drain()
             if script.hold is not None:
@@ -79,3 +85,36 @@ async def scripted(answers: dict[str, list[Answer]]) -> AsyncIterator[Script]:
         script.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield script
         await asyncio.gather(*serving)
+
+
+INTENTS = "/v1/payment_intents"
+API_KEY = "sk_test_" + "x" * 24
+NO_MATCH = (200, {"object": "search_result", "url": INTENTS + "/search", "has_more": False, "data": []})
+
+
+@asynccontextmanager
+async def stripe_saying(answers: dict[str, list[Answer]], **options: Any) -> AsyncIterator[tuple[StripeGateway, Script]]:
+    async with scripted(answers) as script:
+        gateway = StripeGateway("stripe:shop:test", api_key=API_KEY, base_url=script.url, **options)
+        try:
+            yield gateway, script
+        finally:
+            await gateway.aclose()
+
+
+def card(**changes: Any) -> Charge:
+    return Charge(**{"amount_minor": 4999, "currency": "EUR", "source": "pm_1", **changes})
+
+
+def intent(status: str = "succeeded", **members: Any) -> dict[str, Any]:
+    plain = {"id": "pi_1", "object": "payment_intent", "amount": 4999, "currency": "eur", "metadata": {"cxguard_key": "k"}}
+    return {**plain, "status": status, **members}
+
+
+def refund(status: str = "succeeded", **members: Any) -> dict[str, Any]:
+    plain = {"id": "re_1", "object": "refund", "amount": 1000, "currency": "eur", "metadata": {"cxguard_key": "r"}}
+    return {**plain, "status": status, **members}
+
+
+def page(*data: dict[str, Any], url: str = INTENTS) -> tuple[int, Any]:
+    return 200, {"object": "list", "url": url, "has_more": False, "data": list(data)}

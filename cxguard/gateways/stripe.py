@@ -219,16 +219,14 @@ class StripeGateway:
         return await self._retrieve(found) if found else None
 
     async def _newest_or_refund(self, key: str, *, searched: bool) -> tuple[str, Mapping[str, Any] | None]:
-        """Both are asked for at once, since a shopper may wait. What goes wrong with the refunds takes nothing of a payment back."""
-        looks = (self._among_newest(key, searched=searched), self._find_refund(key))
-        found, refund = await asyncio.gather(*looks, return_exceptions=True)
-        if isinstance(found, BaseException):
-            raise found
-        if isinstance(refund, BaseException):
-            if not found:
-                raise refund
-            return found, None
-        return found, refund
+        """Both are asked for at once, since a shopper may wait. A payment that is found waits for no list of refunds."""
+        refund = asyncio.ensure_future(self._find_refund(key))
+        try:
+            found = await self._among_newest(key, searched=searched)
+            return (found, None) if found else ("", await refund)
+        finally:
+            refund.cancel()
+            await asyncio.gather(refund, return_exceptions=True)
 
     async def _among_newest(self, key: str, *, searched: bool) -> str:
         """The name of a PaymentIntent that the search may not show yet; where there is no search, of any that is not too far back."""

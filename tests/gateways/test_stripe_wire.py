@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from stripe_script import Answer, Script, http, scripted
+from stripe_script import API_KEY, INTENTS, NO_MATCH, Answer, card, http, intent, page, refund, scripted, stripe_saying
 
 from cxguard.core.outcomes import Charged, NeedsShopper, NotCharged, Outcome, Refunded, Unknown
 from cxguard.errors import GatewayUnreadable
-from cxguard.gateways.base import Charge
 from cxguard.gateways.stripe import StripeGateway
 from cxguard.gateways.stripe_client import ANSWER_BYTES_MAX
 
 pytestmark = pytest.mark.server
-
-INTENTS = "/v1/payment_intents"
-API_KEY = "sk_test_" + "x" * 24
-NO_MATCH = (200, {"object": "search_result", "url": INTENTS + "/search", "has_more": False, "data": []})
-
-
-@asynccontextmanager
-async def stripe_saying(answers: dict[str, list[Answer]], **options: Any) -> AsyncIterator[tuple[StripeGateway, Script]]:
-    async with scripted(answers) as script:
-        gateway = StripeGateway("stripe:shop:test", api_key=API_KEY, base_url=script.url, **options)
-        try:
-            yield gateway, script
-        finally:
-            await gateway.aclose()
-
-
-def card(**changes: Any) -> Charge:
-    return Charge(**{"amount_minor": 4999, "currency": "EUR", "source": "pm_1", **changes})
-
-
-def intent(status: str = "succeeded", **members: Any) -> dict[str, Any]:
-    plain = {"id": "pi_1", "object": "payment_intent", "amount": 4999, "currency": "eur", "metadata": {"cxguard_key": "k"}}
-    return {**plain, "status": status, **members}
-
-
-def refund(status: str = "succeeded", **members: Any) -> dict[str, Any]:
-    plain = {"id": "re_1", "object": "refund", "amount": 1000, "currency": "eur", "metadata": {"cxguard_key": "r"}}
-    return {**plain, "status": status, **members}
-
-
-def page(*data: dict[str, Any], url: str = INTENTS) -> tuple[int, Any]:
-    return 200, {"object": "list", "url": url, "has_more": False, "data": list(data)}
-
 
 # --- answers that are none
 
@@ -189,61 +153,6 @@ async def test_what_stripe_cannot_count_is_never_sent() -> None:
         ]
     assert told == [NotCharged("refused: Stripe rounds KWD to tens: give a multiple of 10")] * 3
     assert all(asked.route.startswith("GET") for asked in script.asked)
-
-
-# --- looking
-
-
-@pytest.mark.asyncio
-async def test_what_the_search_shows_is_asked_for_as_it_is_now() -> None:
-    """The index lags behind: it may show a payment that waits for the bank when it is long charged."""
-    stale = (200, {"object": "search_result", "url": "/s", "has_more": False, "data": [intent("requires_action")]})
-    now = (200, intent(amount_received=4999))
-    async with stripe_saying({f"GET {INTENTS}/search": [stale], f"GET {INTENTS}/pi_1": [now]}) as (gateway, _):
-        assert await gateway.find("k", timeout_seconds=5) == Charged(4999, "EUR", "pi_1")
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("search", [NO_MATCH, (400, {"error": {"type": "invalid_request_error"}})])
-async def test_what_the_search_does_not_show_is_looked_for_among_the_newest(search: Answer) -> None:
-    """Fresh payments are not in the index yet, and some countries have no search."""
-    answers: dict[str, list[Answer]] = {
-        f"GET {INTENTS}/search": [search],
-        f"GET {INTENTS}": [page(intent(id="pi_0", metadata={}), intent())],
-        f"GET {INTENTS}/pi_1": [(200, intent(amount_received=4999))],
-    }
-    async with stripe_saying(answers) as (gateway, _):
-        assert await gateway.find("k", timeout_seconds=5) == Charged(4999, "EUR", "pi_1")
-
-
-@pytest.mark.asyncio
-async def test_the_newest_are_looked_through_up_to_a_limit() -> None:
-    """A shop with a million payments is not read from end to end for one that is not there."""
-    full = [intent(id=f"pi_{n}", metadata={}) for n in range(100)]
-    endless = (200, {"object": "list", "url": INTENTS, "has_more": True, "data": full})
-    answers: dict[str, list[Answer]] = {
-        f"GET {INTENTS}/search": [NO_MATCH],
-        f"GET {INTENTS}": [endless],
-        "GET /v1/refunds": [page(url="/v1/refunds")],
-    }
-    async with stripe_saying(answers) as (gateway, script):
-        assert await gateway.find("k", timeout_seconds=20) == Unknown("not_found")
-    assert len(script.of(f"GET {INTENTS}")) == 3
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize(("search", "pages"), [(NO_MATCH, 1), ((400, {"error": {"type": "invalid_request_error"}}), 3)])
-async def test_what_the_search_must_know_by_now_is_not_looked_for_among_the_newest(search: Answer, pages: int) -> None:
-    """Each page takes the better part of a second, and a look that takes longer than two is none."""
-    full = [intent(id=f"pi_{n}", metadata={}, created=1_800_000_000 - 60 * n) for n in range(100)]
-    answers: dict[str, list[Answer]] = {
-        f"GET {INTENTS}/search": [search],
-        f"GET {INTENTS}": [(200, {"object": "list", "url": INTENTS, "has_more": True, "data": full})],
-        "GET /v1/refunds": [page(url="/v1/refunds")],
-    }
-    async with stripe_saying(answers) as (gateway, script):
-        assert await gateway.find("k", timeout_seconds=20) == Unknown("not_found")
-    assert len(script.of(f"GET {INTENTS}")) == pages
 
 
 # --- cancelling

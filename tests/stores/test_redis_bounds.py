@@ -175,6 +175,26 @@ async def test_part_that_is_away_is_not_the_store() -> None:
         await store.stop()
 
 
+async def test_part_that_refuses_us_is_not_the_store() -> None:
+    """One primary's users were changed: its owners are told that their part is away, and nobody else notices."""
+    with running_cluster(replicas=0) as cluster:
+        store = store_at(cluster.url, answer_seconds=PART_SECONDS)
+        breaker = breaker_around(store, ManualClock(), bus=Bus(), confirm=confirmed)
+        await breaker.start()
+        server = cluster.primary_of(tag(store.prefix, 0))
+        part = {n for n in range(store.partitions) if cluster.primary_of(tag(store.prefix, n)) is server}
+        lost, well = (names(store, part, elsewhere=elsewhere) for elsewhere in (False, True))
+        guarded = cast(Store, breaker)
+        await put(guarded, apart(well[0]))
+        server.run("ACL", "SETUSER", "default", "-@scripting")
+        for n in range(1, 3 * STORE_POLICY.consecutive_failures):
+            with pytest.raises(PartAway):
+                await put(guarded, apart(lost[n]))
+        assert not breaker.away
+        await put(guarded, apart(well[1]))
+        await store.stop()
+
+
 async def held(store: RedisStore, owners: Collection[str]) -> tuple[Leases, StoreBreaker]:
     """This process holds an order of each owner; its store is behind a breaker, as a guard's is."""
     clock = ManualClock()

@@ -100,12 +100,12 @@ class Lanes:
         """Send *call* with the next batch.
 
         Raises:
-            PartAway: this server does not answer, while others do.
+            PartAway: this server does not answer, or refuses us, while others do.
             StoreUnavailable: it may have happened, or not.
         """
         try:
             return await self._ask(call)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, ConfigurationError) as error:
             if self._health.others_answer(self.route.home(call.partition)):
                 raise PartAway(*error.args) from None
             raise
