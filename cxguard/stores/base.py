@@ -304,7 +304,8 @@ class Store(Protocol):
         """Write sessions and counters in one commit, or nothing.
 
         False: a row's stored revision was not the expected one; nothing was written: load, fold again, repeat. A batch
-        id that was written before changes nothing and gives True. Batch ids are remembered for at least an hour.
+        id that was written before changes nothing and gives True. Batch ids are remembered for at least an hour, and
+        sessions for 400 days after they were last written; who writes a batch clears away some that are older.
         """
         ...
 

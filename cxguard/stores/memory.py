@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from cxguard.clock import Clock
@@ -24,6 +25,8 @@ from cxguard.stores.memory_index import MemoryIndex, Row
 from cxguard.stores.record import (
     BATCH_IDS_KEPT_SECONDS,
     PRUNE_MAX,
+    SESSIONS_FORGOTTEN_MAX,
+    SESSIONS_KEPT_SECONDS,
     check_lease_seconds,
     check_limit,
     check_query,
@@ -283,6 +286,8 @@ class MemoryStore:
         for name, amount in batch.counters.items():
             self._counters[name] = self._counters.get(name, 0) + amount
         self._batches = {id: at for id, at in self._batches.items() if at > now - BATCH_IDS_KEPT_SECONDS} | {batch.id: now}
+        for id in [id for id in islice(known, SESSIONS_FORGOTTEN_MAX) if known[id].updated_at < now - SESSIONS_KEPT_SECONDS]:
+            del known[id]
         return True
 
     @_verb

@@ -11,6 +11,8 @@ from cxguard.stores.base import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, PAGE_MAX, 
 
 NAMES_KEPT_SECONDS = 400 * 86_400.0  # names and money outlive the rest of a record by this: longer than a dispute takes
 BATCH_IDS_KEPT_SECONDS = 2 * 3600.0  # the contract asks for an hour
+SESSIONS_KEPT_SECONDS = 400 * 86_400  # a visit is a visitor's day; the last word on one comes days later, a report's window is months
+SESSIONS_FORGOTTEN_MAX = 100  # sessions that one batch clears away: more than come with it, and not so many that it is slow
 PRUNE_MAX = 1000  # records in one `prune`: it holds up no other write for long
 CLOCK_STEP_SECONDS = 1.0  # readings of one clock, written down one after the other: one that is earlier by more was set back
 ENDED = frozenset({State.FINISHED, State.CANCELLED})

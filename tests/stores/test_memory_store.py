@@ -15,10 +15,11 @@ from cxguard.stores.memory import MemoryStore
 from cxguard.testing.clock import ManualClock
 from cxguard.testing.contract.base import LEASE_SECONDS, SHOP, StoreFactory, charged_note, open_leased, put, sample, take, token_of
 from cxguard.testing.contract.hinting import HintingContract
+from cxguard.testing.contract.keeping import ForgettingContract
 from cxguard.testing.store_contract import StoreContract
 
 
-class TestMemoryStore(StoreContract, HintingContract):
+class TestMemoryStore(StoreContract, HintingContract, ForgettingContract):
     durable = False
 
     @pytest.fixture

@@ -6,9 +6,10 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+import redis.asyncio
 from redis_servers import Cluster, RedisServer, Sentinels, have_redis, running_cluster, running_redis, running_sentinels
 
-from cxguard.stores.base import gathers
+from cxguard.stores.base import SessionBatch, SessionRow, gathers
 from cxguard.stores.memory import MemoryStore
 from cxguard.stores.reading import ReadingStore
 from cxguard.stores.redis import RedisStore
@@ -80,6 +81,24 @@ class TestReplicatedRedis(StoreContract):
     @pytest.fixture
     def store_factory(self, redis_sentinels: Sentinels) -> StoreFactory:
         return stores_at(f"{redis_sentinels.url}?replicas=1")
+
+
+@pytest.mark.asyncio
+@pytest.mark.server
+async def test_server_clears_a_session_away_400_days_after_its_last_word(redis_server: RedisServer) -> None:
+    """Each writing begins the time anew; the server does the rest by itself."""
+    prefix = f"t{secrets.token_hex(6)}"
+    store = RedisStore(redis_server.url, prefix=prefix, answer_seconds=SECONDS)
+    await store.start()
+    left = []
+    async with redis.asyncio.from_url(redis_server.url) as client:
+        for number in range(2):
+            await store.record(SessionBatch(f"b{number}", (SessionRow("s1", number, b"body", 1.0),)))
+            (key,) = [key async for key in client.scan_iter(f"*{prefix}*s:s1")]
+            left.append(await client.ttl(key))
+            await client.expire(key, 60)
+    await store.stop()
+    assert all(399 * 86_400 < seconds <= 400 * 86_400 for seconds in left)
 
 
 def test_store_around_another_names_operations_as_that_one_does() -> None:

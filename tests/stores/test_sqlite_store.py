@@ -12,10 +12,11 @@ from cxguard.clock import SystemClock
 from cxguard.stores.sqlite import SQLiteStore
 from cxguard.testing.contract.base import StoreFactory
 from cxguard.testing.contract.hinting import HintingContract
+from cxguard.testing.contract.keeping import ForgettingContract
 from cxguard.testing.store_contract import StoreContract
 
 
-class TestSQLiteStore(StoreContract, HintingContract):
+class TestSQLiteStore(StoreContract, HintingContract, ForgettingContract):
     @pytest.fixture
     def store_factory(self, tmp_path: Path) -> StoreFactory:
         return lambda clock: SQLiteStore(tmp_path / "shop.db", clock=clock)

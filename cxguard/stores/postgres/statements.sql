@@ -282,7 +282,7 @@ SELECT id, revision FROM {schema}.sessions WHERE id = ANY(%s) ORDER BY id FOR UP
 SELECT id FROM {schema}.session_batches WHERE id = ANY(%s)
 
 -- name: add_session
-INSERT INTO {schema}.sessions (id, revision, body, updated_at) VALUES (%s, %s, %s, %s)
+INSERT INTO {schema}.sessions (id, revision, body, updated_at, began_at) VALUES (%s, %s, %s, %s, %s)
 
 -- name: put_session
 UPDATE {schema}.sessions SET revision = %s, body = %s, updated_at = %s WHERE id = %s
@@ -292,6 +292,11 @@ INSERT INTO {schema}.session_batches (id, at) VALUES (%s, %s)
 
 -- name: forget_batches
 DELETE FROM {schema}.session_batches WHERE at < %s
+
+-- name: forget_sessions
+DELETE FROM {schema}.sessions WHERE updated_at < %(before)s AND id IN (
+    SELECT id FROM {schema}.sessions WHERE began_at < %(before)s ORDER BY began_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
 
 -- name: add_counter
 INSERT INTO {schema}.counters (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value

@@ -31,7 +31,7 @@ from cxguard.stores.postgres.connection import Connection, Server
 from cxguard.stores.postgres.jobs import Job, LeaveJob, PruneJob, RecordJob, SessionJob, SwapJob
 from cxguard.stores.postgres.rows import Moved, StoredRow
 from cxguard.stores.postgres.working_set import WorkingSet
-from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS
+from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS, SESSIONS_FORGOTTEN_MAX, SESSIONS_KEPT_SECONDS
 from cxguard.stores.verbs import prune_row
 
 LOCK_SECONDS = 0.75  # a transaction of ours holds a record for two round trips and a commit
@@ -254,7 +254,7 @@ class _Batch:
         for id, row in sorted(rows.items()):
             values = (row.revision + 1, row.body, row.updated_at)
             if id in self._first_sessions:
-                await execute(sql["add_session"], (id, *values))
+                await execute(sql["add_session"], (id, *values, row.updated_at))
             else:
                 await execute(sql["put_session"], (*values, id))
         sums: defaultdict[str, float] = defaultdict(float)
@@ -265,6 +265,7 @@ class _Batch:
             await execute(sql["add_counter"], (name, total))
         if self._accepted:
             await execute(sql["forget_batches"], (self._table.now - BATCH_IDS_KEPT_SECONDS,))
+            await execute(sql["forget_sessions"], {"before": self._table.now - SESSIONS_KEPT_SECONDS, "limit": SESSIONS_FORGOTTEN_MAX})
         for batch in self._accepted:
             await execute(sql["remember_batch"], (batch.id, self._table.now))
 

@@ -22,6 +22,7 @@ from cxguard.stores.codec import encode_note
 from cxguard.stores.record import (
     BATCH_IDS_KEPT_SECONDS,
     PRUNE_MAX,
+    SESSIONS_KEPT_SECONDS,
     check_lease_seconds,
     check_limit,
     check_take,
@@ -53,7 +54,6 @@ from cxguard.stores.redis.wire import Answer
 
 Word = str | bytes | int
 
-SESSION_SECONDS = 400 * 86_400  # then the server clears a session away by itself; a visit lasts minutes, a report's window months
 VISITS = 0  # the partition of all sessions and counters: a batch of them is one commit
 
 
@@ -228,7 +228,7 @@ class RedisStore:
     async def record(self, batch: SessionBatch) -> bool:
         rows: list[Word] = [word for row in batch.rows for word in (row.id, row.revision, row.body, number_text(row.updated_at))]
         counters: list[Word] = [word for name, amount in batch.counters.items() for word in (name, number_text(amount))]
-        head: list[Word] = [batch.id, number_text(BATCH_IDS_KEPT_SECONDS), SESSION_SECONDS, len(batch.rows)]
+        head: list[Word] = [batch.id, number_text(BATCH_IDS_KEPT_SECONDS), SESSIONS_KEPT_SECONDS, len(batch.rows)]
         return bool(await self.run(VISITS, "record", [*head, *rows, *counters], writes=True))
 
     async def counters(self, prefix: str) -> Mapping[str, float]:

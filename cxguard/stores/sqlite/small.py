@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cxguard.stores.base import SessionBatch
-from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS
+from cxguard.stores.record import BATCH_IDS_KEPT_SECONDS, SESSIONS_FORGOTTEN_MAX, SESSIONS_KEPT_SECONDS
 from cxguard.stores.sqlite.transaction import Transaction
 
 
@@ -28,5 +28,6 @@ def record_batch(tx: Transaction, batch: SessionBatch) -> bool:
         tx.run("add_counter", (name, amount))
     now = tx.clock.now()
     tx.run("forget_batches", (now - BATCH_IDS_KEPT_SECONDS,))
+    tx.run("forget_sessions", (SESSIONS_FORGOTTEN_MAX, now - SESSIONS_KEPT_SECONDS))
     tx.run("remember_batch", (batch.id, now))
     return True

@@ -230,6 +230,9 @@ SELECT revision FROM sessions WHERE id = ?
 INSERT INTO sessions (id, revision, body, updated_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, body = excluded.body, updated_at = excluded.updated_at
 
+-- name: forget_sessions
+DELETE FROM sessions WHERE rowid IN (SELECT rowid FROM sessions ORDER BY rowid LIMIT ?) AND updated_at < ?
+
 -- name: batch_is_known
 SELECT 1 FROM session_batches WHERE id = ?
 

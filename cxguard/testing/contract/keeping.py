@@ -23,6 +23,8 @@ from cxguard.testing.contract.base import (
     token_of,
 )
 
+DAY = 86_400.0
+
 
 def row(id: str = "s1", revision: int = 0, body: bytes = b"body") -> SessionRow:
     return SessionRow(id, revision, body, START)
@@ -103,6 +105,25 @@ class RecordingContract(ContractBase):
         rows = tuple(row(f"s{n}") for n in range(1000))
         await store.record(SessionBatch("b1", rows))
         assert len(await store.sessions([each.id for each in rows])) == 1000
+
+
+@pytest.mark.asyncio
+class ForgettingContract(ContractBase):
+    """Of stores that clear sessions away by the clock they were given; one whose server does it goes by that server's."""
+
+    async def test_sessions_are_forgotten_after_400_days(self, store: Store, clock: ManualClock) -> None:
+        """What nobody has written to for 400 days goes with the next batches; the counters stay."""
+        old = tuple(row(f"s{n}") for n in range(150))
+        await store.record(SessionBatch("b1", (*old, row("kept")), {"a": 1}))
+        clock.advance(399 * DAY)
+        await store.record(SessionBatch("b2", (SessionRow("kept", 1, b"body", START + 399 * DAY),)))
+        assert len(await store.sessions([each.id for each in old])) == 150
+        clock.advance(2 * DAY)
+        for number in range(2):
+            await store.record(SessionBatch(f"b{3 + number}", counters={"a": 1}))
+        assert await store.sessions(["kept", *(each.id for each in old)]) == {"kept": SessionRow("kept", 2, b"body", START + 399 * DAY)}
+        assert await store.record(SessionBatch("b5", (row("s1"),)))
+        assert await store.counters("") == {"a": 3}
 
 
 @pytest.mark.asyncio
