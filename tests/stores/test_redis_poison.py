@@ -9,10 +9,11 @@ import pytest
 import pytest_asyncio
 from redis_servers import RedisServer, have_redis, running_redis
 
+from cxguard.core.operation import State
 from cxguard.errors import StoreUnavailable
 from cxguard.stores.base import Query
 from cxguard.stores.redis import RedisStore
-from cxguard.testing.contract.base import LEASE_SECONDS, SHOP, pages, put, queued, sample, take
+from cxguard.testing.contract.base import LEASE_SECONDS, SHOP, got, pages, put, queued, sample, take
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio]
 
@@ -28,6 +29,10 @@ POISONS: dict[str, Poison] = {
     "a word in its place": lambda server, key: server.run("SET", key, "x"),
     "a list in its place": lambda server, key: (server.run("DEL", key), server.run("LPUSH", key, "x")),
 }
+
+
+def damage_the_body(server: RedisServer, key: bytes) -> None:
+    server.run("HSET", key, "b", server.run("HGET", key, "b").replace(b'"fingerprint":"f', b'"fingerprint":"g'))
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +71,20 @@ async def test_it_is_nobody_knows_to_whoever_submits_it_again(poisoned: RedisSto
         await poisoned.open(queued("a"), holder="h", attempt="again", lease_seconds=LEASE_SECONDS)
     with pytest.raises(StoreUnavailable):
         await poisoned.get(sample("a").id)
+
+
+@pytest.mark.parametrize("spoil", [*POISONS.values(), damage_the_body], ids=[*POISONS, "a damaged body"])
+async def test_forgetting_goes_on_behind_it(server: RedisServer, spoil: Poison) -> None:
+    """What cannot be read is left as it is and looked at later; the record behind it is forgotten."""
+    store = RedisStore(server.url, prefix=f"p{secrets.token_hex(6)}", answer_seconds=0.5)
+    await store.start()
+    now = await store.clock()
+    for name, keep_until in (("a", now - 2.0), ("b", now - 1.0)):
+        await put(store, sample(name, state=State.FINISHED, keep_until=keep_until, contact=b"contact"))
+    (key,) = (key for key in server.run("KEYS", f"*{store.prefix}:*o:*") if bytes.fromhex(sample("a").id) in key)
+    spoil(server, key)
+    spoilt = server.run("DUMP", key)
+    assert [await store.prune(namespace=SHOP, limit=1) for _ in range(3)] == [1, 1, 0]
+    assert (await got(store, sample("b").id)).contact is None
+    assert server.run("DUMP", key) == spoilt
+    await store.stop()

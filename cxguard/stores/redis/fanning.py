@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _log = get_logger("store")
 
 TAKE_TURNS_MAX = 4  # looks at the queue in one `take`: each more means that others took what we had seen
+PUT_OFF_SECONDS = 300.0  # a record that cannot be read is looked at again after this: it must not stand before others
 Placed = tuple[float, Operation]
+Word = str | bytes | int
 
 
 async def take_everywhere(
@@ -100,17 +102,21 @@ def _require(answers: Sequence[Any], *, had: bool) -> None:
 
 
 async def prune_partition(store: RedisStore, partition: int, namespace: str, *, limit: int) -> int:
-    """The next stage of forgetting for up to *limit* records of one partition. Returns how many have changed."""
-    found = await store.run(partition, "prunable", [limit, space_name(namespace), RECORD_VERSION])
-    readable = [(id, flat) for id, flat in found if _readable(id, flat) is not None]
-    calls = [store.run(partition, "prune", _prune_words(fields_of(flat), id), writes=True) for id, flat in readable]
+    """The next stage of forgetting for up to *limit* records of one partition. Returns how many have changed, or are put off."""
+    of_ours: list[Word] = [space_name(namespace), RECORD_VERSION]
+    found = dict(await store.run(partition, "prunable", [limit, *of_ours]))
+    readable = {id for id, flat in found.items() if (each := _readable(id, flat)) is not None and each.version <= RECORD_VERSION}
+    calls = [store.run(partition, "prune", _prune_words(fields_of(found[id]), id), writes=True) for id in readable]
+    left = [id for id in found if id not in readable]
+    if left:
+        calls.append(store.run(partition, "put_off", [number_text(PUT_OFF_SECONDS), *of_ours, *left], writes=True))
     return sum(await asyncio.gather(*calls))
 
 
-def _prune_words(fields: Any, id: bytes) -> list[str | bytes | int]:
+def _prune_words(fields: Any, id: bytes) -> list[Word]:
     operation = operation_of(fields, id)
     left = pruned(operation)
-    head: list[str | bytes | int] = [id, operation.revision, "1" if is_pruned(fields) else ""]
+    head: list[Word] = [id, operation.revision, "1" if is_pruned(fields) else ""]
     return [*head, *notes_words(left.namespace, left.notes), *sent_values(left, pruned=True)]
 
 
