@@ -48,6 +48,7 @@ class Charges:
         Raises:
             StepMismatch: nothing was sent.
         """
+        _check_kind(charge)
         fault = amount_fault(charge.amount_minor, charge.currency)
         if fault:
             raise StepMismatch(f"{fault}; nothing was sent")
@@ -158,3 +159,18 @@ class Charges:
             return self.key(step)
         baskets, operation = len({send.key for send in before}), self._work.operation
         return names.gateway_key(operation.id, step=f"{step}~{baskets}", generation=operation.generation)
+
+
+def _check_kind(charge: object) -> None:
+    """A bare amount is no charge; without a token nothing can be charged, and a gateway would be asked in vain.
+
+    Raises:
+        StepMismatch: nothing was sent.
+    """
+    if not isinstance(charge, Charge):
+        slip = f"{type(charge).__name__} is no charge"
+    elif not isinstance(charge.source, str):
+        slip = f"the charge's source is no token, but of type {type(charge.source).__name__}"
+    else:
+        return
+    raise StepMismatch(f'{slip}: write op.charge(Charge(4999, "EUR", source=token)); nothing was sent')

@@ -121,6 +121,15 @@ async def test_a_charge_of_no_amount_is_not_sent(amount_minor: Any) -> None:
         assert shop.gateway.calls == []
 
 
+@pytest.mark.parametrize(("charge", "says"), [(5000, "int is no charge"), (Charge(5000, "EUR", source=None), "source is no token")])  # type: ignore[arg-type]
+async def test_what_is_no_charge_is_not_sent(charge: Any, says: str) -> None:
+    """A bare amount was an error of ours, and a token that was not there left the order unknown. The line to write is told."""
+    async with till() as shop:
+        with pytest.raises(StepMismatch, match=rf"{says}.*write op.charge\(Charge\(4999.*nothing was sent"):
+            await shop.run(lambda op: op.charge(charge))
+        assert shop.gateway.calls == []
+
+
 @pytest.mark.parametrize("currency", ["eur", "EURO", "", None, "ZZZ", 5])
 async def test_a_charge_in_no_currency_is_not_sent(currency: Any) -> None:
     """Told by the gateway in its own way of writing, it would stay unknown for ever."""

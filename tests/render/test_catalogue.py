@@ -132,9 +132,14 @@ def test_a_shops_own_text_takes_the_place_of_ours() -> None:
         (own("Order {reference}.", text_blue="x"), "has text_blue, which is never used"),
         ({"it": {}}, "the locale it has no label"),
         ({"en": {"kept": {"version": True, "text": "Order {reference}."}}}, "version"),
+        (5, "messages=int is no folder and no texts: write Guard(..., messages="),
+        ({"en": None}, "the texts of 'en' in messages= are no table of messages: write"),
+        ({"en": {"kept": "Order {reference}."}}, "the en text of kept in messages= is no table: write"),
+        ({"en": {"kep": {}}}, "there is no message 'kep', as in the en texts: "),
+        ({"en": {"ui": {"contact_line": 5}}}, "the label 'contact_line' of the locale en is no text: write contact_line = "),
     ],
 )
-def test_a_text_that_will_not_do_is_refused(texts: dict[str, Any], said: str) -> None:
+def test_a_text_that_will_not_do_is_refused(texts: Any, said: str) -> None:
     """A text without a version, without the reference, or with a claim too many stops the program."""
     with pytest.raises(ConfigurationError) as refused:
         load_catalogue(texts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -105,8 +105,10 @@ def _our_own() -> Catalogue:
 
 def _loaded(own: Texts | Path | str | None, specs: Mapping[Situation, AnswerSpec]) -> Catalogue:
     shipped = {locale: _read(resources.files(__package__).joinpath(f"{locale}.toml").read_text("utf-8")) for locale in SHIPPED}
-    texts = _merge(shipped, own if isinstance(own, Mapping) else _read_folder(own))
     situations = {spec.message: situation for situation, spec in specs.items()}
+    given = own if isinstance(own, Mapping) else _read_folder(own)
+    _check_shape(given, frozenset(situations) | shipped[FALLBACK].keys())
+    texts = _merge(shipped, given)
     messages: dict[str, dict[str, Message]] = {}
     labels: dict[str, dict[str, str]] = {}
     for locale, members in texts.items():
@@ -125,13 +127,30 @@ def _read(text: str) -> dict[str, Any]:
 def _read_folder(folder: Path | str | None) -> dict[str, dict[str, Any]]:
     if folder is None:
         return {}
+    if not isinstance(folder, str | Path):
+        raise ConfigurationError(f"messages={type(folder).__name__} is no folder and no texts: {_SHAPE}")
     files = sorted(Path(folder).glob("*.toml"))
     if not files:
-        raise ConfigurationError(f"there is no text in {folder}: put LOCALE.toml files there, or leave `texts=` out")
+        raise ConfigurationError(f"there is no text in {folder}: put LOCALE.toml files there, or leave `messages=` out")
     try:
         return {file.stem.lower(): _read(file.read_text("utf-8")) for file in files}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"a text in {folder} cannot be read as TOML: {error}") from error
+
+
+_SHAPE = 'write Guard(..., messages={"en": {"kept": {"version": 101, "title": ..., "text": ...}}}), or a folder of LOCALE.toml files'
+
+
+def _check_shape(given: Texts, known: Collection[str]) -> None:
+    """A text under a wrong name would never be shown, and ours would be instead."""
+    for locale, members in given.items():
+        if not isinstance(locale, str) or not isinstance(members, Mapping):
+            raise ConfigurationError(f"the texts of {locale!r} in messages= are no table of messages: {_SHAPE}")
+        for key, member in members.items():
+            if not isinstance(member, Mapping):
+                raise ConfigurationError(f"the {locale} text of {key} in messages= is no table: {_SHAPE}")
+            if key not in known:
+                raise ConfigurationError(f"there is no message {key!r}, as in the {locale} texts: there are {', '.join(sorted(known))}")
 
 
 def _merge(shipped: dict[str, dict[str, Any]], own: Texts) -> dict[str, dict[str, Any]]:
@@ -157,6 +176,9 @@ def _labels(locale: str, own: Mapping[str, str], wanted: Mapping[str, str]) -> d
     missing = sorted(wanted.keys() - own.keys())
     if missing:
         raise ConfigurationError(f"the locale {locale} has no label {missing[0]!r}: add {missing[0]} = {wanted[missing[0]]!r} under [ui]")
+    wrong = next((name for name, label in own.items() if not isinstance(label, str)), None)
+    if wrong is not None:
+        raise ConfigurationError(f"the label {wrong!r} of the locale {locale} is no text: write {wrong} = {wanted.get(wrong, '...')!r}")
     return dict(own)
 
 
