@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import field, fields
 from typing import Any
@@ -44,4 +43,4 @@ def breaches(settings: Any) -> Iterator[tuple[str, str]]:
 def _fits(value: Any, *, least: float, most: float, whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         return False
-    return math.isfinite(value) and least <= value <= most
+    return least <= value <= most
