@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cxguard.core.money import MoneyState
@@ -21,6 +21,8 @@ from cxguard.rules import Rule
 _log = get_logger("courier")
 
 NOTIFY_SECONDS_MAX = 10.0  # a mail is put on a queue in milliseconds; sending it is not this hook's work
+REST_SECONDS = 30.0  # after a call that failed slowly: until one has gone well, one in so long finds out, and the others fail at once
+SLOW_SECONDS = 2.0  # a failure that takes longer keeps its order, and the place of another in the worker, from being placed
 STATUS_PURPOSE = "status"  # what a status link's token is for
 
 
@@ -65,6 +67,28 @@ def callable_or_none(notify: Notify | None) -> Notify | None:
     return notify
 
 
+@dataclass(slots=True)
+class Rest:
+    """How long the hook is not called, since it hangs: every order would wait for it in vain before it is placed."""
+
+    until: float | None = None  # monotonic, in seconds; None: nothing is wrong
+
+    def begin(self, now: float) -> None:
+        """One call more, which finds out for the others.
+
+        Raises:
+            HookFailed: it hung a moment ago.
+        """
+        if self.until is not None and now < self.until:
+            raise HookFailed("notify hook hung a moment ago, and is not called now")
+        if self.until is not None:
+            self.until = now + REST_SECONDS
+
+    def end(self, *, began: float, now: float, failed: bool) -> None:
+        """How that call ended."""
+        self.until = now + REST_SECONDS if failed and now - began >= SLOW_SECONDS else None
+
+
 @dataclass(frozen=True, slots=True)
 class Courier:
     """Calls the hook.
@@ -78,6 +102,7 @@ class Courier:
     rules: Mapping[str, Rule]
     prefix: str
     link_seconds: float
+    _rest: Rest = field(default_factory=Rest)
 
     async def tell(self, work: Work) -> None:
         """Give every notice that is owed. A try is on record before the hook is called, its success with the next save.
@@ -91,12 +116,21 @@ class Courier:
         for kind in kinds:
             work.operation = await self.engine.operations.write(tried(work.operation, kind, now=self.engine.clock.now()), work.lease)
             try:
-                await call_hook(self.notify, self._notice(work.operation, kind), name="notify", seconds=NOTIFY_SECONDS_MAX)
+                await self._call(self._notice(work.operation, kind))
             except HookFailed as error:
                 self._failed(work.operation, kind, error)
             else:
                 work.operation = tried(work.operation, kind, now=self.engine.clock.now(), done=True)
                 self.engine.operations.emit("shopper.told", work.operation, kind=kind)
+
+    async def _call(self, notice: Notice) -> None:
+        began, failed = self.engine.clock.monotonic(), True
+        self._rest.begin(began)
+        try:
+            await call_hook(self.notify, notice, name="notify", seconds=NOTIFY_SECONDS_MAX)
+            failed = False
+        finally:
+            self._rest.end(began=began, now=self.engine.clock.monotonic(), failed=failed)
 
     def _failed(self, operation: Operation, kind: NoticeKind, error: HookFailed) -> None:
         tries = tries_of(operation, kind)

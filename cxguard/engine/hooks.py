@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
@@ -13,11 +14,15 @@ from cxguard.engine.bounds import is_cancelled
 from cxguard.errors import HookFailed
 from cxguard.threads import Threads
 
-_in_thread = Threads("cxguard-hook", most=16)  # one that hangs keeps its thread: then others wait in line, and fail by their time
+# One that hangs keeps its thread: then others of its kind wait in line, and fail by their time.
+_in_threads: defaultdict[str, Threads] = defaultdict(lambda: Threads("cxguard-hook", most=16))
 
 
 async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, seconds: float) -> Any:
     """What *hook* gives.
+
+    Args:
+        name: of its kind, one of a handful.
 
     Raises:
         HookFailed: it raised, or took longer than *seconds*. A plain function that hangs keeps its thread until it ends.
@@ -26,7 +31,7 @@ async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, second
         async with asyncio.timeout(seconds):
             if _is_async(hook):
                 return await hook(*arguments)
-            given = await _in_thread(hook, *arguments)
+            given = await _in_threads[name](hook, *arguments)
             return await given if inspect.isawaitable(given) else given
     except TimeoutError as error:
         raise HookFailed(f"{name} hook gave no answer in {seconds:g} s") from error

@@ -50,9 +50,9 @@ async def outage(world: Worlds, notify: Any, *, heard: list[Event] | None = None
     return await world(pay, keeping(**changes), gateway=gateway, notify=notify, listeners=listeners, faulty=faulty)
 
 
-async def submit(shop: World, **more: Any) -> Any:
+async def submit(shop: World, *, owner: str = "ann", **more: Any) -> Any:
     body = {"amount": 1000, "currency": "EUR", "cart": "c1", "email": "ann@example.org", **more}
-    headers = {"x-user": "ann", "idempotency-key": "k1", "accept-language": "de", **ASYNC}
+    headers = {"x-user": owner, "idempotency-key": "k1", "accept-language": "de", **ASYNC}
     return await shop.client.post("/pay", json=body, headers=headers)
 
 
@@ -195,6 +195,35 @@ async def test_a_hook_that_hangs_is_bounded_and_holds_up_no_order(world: Worlds,
     shop.gateway.otherwise = Does.CHARGE
     await work(shop)
     assert len(shop.gateway.standing) == 1
+
+
+async def test_a_hook_that_hangs_is_called_for_one_order_in_a_while(world: Worlds) -> None:
+    """The others are placed without waiting for it, one after the other; once it goes well, each hears what it is owed, once."""
+    mails: list[Notice] = []
+    hangs, calls = [True], [0]
+
+    async def mail(notice: Notice) -> None:
+        calls[0] += 1
+        if hangs:
+            shop.clock.advance(10.0)
+            raise OSError("timed out")
+        mails.append(notice)
+
+    shop = await outage(world, mail)
+    for number in range(5):
+        assert (await submit(shop, owner=f"u{number}", cart=f"c{number}")).status_code == 202
+    shop.gateway.otherwise = Does.CHARGE
+    shop.clock.advance(60.0)
+    queue = shop.guard.queue()
+    for _ in range(6):
+        await queue.run_once()
+        shop.clock.advance(4.0)
+    assert (len(shop.gateway.standing), calls) == (5, [1])
+    hangs.clear()
+    for _ in range(6):
+        shop.clock.advance(60.0)
+        await queue.run_once()
+    assert sorted(kinds(mails)) == ["paid"] * 5
 
 
 async def test_a_shopper_who_cancels_does_not_wait_for_a_mail(world: Worlds) -> None:

@@ -37,14 +37,14 @@ async def test_only_a_plain_function_leaves_the_loop(hook: Callable[..., Any], i
     assert (given, thread == threading.get_ident()) == (2, in_loop)
 
 
-@pytest.mark.parametrize("hook", [AsyncObject(), async_function])
-async def test_an_async_function_waits_for_no_thread(hook: Callable[..., Any]) -> None:
-    """Plain functions that hang may hold them all."""
+@pytest.mark.parametrize(("hook", "name"), [(AsyncObject(), "notify"), (async_function, "notify"), (plain_function, "revalidate")])
+async def test_functions_that_hang_hold_up_plain_ones_of_their_kind_only(hook: Callable[..., Any], name: str) -> None:
+    """They hold all threads of it: a mail server that hangs keeps no price from being asked for."""
     release = threading.Event()
-    hang = [asyncio.create_task(call_hook(release.wait, name="b", seconds=10.0)) for _ in range(16)]
+    hang = [asyncio.create_task(call_hook(release.wait, name="notify", seconds=10.0)) for _ in range(16)]
     await asyncio.sleep(0)
     try:
-        assert (await call_hook(hook, 1, name="a", seconds=1.0))[0] == 2
+        assert (await call_hook(hook, 1, name=name, seconds=1.0))[0] == 2
     finally:
         release.set()
         await asyncio.gather(*hang)
