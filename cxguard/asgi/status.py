@@ -11,12 +11,12 @@ from cxguard.asgi.capture import send_answer
 from cxguard.asgi.finding import Found, find_order, look_up, looked_at, note_where_it_lies
 from cxguard.asgi.telling import accept_language, as_answer, bank_url, next_update_at
 from cxguard.asgi.types import Receive, Scope, Send
-from cxguard.core.answer import CANCELLABLE, Medium, Situation, Telling, answer_for
+from cxguard.core.answer import CANCELLABLE, Medium, MoneyTold, Situation, Telling, answer_for
 from cxguard.core.cards import redact
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.reading import HandlerAnswer
-from cxguard.core.situation import situation_of_operation
+from cxguard.core.situation import money_told_of, situation_of_operation
 from cxguard.core.snapshot import Snapshot, Wants, below_root, full_path, mount_of
 from cxguard.core.spooling import spooled_situation
 from cxguard.engine.cold import open_answer
@@ -173,7 +173,7 @@ class StatusPages:
         rule = self._guard.matcher.by_name(operation.rule)
         if rule is None or operation.answer is None or money_of(operation).state is not operation.money:
             return None
-        if self._guard.engine.epochs.doubts(operation):
+        if money_told_of(operation, doubted=self._guard.engine.epochs.doubts(operation)) is MoneyTold.UNKNOWN:
             return None
         try:
             owner = await resolve_owner(rule, Arrival(snapshot, scope))

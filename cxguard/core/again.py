@@ -7,6 +7,7 @@ what the shopper wanted. Not once the key may be forgotten, and not past the sho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from cxguard.core.money import Send, unanswered
 from cxguard.core.operation import Operation, State
@@ -34,8 +35,9 @@ def may_run_again(operation: Operation, keys: Sequence[str], *, now: float) -> b
 
 
 def is_remembered(operation: Operation, key: str, seconds: float, *, now: float) -> bool:
-    """Counted from the first send of the key: later ones do not lengthen a gateway's memory."""
-    return now - min(send.sent_at for send in operation.sends if send.key == key) < seconds
+    """Counted from the first send of the key: later ones do not lengthen a gateway's memory. One that only a fact speaks of is not:
+    nobody knows when it was sent."""
+    return now - min((send.sent_at for send in operation.sends if send.key == key), default=-inf) < seconds
 
 
 def _word_is_over(operation: Operation, now: float) -> bool:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cxguard.core.asks import link_generation, may_resume
+from cxguard.core.figures import may_all_be_back
 from cxguard.core.money import Money, MoneyState, NoteKind
 from cxguard.core.operation import Operation, State, money_of
 
@@ -189,7 +190,7 @@ def _finished(operation: Operation, submit: Submit, policy: Policy, *, money: Mo
     if money.state is not MoneyState.CHARGED or operation.money is not MoneyState.CHARGED:
         return _ended_uncharged(operation, submit, policy, money=money, now=now)
     ended_at = operation.answered_at or operation.updated_at
-    if money.refund_pending and operation.cancel_asked:
+    if money.refund_pending and (operation.cancel_asked or may_all_be_back(operation.sends, operation.notes, money.charged_keys)):
         return Do.TELL  # whether it is still paid, nobody knows
     if submit.client_key or (now - ended_at <= policy.duplicate_window_seconds and not _other_amount(operation, submit)):
         return Do.REPLAY

@@ -49,6 +49,11 @@ def may_be_all_back(sends: Sequence[Send], notes: Iterable[Note], key: str) -> b
     return bool(asked) and sum(asked) >= standing_minor(sends, notes, key)
 
 
+def may_all_be_back(sends: Sequence[Send], notes: Iterable[Note], keys: Sequence[str]) -> bool:
+    """`may_be_all_back` of every charge that stands (*keys*): then nobody knows whether it is still paid."""
+    return bool(keys) and all(may_be_all_back(sends, notes, key) for key in keys)
+
+
 def figures_of(sends: Sequence[Send], notes: Iterable[Note], key: str) -> ChargeFigures | None:
     """The figures of the charge under *key*; None when none stands, or its amount was never told."""
     known = by_key(sends, notes)

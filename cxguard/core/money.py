@@ -357,9 +357,10 @@ def given_back(known: Sequence[KnownKey]) -> dict[str, int]:
 
 
 def told_back(key: KnownKey, known: Sequence[KnownKey]) -> int:
-    """The sum that was told of the charge itself as given back. One that was heard before a refund failed had that in it."""
+    """The sum that was told of the charge itself as given back. One that was heard before a refund failed, or in the same
+    moment, had that in it."""
     failed = [each for each in known if each.of == key.name and each.failed_minor]
-    sums = (each.amount_minor - sum(one.failed_minor for one in failed if one.failed_at > each.at) for each in key.back)
+    sums = (each.amount_minor - sum(one.failed_minor for one in failed if one.failed_at >= each.at) for each in key.back)
     return max(0, *sums)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from cxguard.core.answer import WHY_GAVE_UP, WHY_REPLACED, MoneyTold, Situation
 from cxguard.core.asks import ASKS
-from cxguard.core.money import MoneyState
+from cxguard.core.figures import may_all_be_back
+from cxguard.core.money import Money, MoneyState
 from cxguard.core.operation import Operation, State, WaitingFor, money_of
 from cxguard.core.wishes import WHY_BY_HAND, WHY_LATE, is_in_time, is_late, was_placed
 
@@ -104,12 +105,13 @@ def situation_of_operation(operation: Operation, *, at_work: bool = False, doubt
     if doubted and operation.state is State.CANCELLED:
         return _S.UNKNOWN  # a life after that end may be paid: nobody asked for that one to be cancelled
     money = money_of(operation)
+    unsure = doubted or (_may_be_gone(operation, money) and not (operation.cancel_asked or operation.state is State.CANCELLED))
     if money.state is MoneyState.CHARGED and _came_to_light(operation):
         return _S.PAID_UNFINISHED if money.captured_minor > 0 else _S.RESERVED_UNFINISHED
     waits_for = operation.waiting_for
     return situation_of(
         State.FINISHED if money.state is MoneyState.CHARGED and _is_moved_on(operation) else operation.state,
-        MoneyState.UNKNOWN if doubted else money.state,
+        MoneyState.UNKNOWN if unsure else money.state,
         waiting_for=WaitingFor.GATEWAY if doubted and waits_for is WaitingFor.SHOPPER else waits_for,  # a question may be answered
         why=operation.why,
         cancel_asked=operation.cancel_asked,
@@ -118,6 +120,11 @@ def situation_of_operation(operation: Operation, *, at_work: bool = False, doubt
         kept=operation.kept,
         at_work=at_work,
     )
+
+
+def _may_be_gone(operation: Operation, money: Money) -> bool:
+    """Whether all of it is on its way back, without an answer: it may be paid still, or no more."""
+    return money.refund_pending and may_all_be_back(operation.sends, operation.notes, money.charged_keys)
 
 
 def _came_to_light(operation: Operation) -> bool:
@@ -145,7 +152,7 @@ def money_told_of(operation: Operation, *, doubted: bool = False) -> MoneyTold:
     stands = operation.state is State.FINISHED or is_late(operation)
     due_back = money.refund_pending or (money.state is MoneyState.CHARGED and not stands)
     going_back = due_back and (operation.cancel_asked or operation.state is State.CANCELLED)
-    return _M.UNKNOWN if doubted or going_back else money_told(operation.state, money.state)
+    return _M.UNKNOWN if doubted or going_back or _may_be_gone(operation, money) else money_told(operation.state, money.state)
 
 
 def _after_cancel(state: State, money: MoneyState, *, why: str) -> Situation | None:

@@ -13,7 +13,7 @@ from cxguard.core import names
 from cxguard.core.decide import Do, Policy, Submit
 from cxguard.core.limits import check_limits, limit
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import Operation, State
+from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.reading import Reading
 from cxguard.engine.cold import KeptResult
 from cxguard.engine.ending import end_run
@@ -255,4 +255,5 @@ def _in_hand(engine: Engine, begun: Begun, *, gateways: tuple[str, ...]) -> Libr
         return LibraryOperation.finished_one(engine, operation)
     if operation.state is State.RUNNING or begun.do is Do.WAIT:
         raise OperationInFlight(operation.reference)
-    raise OperationHeld(operation.reference, operation.why or operation.state, state=operation.state)
+    why = operation.why or ("refund_unknown" if money_of(operation).refund_pending else operation.state)
+    raise OperationHeld(operation.reference, why, state=operation.state)

@@ -59,7 +59,7 @@ async def test_a_refund_without_an_answer_is_asked_about_also_where_the_handler_
 
     shop = await world(handler)
     shop.gateway.will_say("refund", [Unknown("no answer in time")])
-    assert (await shop.pay()).json()["money"] == "charged"
+    assert (await shop.pay()).json()["money"] == "unknown"
     shop.clock.advance(60.0)
     await shop.rest()
     (order,) = (await shop.store.search(Query(namespace="shop"))).operations

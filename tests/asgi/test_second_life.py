@@ -12,7 +12,7 @@ from tillworld import RESERVE, TAKE, till
 
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, State
-from cxguard.core.outcomes import Charged, Declined, NeedsShopper, Outcome, Refunded
+from cxguard.core.outcomes import Charged, Declined, NeedsShopper, Outcome, Refunded, Unknown
 from cxguard.engine.handle import current_operation
 from cxguard.errors import PaymentDeferred, PaymentRefused, StepMismatch
 from cxguard.gateways.base import Charge
@@ -59,6 +59,21 @@ async def test_a_refund_of_the_second_charge_gives_that_one_back(world: Worlds) 
     async with shop.guard.resume(reference=record.reference) as op:
         await op.refund()
     assert shop.gateway.standing == []
+
+
+async def test_nobody_is_told_paid_while_all_of_it_may_be_back(world: Worlds) -> None:
+    """The gateway has not answered the refund: a second press of the paid order hears that it is being checked, not "thank you"."""
+    shop = await world(reserve_and_take, rule(key=json_field("cart")))
+    paid = await shop.pay()
+    shop.gateway.will_say("refund", [Unknown("no answer in time")])
+    async with shop.guard.resume(reference=(await only(shop)).reference) as op:
+        with pytest.raises(PaymentDeferred):
+            await op.refund()
+    told = (await shop.pay()).json()
+    assert paid.status_code == 201
+    assert (told["situation"], told["money"], told["safe_to_retry"]) == ("unknown", "unknown", False)
+    page = (await shop.client.get(told["status_url"], headers={"Accept": "application/json"})).json()
+    assert (page["situation"], page["money"]) == ("unknown", "unknown")
 
 
 async def test_the_second_purchase_gets_an_order_of_its_own(world: Worlds) -> None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from resolve_orders import CHARGED, F, H, order, send, wish
+from resolve_orders import CHARGED, UNKNOWN, C, F, H, Q, R, back, order, send, wish
 
 from cxguard.core.answer import MoneyTold
 from cxguard.core.answer import Situation as S
-from cxguard.core.operation import Entry
+from cxguard.core.operation import Entry, State
 from cxguard.core.situation import money_told_of, situation_of_operation
 from cxguard.core.wishes import was_placed
 
@@ -51,3 +51,24 @@ def test_only_a_person_who_grants_the_wish_unplaces_an_order(event: str, before:
     """Put back for anything else it is as it was."""
     lines = (Entry(1.0, "operation.finished", detail={"money": "charged"}), Entry(2.0, event, detail={"before": before}))
     assert was_placed(replace(order(H, send(CHARGED)), answered_at=1.0, history=lines)) is placed
+
+
+@pytest.mark.parametrize(
+    ("state", "asked", "situation"),
+    [
+        (F, False, S.UNKNOWN),
+        (F, True, S.CANCEL_ASKED),
+        (H, False, S.HELD),
+        (Q, False, S.UNKNOWN),
+        (R, False, S.UNKNOWN),
+        (C, False, S.REFUND_DUE),
+        (H, True, S.REFUND_DUE),
+    ],
+)
+def test_nobody_is_told_paid_while_all_of_it_may_be_back(state: State, asked: bool, situation: S) -> None:
+    """A refund of all has no answer: it is being checked, or goes back where the order was cancelled. A part changes nothing."""
+    lines = (send(CHARGED), back(UNKNOWN))
+    paid = order(state, *lines, notes=(wish(),) if asked else ())
+    assert (situation_of_operation(paid), money_told_of(paid)) == (situation, MoneyTold.UNKNOWN)
+    part = replace(paid, sends=(lines[0], replace(lines[1], amount_minor=1)))
+    assert situation_of_operation(part) is situation_of_operation(replace(paid, sends=lines[:1]))

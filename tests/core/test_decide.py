@@ -101,11 +101,11 @@ def test_answer_that_has_gone_out_is_given_again_unless_the_order_is_to_end(note
     assert done(record(R, CHARGED, answer=b"sealed", notes=notes), submit(), leased=True) is wanted
 
 
-@pytest.mark.parametrize(("notes", "wanted"), [((), Do.REPLAY), ((WISH,), Do.TELL)])
-def test_answer_is_not_given_again_while_nobody_knows_whether_all_went_back(notes: tuple[Note, ...], wanted: Do) -> None:
-    """A refund without an answer; without a wish to cancel it is one of the shop's own, perhaps of a part."""
-    sends = (*SENDS[CHARGED], send(2, Unknown("no answer"), kind=SendKind.REFUND))
-    assert done(record(F, CHARGED, sends=sends, notes=notes), submit()) is wanted
+@pytest.mark.parametrize(("notes", "left_minor", "wanted"), [((), 1, Do.REPLAY), ((), 0, Do.TELL), ((WISH,), 1, Do.TELL)])
+def test_answer_is_not_given_again_while_nobody_knows_whether_all_went_back(notes: tuple[Note, ...], left_minor: int, wanted: Do) -> None:
+    """A refund without an answer; without a wish to cancel it is one of the shop's own, of a part or of all."""
+    back = replace(send(2, Unknown("no answer"), kind=SendKind.REFUND), amount_minor=1_000 - left_minor)
+    assert done(record(F, CHARGED, sends=(*SENDS[CHARGED], back), notes=notes), submit()) is wanted
 
 
 @pytest.mark.parametrize(("state", "money"), CELLS)

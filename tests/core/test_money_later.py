@@ -84,7 +84,7 @@ FAILED = heard(NOT_CHARGED, 3000.0, key="act-1")
         ([replace(BACK, kind=SendKind.VOID)], [FAILED], 0),
         ([BACK], [heard(PART, 2999.0)], 1000),
         ([BACK], [heard(PART, 2999.0), FAILED], 0),
-        ([BACK], [heard(PART, 3000.0), FAILED], 1000),
+        ([BACK], [heard(PART, 3000.0), FAILED], 0),
         ([BACK], [heard(PART, 3001.0), FAILED], 1000),
         ([BACK], [heard(PART, 3001.0), FAILED, heard(NOT_CHARGED, 3500.0, key="act-1")], 0),
         ([BACK], [heard(PART, 3001.0), heard(NOT_CHARGED, 3500.0, key="act-1"), FAILED], 0),

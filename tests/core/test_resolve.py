@@ -198,6 +198,7 @@ UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
     ("not over an answer that went out", order(R, BY_SHOP, history=looked(1), answer=b"sealed"), RERUN, ("key-1",), WAIT),
     ("not over two of them", order(Q, BY_SHOP, send(UNKNOWN, 2, key="key-2"), history=looked(1)), PATIENT, ("key-1", "key-2"), WAIT),
     ("nor when its gateway may have forgotten the key", order(Q, LONG_AGO, history=looked(1)), RERUN, ("key-1",), WAIT),
+    ("nor what only a fact speaks of", order(Q, notes=(fact(UNKNOWN),), history=looked(1)), RERUN, ("key-1",), WAIT),
     ("asked often enough: a person", order(Q, BY_SHOP, history=looked(3)), RERUN, ("key-1",), Hold("unknown_unresolved", AGENT)),
     ("within the shopper's word", order(Q, send(UNKNOWN), consent=replace(CONSENT, until=NOW + 1)), NO_FIND, (), Resend(send(UNKNOWN))),
     ("nor at its end", order(Q, send(UNKNOWN), consent=CONSENT), NO_FIND, (), Hold("charge_unknown", AGENT)),
