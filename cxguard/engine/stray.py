@@ -27,7 +27,7 @@ async def bring_stray_facts(engine: Engine, work: Work) -> None:
     for key in money_of(work.operation).unknown_keys:
         page = await operations.store.search(Query(operations.namespace, gateway_key=key, limit=ALIKE_MAX))
         for stray in page.operations:
-            if stray.id != work.operation.id and not stray.owner:
+            if not stray.owner:
                 await _bring(engine, work, stray, key)
 
 

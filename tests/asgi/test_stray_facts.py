@@ -28,9 +28,11 @@ class Shop:
     def __init__(self) -> None:
         self.till = Till()
         self.keys: list[str] = []
+        self.breaks = False
 
     async def pay(self, request: Request) -> Response:
-        return JSONResponse(await self.later(current_operation()), status_code=201)
+        paid = await self.later(current_operation())
+        return JSONResponse(paid, status_code=500 if self.breaks else 201)
 
     async def later(self, op: Any) -> dict[str, str]:
         self.keys.append(op.gateway_key())
@@ -75,6 +77,28 @@ async def test_a_no_that_a_webhook_told_is_about_the_lost_charge_alone(world: Wo
     await webhook(made, shop.keys[0], Declined())
     assert (await made.pay()).status_code == 201
     assert ((await order(made)).money, len(shop.till.charges)) == ("charged", 2)
+
+
+async def test_a_no_that_a_webhook_told_says_nothing_of_what_came_after_it(world: Worlds) -> None:
+    """The next charge was made, and its handler broke: who is told "declined" would pay a third time."""
+    shop = Shop()
+    made = await paid_and_lost(world, shop)
+    await webhook(made, shop.keys[0], Declined())
+    shop.breaks = True
+    told = await made.pay(**ASYNC)
+    assert (told.json()["money"], (await order(made)).money) == ("unknown", "unknown")
+
+
+async def test_what_was_told_of_a_lost_order_is_found_under_many_other_facts(world: Worlds) -> None:
+    """All of them came later, each about another order that is not there."""
+    shop = Shop()
+    made = await paid_and_lost(world, shop)
+    await webhook(made, shop.keys[0], Charged(1000, "EUR", payment_id="pay-1"))
+    for number in range(5):
+        made.clock.advance(1.0)
+        await webhook(made, f"{number:064x}", Charged(1000, "EUR", payment_id=f"other-{number}"))
+    told = await made.pay(**ASYNC)
+    assert (told.json()["money"], shop.till.charges) == ("charged", ["basket"])
 
 
 async def test_a_webhook_and_its_order_that_wait_in_one_spool_meet_before_it_is_placed(world: Worlds, tmp_path: Path) -> None:
