@@ -57,18 +57,28 @@ def load_target(target: str, *, factory: bool = False, app_dir: Path | None = No
     Raises:
         ConfigurationError: there is no such module or name.
     """
-    module_name, _, path = target.partition(":")
-    if not module_name or not path or "://" in target:
-        what = "a store, and no app" if "://" in target else "no app"
-        raise ConfigurationError(
-            f"{without_password(target)!r} names {what}: write module:app, the path that the server gets, for instance shop.main:app"
-        )
+    module_name, path = split_target(target)
     found: Any = _module(module_name, app_dir or Path.cwd())
     for name in path.split("."):
         if not hasattr(found, name):
             raise ConfigurationError(f"{module_name!r} has no {path!r}: write module:app, with the name that the app has there")
         found = getattr(found, name)
     return _made(found, target) if factory or _is_factory(found) else found
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Module and name of `module:name`.
+
+    Raises:
+        ConfigurationError: it is not written so.
+    """
+    module_name, _, path = target.partition(":")
+    if not module_name or not path or "://" in target:
+        what = "a store, and no app" if "://" in target else "no app"
+        raise ConfigurationError(
+            f"{without_password(target)!r} names {what}: write module:app, the path that the server gets, for instance shop.main:app"
+        )
+    return module_name, path
 
 
 def find_guard(app: Any, *, target: str) -> Guard:

@@ -48,7 +48,7 @@ def command(target: str, namespace: str, as_json: bool) -> None:
 async def _examine(target: Target) -> list[Examined]:
     guard = target.guard
     if target.spool:
-        raise ConfigurationError("a spool is looked at beside its guard: write cxguard doctor shop.main:app, on its machine")
+        raise click.UsageError("a spool is looked at beside its guard: write cxguard doctor shop.main:app, on its machine")
     path = file_of(guard.store)
     examined = [doctor.examine_sqlite()] if path is not None else []
     opened = await doctor.examine_store(guard.store, own_clock(guard.clock))

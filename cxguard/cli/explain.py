@@ -104,7 +104,7 @@ class _User:
 
 def _program(text: str) -> str:
     if "://" in text:
-        raise ConfigurationError(f"{text!r} is an address, and rules are in a program: write shop.main:app")
+        raise click.UsageError(f"{text!r} is an address, and rules are in a program: write shop.main:app")
     return text
 
 

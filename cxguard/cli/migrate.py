@@ -7,7 +7,6 @@ import asyncio
 import click
 
 from cxguard.cli.main import EXIT_CODES
-from cxguard.errors import ConfigurationError
 
 
 @click.command("migrate", short_help="Make a PostgreSQL schema, or bring it up to date.", epilog=EXIT_CODES)
@@ -31,7 +30,7 @@ def command(url: str, schema: str, restored: bool) -> None:
       cxguard migrate postgresql://owner@db.example/shop --restored
     """
     if not url.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(
+        raise click.UsageError(
             "only PostgreSQL has migrations (a SQLite file is brought up to date when it is opened): give postgresql://..."
         )
     applied, epoch = asyncio.run(_migrate(url, schema=schema, restored=restored))

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from cxguard.cli.main import EXIT_CODES
-from cxguard.cli.opening import file_of
+from cxguard.cli.opening import file_of, well_written
 from cxguard.cli.printing import as_json, print_json, print_table
 from cxguard.clock import SystemClock
 from cxguard.config import Secrets, load_secrets
@@ -121,8 +121,9 @@ async def _opened(url: str, *, must_exist: bool = False, with_secrets_of: Store 
 
 def _store_at(url: str, *, must_exist: bool) -> Store:
     if url.startswith("memory:"):
-        raise ConfigurationError("memory:// lives and ends with its process: name a sqlite:/// or postgresql:// store")
-    store = open_store(url, clock=SystemClock())
+        raise click.UsageError("memory:// lives and ends with its process: name a sqlite:/// or postgresql:// store")
+    with well_written():
+        store = open_store(url, clock=SystemClock())
     path = file_of(store)
     if must_exist and path is not None and not path.exists():
         raise ConfigurationError(f"there is no store at {path}: name the file that the shop uses")

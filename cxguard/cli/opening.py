@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,15 @@ def find_target(text: str, *, namespace: str = "shop") -> Target:
     """The guard that *text* names; for an address, one that knows no rules.
 
     Raises:
-        ConfigurationError: it names nothing.
+        click.UsageError: it is neither a program nor an address that a store could have.
+        ConfigurationError: there is nothing of that name.
     """
     if text.startswith(SPOOL):  # a spool is a store of its own, in a file like an embedded one's
         return Target(text, _guard_at(text.replace(SPOOL, "sqlite:///", 1), namespace=namespace), spool=True)
     if "://" in text:
         return Target(text, _guard_at(text, namespace=namespace))
-    if ":" not in text:
-        raise ConfigurationError(f"{text!r} is neither a store's address nor a program: write sqlite:///shop.db, or shop.main:app")
+    if ":" not in text.strip(":"):
+        raise click.UsageError(f"{text!r} is neither a store's address nor a program: write sqlite:///shop.db, or shop.main:app")
     from cxguard.worker import find_guard, load_target
 
     loaded = load_target(text)
@@ -57,12 +58,22 @@ def find_target(text: str, *, namespace: str = "shop") -> Target:
 def _guard_at(url: str, *, namespace: str) -> Guard:
     """A guard without rules on the store of that address. Looking must not make a store where there is none."""
     if url.startswith("memory:"):
-        raise ConfigurationError("memory:// lives and ends with its process: there is nothing to see from here; name a sqlite:/// store")
-    guard = Guard(url, shop=Shop("cxguard", url="/"), namespace=namespace, duties=False)
+        raise click.UsageError("memory:// lives and ends with its process: there is nothing to see from here; name a sqlite:/// store")
+    with well_written():
+        guard = Guard(url, shop=Shop("cxguard", url="/"), namespace=namespace, duties=False)
     path = file_of(guard.store)
     if path is not None and not path.exists():
         raise ConfigurationError(f"there is no store at {path}: name the file that the shop uses")
     return guard
+
+
+@contextmanager
+def well_written() -> Iterator[None]:
+    """An address that no store could have is a mistake in the command, and nothing that was found."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def file_of(store: Store) -> Path | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from cxguard.cli.main import EXIT_CODES
-from cxguard.worker import WorkerState, run_worker
+from cxguard.cli.opening import well_written
+from cxguard.worker import WorkerState, run_worker, split_target
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -34,6 +35,8 @@ def command(target: str, factory: bool, app_dir: Path | None, as_json: bool, log
     """
     from cxguard.logs import configure_logging
 
+    with well_written():
+        split_target(target)
     configure_logging(json=True if as_json else None, level=log_level)
 
     def say(state: WorkerState, line: str) -> None:

@@ -149,7 +149,7 @@ def test_a_request_written_wrongly_ends_with_2(spa: str, arguments: tuple[str, .
 
 def test_an_address_has_no_rules_to_explain() -> None:
     """The refusal shows what to write."""
-    assert "write shop.main:app" in cxguard("sqlite:///shop.db", "POST /pay", code=1).stderr
+    assert "write shop.main:app" in cxguard("sqlite:///shop.db", "POST /pay", code=2).stderr
 
 
 @pytest.fixture

@@ -365,7 +365,6 @@ def test_a_ring_that_cannot_open_what_waits_is_found_behind_a_page_of_newer_orde
     ("arguments", "says"),
     [
         ((OLD, OLD), "the same store"),
-        ((OLD, "memory://"), "ends with its process"),
         (("sqlite:///none.db", NEW), "there is no store at"),
         ((OLD, NEW, "--namespace", "elsewhere"), "no shop was ever started here in the namespace"),
     ],
