@@ -323,7 +323,12 @@ def _liked_best(accept: str) -> Wants | None:
 
 
 def _by_the_request_itself(snapshot: Snapshot) -> Wants:
-    """`*/*` or nothing: a script's request is answered in JSON, a form that a browser submits with a page."""
+    """`*/*` or nothing: a script's request is answered in JSON, a form that a browser submits with a page.
+
+    htmx is a script, and puts what it gets into the page.
+    """
+    if "true" in snapshot.header_all("hx-request"):
+        return Wants.HTML
     if "empty" in snapshot.header_all("sec-fetch-dest") or snapshot.header_all("x-requested-with"):
         return Wants.JSON
     navigates = "navigate" in snapshot.header_all("sec-fetch-mode")

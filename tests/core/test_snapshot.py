@@ -339,6 +339,16 @@ def test_negotiation(accept: str, content_type: str, wants: Wants) -> None:
     assert request(b"", *headers, content_type=content_type).wants() is wants
 
 
+@pytest.mark.parametrize(
+    ("accept", "content_type", "wants"),
+    [("*/*", URLENCODED, Wants.HTML), ("*/*", JSON, Wants.HTML), ("", MULTIPART, Wants.HTML), ("application/json", URLENCODED, Wants.JSON)],
+)
+def test_htmx_is_answered_with_a_page(accept: str, content_type: str, wants: Wants) -> None:
+    """It swaps the answer into the page: JSON would stand there as it is. Browsers say "empty" of its requests as of any script's."""
+    headers = (("hx-request", "true"), ("sec-fetch-dest", "empty"), *((("accept", accept),) if accept else ()))
+    assert request(b"", *headers, content_type=content_type).wants() is wants
+
+
 def test_headers_of_one_name_are_one_list() -> None:
     """What is accepted may be said line by line."""
     assert request(b"", ("accept", "text/html"), ("accept", "application/json;q=0.5"), content_type=JSON).wants() is Wants.HTML
