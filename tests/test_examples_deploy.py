@@ -142,4 +142,4 @@ async def test_deploy_role_is_enough_after_a_failover(server: PostgresServer, tm
     assert store.epoch.endswith(":2")
     assert before is not None
     assert after is not None
-    assert after[0] - before[0] == 2**32
+    assert after[0] - before[0] >= 2**32

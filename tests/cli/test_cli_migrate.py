@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 from postgres_server import PostgresServer, running_postgres
@@ -55,6 +56,27 @@ async def test_restore_that_is_announced_begins_another_life(server: PostgresSer
     assert before != store.epoch
     assert store.epoch in told.output
     assert token_of(await open_leased(store, sample("b"))) - token_of(first) >= 2**32
+    await store.stop()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "noticed"])
+async def test_a_copy_that_has_the_rows_and_not_the_sequence_gives_no_number_twice(server: PostgresServer, announced: bool) -> None:
+    """As logical replication leaves it, its sequence at the start: with the data's lives, or, announced, without them."""
+    schema = f"copy_{announced}".lower()
+    store = PostgresStore(server.url, schema=schema)
+    await store.start()
+    async with await psycopg.AsyncConnection.connect(server.url, autocommit=True) as connection:
+        await connection.execute(f"SELECT setval('{schema}.numbers', {3 * 2**32 if announced else 2 * 2**32 + 1000})".encode())
+        last = token_of(await open_leased(store, sample("a")))
+        await store.stop()
+        if not announced:
+            lives = "VALUES (2, 's', 't', 'failover'), (3, 's', 't', 'failover')"
+            await connection.execute(f"INSERT INTO {schema}.lives (number, system, timeline, reason) {lives}".encode())
+        await connection.execute(f"SELECT setval('{schema}.numbers', 1)".encode())
+    await migrated(server.url, schema=schema, restored=announced)
+    await store.start()
+    assert token_of(await open_leased(store, sample("b"))) > last
     await store.stop()
 
 

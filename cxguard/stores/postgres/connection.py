@@ -114,7 +114,8 @@ async def migrated(url: str, *, schema: str, restored: bool) -> tuple[list[int],
         applied = await migrate_schema(connection, schema=schema)
         statements = statements_of(schema)
         if restored:
-            await begin_life(connection, statements, reason="restored")
+            last = await one(connection, statements["last_number"])  # a logical copy has the rows, and not where the sequence was
+            await begin_life(connection, statements, reason="restored", last=last[0])
         epoch, _ = await _life(connection, statements)
         return applied, epoch
     except psycopg.Error as error:
@@ -175,16 +176,17 @@ async def _life(connection: Connection, statements: Mapping[str, str]) -> tuple[
     return f"{system}:{timeline}:{number}", timeline
 
 
-async def begin_life(connection: Connection, statements: Mapping[str, str], *, reason: str) -> None:
+async def begin_life(connection: Connection, statements: Mapping[str, str], *, reason: str, last: int = 0) -> None:
     """Put a life on record, one process at a time, and let tokens and revisions jump ahead of any that were lost.
 
     Args:
         reason: `restored` always begins one; another only if the server's life is not on record yet.
+        last: the highest number on record, where somebody has looked.
     """
     async with connection.transaction():
         await connection.execute(statements["settings"])
         await connection.execute(statements["lock_lives"])
-        await connection.execute(statements["begin_life"], {"reason": reason})
+        await connection.execute(statements["begin_life"], {"reason": reason, "last": last})
 
 
 async def one(connection: Connection, text: str | sql.Composed) -> tuple[Any, ...]:

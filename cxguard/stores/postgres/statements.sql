@@ -49,7 +49,11 @@ begun AS (
     SELECT number + 1, system, timeline, %(reason)s FROM known WHERE NOT on_record OR %(reason)s = 'restored'
     RETURNING number
 )
-SELECT setval('{schema}.numbers', (SELECT last_value FROM {schema}.numbers) + 4294967296) FROM begun WHERE number > 1
+SELECT setval('{schema}.numbers', greatest((SELECT last_value FROM {schema}.numbers), (number - 1) * 4294967296, %(last)s) + 4294967296)
+FROM begun WHERE number > 1
+
+-- name: last_number
+SELECT greatest(max(revision), max(lease_token), 0) FROM {schema}.operations
 
 -- name: numbers
 SELECT nextval('{schema}.numbers') FROM generate_series(1, %s)
