@@ -193,7 +193,8 @@ class OperationHandle:
         Raises:
             StepMismatch: no such charge, more than is reserved, or other figures than before. Nothing was sent.
             PaymentRefused: the gateway said no; nothing moved.
-            PaymentDeferred: it is not known whether it worked; the worker finds out.
+            PaymentDeferred: it is not known whether it worked; the worker finds out. Or the order was cancelled, so that its money
+                goes back: nothing was sent.
             LeaseLost, StoreUnavailable: nothing was sent.
         """
         taken = await self._move(Movement(SendKind.CAPTURE, step, of, amount_minor))

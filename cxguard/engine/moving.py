@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 from cxguard.core.figures import ChargeFigures, failed_refunds, figures_of
 from cxguard.core.money import NO_ANSWER, Send, SendKind, next_number
-from cxguard.core.operation import Operation, money_of
+from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NeedsShopper, NotCharged, Outcome, Refunded, Unknown, outcome_kind
 from cxguard.core.standing import standing_outcome
+from cxguard.core.wishes import is_in_time
 from cxguard.engine.bounds import bounded
 from cxguard.engine.breakers import Rejected
 from cxguard.engine.charging import GATEWAY_DOWN, LEAST_SECONDS, Work, answered, checked_amount, write_send
@@ -52,7 +53,8 @@ async def move_money(engine: Engine, work: Work, asked: Movement, *, key: str) -
     Raises:
         StepMismatch: no such charge, other figures than before, or more than there is. Nothing was sent.
         PaymentRefused: the gateway said no. Nothing moved.
-        PaymentDeferred: it is not known whether it worked, or the gateway is down; the worker goes on with what was sent.
+        PaymentDeferred: it is not known whether it worked, or the gateway is down; the worker goes on with what was sent. Or the
+            charge is to be given back: then nothing of it is taken.
         LeaseLost, StoreUnavailable: nothing was sent.
     """
     line = _line(engine, work.operation, asked, key=key)
@@ -62,6 +64,8 @@ async def move_money(engine: Engine, work: Work, asked: Movement, *, key: str) -
     if isinstance(known, NotCharged):  # refused: other steps may have moved since what it was about
         _amount(work.operation, replace(asked, amount_minor=line.amount_minor), _charge(work.operation, asked)[1])
     if known is None or isinstance(known, NotCharged | Unknown):
+        if asked.kind is SendKind.CAPTURE and (why := _why_it_goes_back(work.operation)):
+            raise PaymentDeferred(why, reference=work.operation.reference)
         if isinstance(known, Unknown) and not _may_repeat(engine, work.operation, line):
             raise PaymentDeferred(f"{asked.kind}_unknown", reference=work.operation.reference)
         known = await send_move(engine, work, line, gateway=_gateway(engine, line.gateway), why=asked.why)
@@ -112,6 +116,14 @@ def move_outcome(operation: Operation, key: str) -> Outcome | None:
 def _is_used_up(operation: Operation, key: str) -> bool:
     """Whether the gateway said of the key itself that nothing moved under it: sent again, it would only tell the old tale."""
     return any(note.gateway_key == key and isinstance(note.outcome, NotCharged) for note in operation.notes)
+
+
+def _why_it_goes_back(operation: Operation) -> str:
+    """Why the charge is to be given back, so that nothing of it is taken any more; "": it stays."""
+    if is_in_time(operation):
+        return "cancel_asked"
+    due = operation.state is State.CANCELLED or (operation.state is State.HELD and operation.why == "refund_due")
+    return "refund_due" if due or len(money_of(operation).charged_keys) > 1 else ""
 
 
 def _line(engine: Engine, operation: Operation, asked: Movement, *, key: str) -> Send:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tillworld import TAKE, till
+from tillworld import RESERVE, TAKE, till
 
-from cxguard.core.money import MoneyState
+from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import State
-from cxguard.core.outcomes import Charged, Unknown
+from cxguard.core.outcomes import Charged, NotCharged, Unknown
 from cxguard.core.schedule import QUEUE_SECONDS_MAX
 from cxguard.errors import OperationHeld, PaymentDeferred
 
@@ -73,3 +73,26 @@ async def test_proof_by_reference_reaches_an_order_that_sent_nothing_yet() -> No
 
         await shop.run(pay)
         assert (await shop.money()).state is MoneyState.CHARGED
+
+
+async def test_what_is_to_be_given_back_is_not_captured() -> None:
+    """Its shopper wanted out before it was placed, and the gateway would not void: whoever delivers by mistake takes no money."""
+    async with till() as shop:
+
+        async def pay(op: Any) -> None:
+            await op.charge(RESERVE)
+            raise RuntimeError("no invoice")
+
+        with pytest.raises(RuntimeError):
+            await shop.run(pay)
+        shop.gateway.will_say("refund", [NotCharged("busy")])
+        await shop.settle()
+        order = await shop.record()
+        wish = Note("cancel:1", NoteKind.CANCEL, shop.clock.now(), generation=order.generation)
+        await shop.guard.engine.operations.store.note(order.id, wish, namespace="shop")
+        await shop.guard.queue().run_once()
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred, match="cancel_asked"):
+                await op.capture()
+        await shop.settle()
+        assert ((await shop.record()).state, shop.gateway.count("capture"), shop.gateway.standing) == (State.CANCELLED, 0, [])
