@@ -17,8 +17,9 @@ from cxguard.asgi.tee import Tee
 from cxguard.asgi.types import App, Receive, Scope, Send
 from cxguard.core.cards import carries_card
 from cxguard.core.decide import Policy
-from cxguard.core.reading import HandlerAnswer, Reading, read
-from cxguard.core.snapshot import Snapshot
+from cxguard.core.money import MoneyState
+from cxguard.core.reading import HandlerAnswer, Reading
+from cxguard.core.snapshot import Snapshot, full_path
 from cxguard.engine.handle import CURRENT
 from cxguard.engine.observing import READINGS, Finding, Watched, forget_once, observe
 from cxguard.engine.report import WOULD_PREFIX
@@ -28,6 +29,7 @@ from cxguard.errors import BadRequest, MalformedKey, MissingKey, OwnerMissing, S
 from cxguard.guard import Guard
 from cxguard.logs import get_logger
 from cxguard.rules import Arrival, Asked, Rule, resolve_owner
+from cxguard.rules.reads import reading_of
 from cxguard.rules.sources import Source, parts_of
 
 _log = get_logger("watch")
@@ -53,14 +55,15 @@ async def watch(guard: Guard, app: App, rule: Rule, scope: Scope, receive: Recei
         answer_bytes_max=rule.answer_bytes_max,
     )
     arrived_at = guard.clock.now()
-    token = CURRENT.set(UnguardedOperation(tuple(guard.gateways.values())))
+    operation = UnguardedOperation(tuple(guard.gateways.values()))
+    token = CURRENT.set(operation)
     raised = True
     try:
         await app(scope, tee.receive, tee.send)
         raised = False
     finally:
         CURRENT.reset(token)
-        _begin(guard, _Judging(guard, rule, tee, arrived_at=arrived_at, raised=raised))
+        _begin(guard, _Judging(guard, rule, tee, operation, arrived_at=arrived_at, raised=raised))
 
 
 def _begin(guard: Guard, judging: _Judging) -> None:
@@ -81,10 +84,11 @@ def _count(guard: Guard, findings: Iterable[Finding]) -> None:
 class _Judging:
     """One request that has been answered."""
 
-    def __init__(self, guard: Guard, rule: Rule, tee: Tee, *, arrived_at: float, raised: bool) -> None:
+    def __init__(self, guard: Guard, rule: Rule, tee: Tee, operation: UnguardedOperation, *, arrived_at: float, raised: bool) -> None:
         self._guard = guard
         self._rule = rule
         self._tee = tee
+        self._operation = operation
         self._arrived_at = arrived_at
         self._answer = None if raised and not tee.gone else tee.handler_answer()
 
@@ -104,7 +108,7 @@ class _Judging:
         return found
 
     async def _judge(self) -> set[Finding]:
-        tee, reading = self._tee, read(self._answer, self._rule.cases)
+        tee, reading = self._tee, self._reading()
         found = {READINGS[reading]}
         if tee.answer.over:
             found.add(Finding.ANSWERS_TOO_LARGE)
@@ -116,6 +120,12 @@ class _Judging:
             return found | await self._judge_submit(snapshot, reading)
         except BadRequest as error:
             return found | {next((finding for kind, finding in _REFUSALS.items() if isinstance(error, kind)), Finding.REFUSED)}
+
+    def _reading(self) -> Reading:
+        """As the guard's own: where it charges, a redirect says as much as its charge."""
+        rule, money = self._rule, self._operation.money.state
+        charged_by = rule.charged_by if money in (MoneyState.CHARGED, MoneyState.DECLINED) else "shop"
+        return reading_of(self._answer, cases=rule.cases, charged_by=charged_by, path=full_path(self._tee.scope), money=money)
 
     async def _judge_submit(self, snapshot: Snapshot, reading: Reading) -> set[Finding]:
         rule = self._guard.matcher.choose(self._rule, snapshot)

@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from cxguard.core.outcomes import Charged, Declined
+from cxguard.core.money import NO_MONEY, Money, MoneyState
+from cxguard.core.outcomes import Charged, Declined, NotCharged
 from cxguard.engine.codecs import Codec, check_codec
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MONEY = {Charged: MoneyState.CHARGED, Declined: MoneyState.DECLINED, NotCharged: MoneyState.NONE}
+
 
 class UnguardedOperation:
     """What `current_operation()` gives where nothing is guarded (watch mode, a request let through without a key).
 
     It behaves as if cxguard were not there: each key is new, and a charge is one plain call to the gateway.
+
+    Attributes:
+        money: what became of its last charge; amounts are not kept.
     """
 
     def __init__(self, gateways: tuple[Gateway, ...] = (), *, timeout_seconds: float = 30.0) -> None:
@@ -32,6 +38,7 @@ class UnguardedOperation:
         self._keys: dict[str, str] = {}
         self._loop = running_loop()
         self.reference = ""
+        self.money = NO_MONEY
 
     @property
     def sync(self) -> SyncOperation:
@@ -47,6 +54,7 @@ class UnguardedOperation:
         if not self._gateways:
             raise ConfigurationError("no gateway to charge with: Guard(..., gateways=[HttpGateway(...)])")
         outcome = await self._gateways[0].charge(charge, key=self.gateway_key(step), timeout_seconds=self._timeout_seconds)
+        self.money = Money(_MONEY.get(type(outcome), MoneyState.UNKNOWN))
         match outcome:
             case Charged():
                 return outcome

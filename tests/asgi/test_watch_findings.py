@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,12 @@ from starlette.routing import Route
 from watching import findings, paid, settled, watched
 
 from cxguard.asgi import GuardMiddleware
+from cxguard.core.outcomes import Declined
 from cxguard.core.reading import Reading
+from cxguard.engine.handle import current_operation
 from cxguard.engine.observing import MEANINGS, READINGS, Finding
+from cxguard.errors import PaymentDeclined
+from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.rules import Rule, cookie, form_field, has_status, header, json_field, per_purchase, redirects_to, scope_session
 from cxguard.stores.base import Query
@@ -279,6 +284,26 @@ async def test_a_rule_of_its_own_reads_the_answer(world: Worlds) -> None:
         await with_guard.client.post("/pay", data={"basket": basket}, headers={"x-user": "ann"})
     found = await findings(with_guard)
     assert (found["readings.succeeded"], found["readings.failed"]) == (1, 1)
+
+
+async def sent_on(request: Request) -> Response:
+    """A form's handler: it charges with the guard, and redirects, however it went. Without the slash, its router sends it on."""
+    form = await request.form()
+    if form["basket"] != "empty":
+        with suppress(PaymentDeclined):
+            await current_operation().charge(Charge(1000, "EUR", source=str(form["basket"])))
+    return RedirectResponse("/pay/" if form["basket"] == "empty" else "/thanks", 303)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("basket", "read"), [("tok_ok", "succeeded"), ("tok_declined", "declined"), ("empty", "rejected")])
+async def test_a_redirect_is_read_as_it_will_be(world: Worlds, basket: str, read: str) -> None:
+    """Where the guard charges, its charge says how it went; it was counted as failed, and a paid one as a shopper who was lied to."""
+    own = Rule("POST /pay", owner=header("x-user"), key=header("idempotency-key"))
+    with_guard = await watched(world, sent_on, own)
+    with_guard.gateway.will_say("charge", [Declined()] if basket == "tok_declined" else [])
+    await with_guard.client.post("/pay", data={"basket": basket}, headers={"x-user": "ann", "idempotency-key": "k"})
+    assert await findings(with_guard) == {"requests": 1, f"readings.{read}": 1}
 
 
 @pytest.mark.asyncio
