@@ -352,14 +352,6 @@ class OperationHandle:
             self.deferral = Deferral(why=error.why, hold=True)
             raise
 
-    def _kept_bytes(self, value: Any) -> bytes:
-        """The result as it is kept. One that cannot be: the call has happened all the same, so a person looks."""
-        try:
-            return result_bytes(value)
-        except TypeError:
-            self.deferral = Deferral(why="result_not_kept", hold=True)
-            raise
-
     @property
     def work(self) -> Work:
         """The record and lease in hand: for the engine and the edges, not for a shop's code."""

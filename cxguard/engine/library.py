@@ -15,7 +15,8 @@ from cxguard.core.limits import check_limits, limit
 from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.reading import Reading
-from cxguard.engine.cold import KeptResult
+from cxguard.engine.cold import KeptResult, result_bytes
+from cxguard.engine.deferral import Deferral
 from cxguard.engine.ending import end_run
 from cxguard.engine.engine import Engine
 from cxguard.engine.entering import Begun, Submission
@@ -92,6 +93,7 @@ class LibraryOperation(OperationHandle):
     """`op` in a script: a handle that also keeps the function's result."""
 
     result: Any = None
+    _unkept: tuple[Deferral, Deferral] | None = None  # since `keep` was given what it cannot keep: why before that, and since
 
     @property
     def finished(self) -> bool:
@@ -102,11 +104,20 @@ class LibraryOperation(OperationHandle):
         """Keep *result* as the answer, when the operation finishes.
 
         Raises:
-            TypeError: it cannot be kept as JSON.
+            TypeError: it cannot be kept as JSON. The work is done all the same, so a person looks, unless another one is kept.
         """
-        if self.finishing.last is None:  # else what `finish` was given is the result
-            self._kept_bytes(result)
-            self.result = result
+        if self.finishing.last is not None:  # what `finish` was given is the result
+            return
+        if self._unkept is not None and self.deferral is self._unkept[1]:
+            self.deferral = self._unkept[0]
+        try:
+            result_bytes(result)
+        except TypeError:
+            held = Deferral(why="result_not_kept", hold=True)
+            self._unkept = (self.deferral, held)
+            self.deferral = held
+            raise
+        self.result = result
 
     async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int = 200) -> None:
         await super().finish_from(in_thread, answer, connection=connection, status=status)

@@ -345,6 +345,20 @@ async def test_a_result_that_a_script_cannot_keep_ends_its_lease(world: Worlds) 
     assert (operation.lease, operation.state, operation.why) == (None, State.HELD, "result_not_kept")
 
 
+@pytest.mark.parametrize(("results", "state"), [(1, State.FINISHED), (2, State.FINISHED), (0, State.HELD)])
+async def test_a_result_that_is_kept_after_one_that_could_not_be_ends_the_operation(world: Worlds, results: int, state: State) -> None:
+    """Nobody has to look at what the script has put right itself."""
+    shop = await world()
+    async with shop.guard.operation(purpose="pay", key="1", owner="ann", amount_minor=1000, currency="EUR") as op:
+        await op.charge(Charge(1000, "EUR", source="tok_ok"))
+        for _ in range(max(1, results)):
+            with pytest.raises(TypeError, match="cannot be kept"):
+                op.keep(object())
+        if results:
+            op.keep({"invoice": 7})
+    assert (await only(shop)).state is state
+
+
 async def test_a_script_whose_charge_came_to_nothing_can_be_run_again_under_its_key(world: Worlds) -> None:
     """The queue knows a script's purpose from its first use: it finds out by itself, and the next run charges once."""
     shop = await world()
