@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 
 from cxguard.asgi.types import Message, Scope, Send
-from cxguard.core.reading import UNPACKED_CODINGS, HandlerAnswer
+from cxguard.core.reading import HandlerAnswer
 
 
 class Phase(Enum):
@@ -114,15 +114,10 @@ def without_shortcuts(scope: Scope) -> None:
         scope["extensions"] = {name: value for name, value in offered.items() if name not in _SHORTCUTS}
 
 
-def in_known_codings(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers of a request, which asks only for compressions that we undo: an answer in another one (`br`) could not be read."""
-    return [(name, _known(value)) if name.lower() == b"accept-encoding" else (name, value) for name, value in headers]
-
-
-def _known(accepted: bytes) -> bytes:
-    codings = [one.strip() for one in accepted.split(b",")]
-    known = [one for one in codings if one.partition(b";")[0].strip().lower().decode("latin-1") in (*UNPACKED_CODINGS, "identity")]
-    return b", ".join(known) or b"identity"
+def uncompressed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of a request, which asks for an answer as it is: it is read here, and replayed to clients that undo other
+    compressions, or none. What stands outside of the guard may compress it on its way out."""
+    return [(name, b"identity") if name.lower() == b"accept-encoding" else (name, value) for name, value in headers]
 
 
 def _streams(start: Message) -> bool:

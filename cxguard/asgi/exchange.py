@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cxguard.asgi.bodies import ClientGone, Replayed, check_headers, read_body
-from cxguard.asgi.capture import Capture, Phase, in_known_codings, send_answer, without_shortcuts
+from cxguard.asgi.capture import Capture, Phase, send_answer, uncompressed, without_shortcuts
 from cxguard.asgi.finding import followed, looked_at
 from cxguard.asgi.identify import Identity, identify, resumed_by, submission_of, telling_of
 from cxguard.asgi.spooling import spool_order, tell_spooled
@@ -226,7 +226,7 @@ class _Running:
         receive = Replayed(self._identity.snapshot.body)
         scope = self._exchange._scope
         without_shortcuts(scope)
-        scope["headers"] = in_known_codings(scope["headers"])
+        scope["headers"] = uncompressed(scope["headers"])
         try:
             async with asyncio.timeout(self._identity.rule.run_seconds_max):
                 await self._exchange._app(scope, receive, self._capture)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cxguard.asgi.bodies import Replayed
-from cxguard.asgi.capture import Capture, Phase, in_known_codings
+from cxguard.asgi.capture import Capture, Phase, uncompressed
 from cxguard.asgi.types import App, Message, Receive, Scope, Send
 from cxguard.core.reading import HandlerAnswer
 from cxguard.core.snapshot import Snapshot
@@ -71,7 +71,7 @@ def _scope_of(kept: Snapshot, handle: OperationHandle) -> dict[str, Any]:
         "raw_path": quote(kept.path).encode("ascii"),
         "root_path": kept.root_path,
         "query_string": kept.query.encode("latin-1"),
-        "headers": in_known_codings((name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.headers),
+        "headers": uncompressed((name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.headers),
         "client": ("127.0.0.1", 0),
         "server": _server(kept),
         OPERATION_IN_SCOPE: handle,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,20 @@ async def test_decline_in_a_compression_of_its_own_is_no_sale(world: Worlds, acc
     answer = await shop.pay(**{"accept-encoding": accepted})
     (order,) = (await shop.store.search(Query(namespace="shop"))).operations
     assert (answer.json(), order.money) == ({"error": "card declined"}, MoneyState.DECLINED)
+
+
+async def test_a_replay_can_be_read_by_a_client_that_unpacks_nothing(world: Worlds) -> None:
+    """The first press came from a browser, the second one by a proxy or another program: the kept bytes must fit both."""
+
+    async def handler(request: Request) -> Response:
+        packed = "gzip" in request.headers.get("accept-encoding", "")
+        body, headers = (gzip.compress(b"paid"), {"content-encoding": "gzip"}) if packed else (b"paid", {})
+        return Response(body, 201, headers)
+
+    shop = await world(handler, rule(charged_by="shop"))
+    first = await shop.pay(**{"accept-encoding": "gzip"})
+    again = await shop.pay(**{"accept-encoding": "identity"})
+    assert (first.content, again.content, again.headers.get("content-encoding")) == (b"paid", b"paid", None)
 
 
 # --- GraphQL tells of a failure with status 200
