@@ -239,15 +239,14 @@ class StepResultLost(CxguardError):
 
 
 class PaymentDeclined(CxguardError):
-    """The issuer refused. Not charged. Offer another card."""
+    """The issuer refused. Not charged. Offer another card. `reference`: of the order that is not paid; "" where the shop raises it."""
 
     status = 402
     problem = "declined"
 
-    def __init__(self, reason: str = "generic", code: str = "") -> None:
+    def __init__(self, reason: str = "generic", code: str = "", *, reference: str = "") -> None:
         super().__init__("the issuer did not approve the payment: nothing was charged; ask for another card")
-        self.reason = reason
-        self.code = code
+        self.reason, self.code, self.reference = reason, code, reference
 
 
 class PaymentRefused(CxguardError):

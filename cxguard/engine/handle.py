@@ -283,7 +283,7 @@ class OperationHandle:
             case Charged():
                 return outcome
             case Declined():
-                raise PaymentDeclined(outcome.reason, outcome.code)
+                raise PaymentDeclined(outcome.reason, outcome.code, reference=self.reference)
             case NeedsShopper():
                 self.deferral = Deferral(why="needs_shopper", needs_shopper=True, resume_url=outcome.resume_url)
             case NotCharged():

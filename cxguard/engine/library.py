@@ -131,7 +131,7 @@ class LibraryOperation(OperationHandle):
             PaymentDeclined: it ended with the issuer's no.
         """
         if self._finished and self.money.state is MoneyState.DECLINED:
-            raise PaymentDeclined()
+            raise PaymentDeclined(reference=self.reference)
         return super().answer if self._finished else self.result
 
 

@@ -184,7 +184,9 @@ class Placing:
                 return await self._replay(handle, rule)
             async with asyncio.timeout(self.seconds):
                 return self._kept(handle, await later(handle))
-        except PaymentDeclined:
+        except PaymentDeclined as error:
+            if operation.charged_by == SHOP and error.reference not in ("", handle.reference):
+                return self._failed(handle, error)  # of another payment: whether its own code has charged, that does not say
             return Reading.DECLINED, None
         except PaymentDeferred as error:
             if not handle.deferral.why:  # of another payment, that its code began

@@ -225,6 +225,29 @@ async def test_payment_of_another_order_that_has_no_end_does_not_end_this_one(wo
     assert ((await only(shop)).state, len(shop.gateway.standing)) == (State.FINISHED, 1)
 
 
+async def test_decline_of_another_payment_says_nothing_of_what_the_shop_has_charged(world: Worlds) -> None:
+    """`later` takes the money by its own code, and a voucher beside it is declined: nobody is told that nothing was charged."""
+
+    async def pay(request: Request) -> Response:
+        raise AssertionError("the breaker is open")
+
+    async def voucher(op: Any) -> None:
+        await op.charge(Charge(300, "EUR", source="tok_ok"))
+
+    async def place(op: Any) -> None:
+        await shop.guard.run(voucher, purpose="voucher", key="v1", owner="ann")
+
+    shop = await world(pay, rule(terms="1", later=place, charged_by="shop"))
+    shop.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="down", seconds=30.0)
+    assert (await shop.pay(**ASYNC)).status_code == 202
+    shop.gateway.will(Does.DECLINE)
+    shop.clock.advance(300.0)
+    await shop.rest()
+    page = await shop.store.search(Query(namespace="shop"))
+    order = next(each for each in page.operations if each.rule == "POST /pay")
+    assert (order.state, order.why, order.money) == (State.HELD, "charge_unknown", "unknown")
+
+
 async def test_accepted_order_that_its_shop_turns_down_is_kept_as_long_as_any(world: Worlds) -> None:
     """Its shopper has a link to it, and may ask for weeks. A try that nobody was promised anything about is kept for a day."""
 
