@@ -356,10 +356,12 @@ class Guard(Library):
 
     async def stop_duties(self) -> None:
         """Finish what is in hand and stop."""
-        await self._opening.stop_forwarding()
-        if self._duties is not None:
-            await self._duties.stop()
-            self._duties = None
+        duties, self._duties = self._duties, None  # stopped also if nobody waits for its end: the next start has duties of its own
+        try:
+            await self._opening.stop_forwarding()
+        finally:
+            if duties is not None:
+                await duties.stop()
 
     def emit(self, name: str, operation: Operation | None = None, **detail: Any) -> None:
         """Tell the listeners a fact, about an operation or about none."""

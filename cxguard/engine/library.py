@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from uuid import UUID
@@ -67,7 +67,7 @@ class Purpose:
     )
     queue_seconds: float = limit(_DAY, 60.0, 400 * _DAY, why="the order's own end, when it is kept")
     keep_seconds: float = limit(30 * _DAY, 60.0, 400 * _DAY, why="how long a result can be given again")
-    gateways: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):

@@ -110,9 +110,9 @@ class Opening:
 
     async def stop_forwarding(self) -> None:
         """Finish what is in hand."""
-        if self._forwarding is not None:
-            await self._forwarding.stop()
-            self._forwarding = None
+        forwarding, self._forwarding = self._forwarding, None
+        if forwarding is not None:
+            await forwarding.stop()
 
     def forget_parent(self) -> None:
         """After a fork: what forwards is the parent's."""

@@ -133,3 +133,23 @@ async def test_a_start_that_was_interrupted_anywhere_is_made_good_by_the_next(tu
     await guard.start()
     assert guard.breakers.look_seconds > 0
     await guard.stop()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("turns", range(1, 6))
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_stop_that_was_interrupted_leaves_the_next_start_its_duties(turns: int, whole: bool) -> None:
+    """The duties had been told to stop, and were taken for running: kept orders of that process stayed where they were."""
+    clock = ManualClock()
+    guard = Guard(Unhurried(MemoryStore(clock=clock)), shop=SHOP, secret=SECRET, keys=KEYS, clock=clock, duties=True)
+    await guard.start()
+    stopping = asyncio.ensure_future(guard.stop() if whole else guard.stop_duties())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.wait({stopping})
+    before = asyncio.all_tasks()
+    await guard.start()
+    guard.start_wanted()
+    assert [task.get_name() for task in asyncio.all_tasks() - before if task.get_name() == "cxguard-queue"] == ["cxguard-queue"]
+    await guard.stop()
