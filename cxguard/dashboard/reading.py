@@ -112,11 +112,16 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class OrderList:
-    """One page of orders; `next` is the cursor of the page behind it."""
+    """One page of orders; `next` is the cursor of the page behind it.
+
+    Attributes:
+        left_out: so many may be older copies, of whose money nobody knows what it was narrowed to.
+    """
 
     at: float
     rows: tuple[Row, ...]
     next: str | None
+    left_out: int = 0
     stale: bool = False
 
 
@@ -168,13 +173,14 @@ def count_of(tally: Tally, state: State | None = None, money: MoneyState | None 
 
 async def read_orders(guard: Guard, filters: Filters) -> OrderList:
     """One page of orders, newest first. A cursor that is none leads to the first page, and says so."""
-    at = await guard.store.clock()
+    at, stale = await guard.store.clock(), False
     try:
         found = await guard.store.search(_query(guard, filters, after=filters.after or None))
-        return OrderList(at, rows_of(guard, found.operations, at), found.cursor)
     except ValueError:
-        found = await guard.store.search(_query(guard, filters, after=None))
-        return OrderList(at, rows_of(guard, found.operations, at), found.cursor, stale=True)
+        found, stale = await guard.store.search(_query(guard, filters, after=None)), True
+    rows = rows_of(guard, found.operations, at)
+    listed = tuple(row for row in rows if filters.money in ("", row.money))
+    return OrderList(at, listed, found.cursor, left_out=len(rows) - len(listed), stale=stale)
 
 
 def filters_of(given: Mapping[str, str], *, rules: Sequence[str]) -> Filters:

@@ -320,5 +320,8 @@ async def test_older_copy_of_an_order_is_not_said_to_be_uncharged(desk: DeskClie
         transport = httpx.ASGITransport(dashboard(newcomer, auth=who))
         async with httpx.AsyncClient(transport=transport, base_url="http://shop.example", headers={"x-staff": "anna"}) as client:
             page = (await client.get(f"/orders/{order.reference}")).text
+            every, uncharged = [(await client.get(f"/orders{narrowed}")).text for narrowed in ("", "?money=none")]
+    assert (order.reference in every, order.reference in uncharged) == (True, False)
+    assert "Left out: 1 that may be older copies" in uncharged, "as `cxguard orders list --money none` says"
     assert MAY_BE_OLDER in html.unescape(page)
     assert "not charged" not in page.casefold().replace("surely not charged: no payment is there, and none can come", "")
