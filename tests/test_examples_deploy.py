@@ -58,7 +58,14 @@ def test_deploy_example_names_each_variable(monkeypatch: pytest.MonkeyPatch) -> 
     """Whatever the app and the compose file read from the environment has a line in the example of it."""
     example = names_in((DEPLOY / "shop.env.example").read_text("utf-8"))
     read = set(re.findall(r'os\.environ\["(\w+)"\]', (DEPLOY / "app.py").read_text("utf-8")))
-    assert read | {"CXGUARD_SECRET", "CXGUARD_KEYS", "PGPASSWORD", "POSTGRES_PASSWORD"} == example
+    assert read | {"CXGUARD_SECRET", "CXGUARD_KEYS", "PGPASSWORD"} == example
+
+
+def test_deploy_keeps_the_owners_password_from_the_shop() -> None:
+    """Two roles with one password would be one: only the database and the migration are given the owner's."""
+    services, of_owner = COMPOSE["services"], "${OWNER_PASSWORD:?"
+    given = {name: [value for value in service.get("environment", {}).values() if of_owner in value] for name, service in services.items()}
+    assert {name for name, found in given.items() if found} == {"migrate", "store"}
 
 
 def test_deploy_compose_file_has_what_it_mounts() -> None:

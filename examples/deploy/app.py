@@ -1,6 +1,6 @@
 """A shop on several machines: the app and the worker take everything that differs between machines from the environment.
 
-    docker compose --file examples/deploy/compose.yaml --project-directory . up    app, worker and PostgreSQL, from the project's folder
+    docker compose ... up       app, worker and PostgreSQL, from the project's folder: the head of `compose.yaml` has the whole line
     systemctl enable --now shop-app shop-worker         app and worker on a machine of your own, with the two unit files
 
 The first one wants `shop.env` there, the second one `/etc/shop/shop.env`: a copy of `shop.env.example`, filled in.
