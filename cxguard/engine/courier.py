@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from cxguard.rules import Rule
 _log = get_logger("courier")
 
 NOTIFY_SECONDS_MAX = 10.0  # a mail is put on a queue in milliseconds; sending it is not this hook's work
+LATE_SECONDS_MAX = 300.0  # one that takes longer than that goes on: called anew meanwhile, it would send the same mail again
 REST_SECONDS = 30.0  # after a call that failed slowly: until one has gone well, one in so long finds out, and the others fail at once
 SLOW_SECONDS = 2.0  # a failure that takes longer keeps its order, and the place of another in the worker, from being placed
 STATUS_PURPOSE = "status"  # what a status link's token is for
@@ -103,6 +105,7 @@ class Courier:
     prefix: str
     link_seconds: float
     _rest: Rest = field(default_factory=Rest)
+    _late: dict[str, asyncio.Task[Any]] = field(default_factory=dict)  # calls that were not waited for, by their notice's id
 
     async def tell(self, work: Work) -> None:
         """Give every notice that is owed. A try is on record before the hook is called, its success with the next save.
@@ -124,13 +127,33 @@ class Courier:
                 self.engine.operations.emit("shopper.told", work.operation, kind=kind)
 
     async def _call(self, notice: Notice) -> None:
+        late = self._late.get(notice.id)
+        if late is not None and not late.done():
+            raise HookFailed("notify hook is still at work on this notice, and is not called anew")
+        if late is not None:
+            del self._late[notice.id]
+            late.result()  # what became of it; a failure is tried again in its turn
+            return
         began, failed = self.engine.clock.monotonic(), True
         self._rest.begin(began)
         try:
-            await call_hook(self.notify, notice, name="notify", seconds=NOTIFY_SECONDS_MAX)
+            await self._in_time(notice)
             failed = False
         finally:
             self._rest.end(began=began, now=self.engine.clock.monotonic(), failed=failed)
+
+    async def _in_time(self, notice: Notice) -> None:
+        call = asyncio.create_task(call_hook(self.notify, notice, name="notify", seconds=LATE_SECONDS_MAX))
+        try:
+            await asyncio.wait((call,), timeout=NOTIFY_SECONDS_MAX)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if not call.done():
+            call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # perhaps nobody comes back for it
+            self._late[notice.id] = call
+            raise HookFailed(f"notify hook gave no answer in {NOTIFY_SECONDS_MAX:g} s: it goes on, and its end is looked at later")
+        call.result()
 
     def _failed(self, operation: Operation, kind: NoticeKind, error: HookFailed) -> None:
         tries = tries_of(operation, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from cxguard.core.notices import TRIES_MAX
 from cxguard.core.operation import State
 from cxguard.engine import courier
 from cxguard.engine.handle import current_operation
+from cxguard.engine.queue import ALWAYS_AT_ONCE
 from cxguard.errors import ConfigurationError
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
@@ -197,8 +199,47 @@ async def test_a_hook_that_hangs_is_bounded_and_holds_up_no_order(world: Worlds,
     assert len(shop.gateway.standing) == 1
 
 
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_slow_hook_sends_each_mail_once(world: Worlds, monkeypatch: pytest.MonkeyPatch, plain: bool) -> None:
+    """Its mail server takes longer than we wait: it is not called anew while it is at work, and its end is heard of later."""
+    monkeypatch.setattr(courier, "NOTIFY_SECONDS_MAX", 0.01)
+    mails: list[Notice] = []
+    begun, answers, sent = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def mail(notice: Notice) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        answers.wait(10.0)
+        mails.append(notice)
+        loop.call_soon_threadsafe(sent.set)
+
+    async def mail_later(notice: Notice) -> None:
+        await asyncio.to_thread(mail, notice)
+
+    heard: list[Event] = []
+    shop = await outage(world, mail if plain else mail_later, heard=heard)
+    await submit(shop)
+    queue = shop.guard.queue()
+    for _ in range(4):
+        shop.clock.advance(60.0)
+        await queue.run_once()
+    await begun.wait()
+    assert mails == []
+    answers.set()
+    await sent.wait()
+    for _ in range(4):
+        shop.clock.advance(300.0)
+        await queue.run_once()
+    assert kinds(mails) == ["accepted"]
+    assert [event.detail["kind"] for event in heard if event.name == "shopper.told"] == ["accepted"]
+    failed = [event.detail["why"] for event in heard if event.name == "shopper.not_told"]
+    assert failed[0] == "notify hook gave no answer in 0.01 s: it goes on, and its end is looked at later"
+    assert set(failed[1:]) == {"notify hook is still at work on this notice, and is not called anew"}
+
+
 async def test_a_hook_that_hangs_is_called_for_one_order_in_a_while(world: Worlds) -> None:
-    """The others are placed without waiting for it, one after the other; once it goes well, each hears what it is owed, once."""
+    """And for those that are begun with it. The others are placed without waiting for it; once it goes well, each hears what it is
+    owed, once."""
     mails: list[Notice] = []
     hangs, calls = [True], [0]
 
@@ -210,7 +251,7 @@ async def test_a_hook_that_hangs_is_called_for_one_order_in_a_while(world: World
         mails.append(notice)
 
     shop = await outage(world, mail)
-    for number in range(5):
+    for number in range(ALWAYS_AT_ONCE + 1):
         assert (await submit(shop, owner=f"u{number}", cart=f"c{number}")).status_code == 202
     shop.gateway.otherwise = Does.CHARGE
     shop.clock.advance(60.0)
@@ -218,12 +259,12 @@ async def test_a_hook_that_hangs_is_called_for_one_order_in_a_while(world: World
     for _ in range(6):
         await queue.run_once()
         shop.clock.advance(4.0)
-    assert (len(shop.gateway.standing), calls) == (5, [1])
+    assert (len(shop.gateway.standing), calls) == (ALWAYS_AT_ONCE + 1, [ALWAYS_AT_ONCE])
     hangs.clear()
     for _ in range(6):
         shop.clock.advance(60.0)
         await queue.run_once()
-    assert sorted(kinds(mails)) == ["paid"] * 5
+    assert sorted(kinds(mails)) == ["paid"] * (ALWAYS_AT_ONCE + 1)
 
 
 async def test_a_shopper_who_cancels_does_not_wait_for_a_mail(world: Worlds) -> None:
