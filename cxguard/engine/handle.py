@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -44,8 +45,17 @@ from cxguard.gateways.base import Charge
 from cxguard.stores.joining import InThread
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 TURN_SECONDS = 0.05  # how soon a queued order asks for its turn in the ramp again: a tenth of what a shopper waits
+
+
+def _awaited(method: F) -> F:
+    """A method that gives a coroutine, known as `async def` is: frameworks ask that of what they run in the background."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(method)
+    method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # what `asyncio` itself looks for
+    return method
 
 
 class OperationHandle:
@@ -141,6 +151,7 @@ class OperationHandle:
         """
         return self._charges.key(step)
 
+    @_awaited
     def charge(self, charge: Charge, *, step: str = "charge") -> Coroutine[Any, Any, Charged]:
         """Take the money once, however often this is called for the operation: `await op.charge(...)`.
 

@@ -53,6 +53,18 @@ async def test_a_handler_that_says_thank_you_and_charges_afterwards_is_corrected
     assert (answer.status_code, answer.json()["money"]) == (402, "not_charged")
 
 
+@pytest.mark.parametrize(("does", "status", "charged"), [(Does.CHARGE, 201, 1), (Does.DECLINE, 402, 0)])
+async def test_a_charge_that_is_itself_the_background_task_is_awaited(world: Worlds, does: Does, status: int, charged: int) -> None:
+    """Starlette runs in a thread what it does not know as async: nothing would be sent, and each shopper be told of an outage."""
+
+    async def handler(request: Request) -> Response:
+        return JSONResponse({"paid": True}, status_code=201, background=BackgroundTask(current_operation().charge, FIVE))
+
+    shop = await world(handler)
+    shop.gateway.will(does)
+    assert ((await shop.pay(amount=500)).status_code, len(shop.gateway.standing)) == (status, charged)
+
+
 async def test_an_error_that_calls_itself_an_event_stream_is_corrected_like_any_other(world: Worlds) -> None:
     """Live, "declined" would have gone out over a charge."""
 
