@@ -14,6 +14,9 @@ from cxguard.logs import get_logger
 
 _log = get_logger("lifespan")
 
+MEANWHILE = "ruled paths are answered with 503, or pass unwatched; all others work; each request tries again"
+TELL_AGAIN_SECONDS = 60.0  # between two lines that say the same: while the guard cannot start, each request finds it out
+
 
 class Lifespan:
     """Starts and stops the guard around the app's own lifespan, whose messages pass unchanged.
@@ -26,6 +29,7 @@ class Lifespan:
         self._guard = guard
         self.state: Mapping[str, Any] | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._told: dict[str, float] = {}  # why it had not started, and when that was said; monotonic
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the lifespan through. Wrong settings fail the start; a store that is away does not."""
@@ -50,7 +54,13 @@ class Lifespan:
             try:
                 await self._guard.start()
             except (StoreError, ConfigurationError) as error:
-                _log.error("guard.not_started", why=str(error))
+                self._tell(str(error))
+
+    def _tell(self, why: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told.get(why, float("-inf")) >= TELL_AGAIN_SECONDS:
+            self._told = {why: now}
+            _log.error("guard.not_started", why=why, meanwhile=MEANWHILE)
 
 
 class _Watched:
@@ -87,7 +97,7 @@ class _Watched:
         try:
             await self._guard.start(duties=False)
         except StoreError as error:  # away now: ruled paths answer 503 and try again; the shop goes on
-            _log.warning("guard.not_started", why=str(error))
+            _log.warning("guard.not_started", why=str(error), meanwhile=MEANWHILE)
         except Exception as error:  # a server that only saw it raised would take the app for one without a lifespan, and serve it unstarted
             self.stopping = True
             await self._send({"type": "lifespan.startup.failed", "message": f"cxguard did not start: {error}"})

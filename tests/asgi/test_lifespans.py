@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -22,9 +23,11 @@ from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.rules import replay
+from cxguard.stores.base import Store
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
 from cxguard.testing.fake_gateway import Does, FakeGateway
+from cxguard.testing.faulty_store import Fault, FaultyStore
 from cxguard.worker import Lifespan
 
 pytestmark = pytest.mark.asyncio
@@ -35,7 +38,7 @@ HEADERS = {"x-user": "ann", "idempotency-key": "k1", "prefer": "respond-async"}
 class Shop:
     """A shop that writes its orders into what its lifespan has opened, in the way of Starlette's and FastAPI's documentation."""
 
-    def __init__(self, store: MemoryStore, gateway: FakeGateway, clock: ManualClock, **options: Any) -> None:
+    def __init__(self, store: Store, gateway: FakeGateway, clock: ManualClock, **options: Any) -> None:
         given = {"rules": (rule(later=replay, terms="1"),), "gateways": [gateway], "secret": SECRET, **options}
         self.guard = Guard(store, shop=SHOP, keys=KEYS, clock=clock, **given)
         self.books: list[str] = []
@@ -162,6 +165,20 @@ async def test_settings_that_cannot_work_fail_the_start() -> None:
     assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
     assert "cxguard did not start: CXGUARD_SECRET is not random" in sent[0]["message"]
     assert shop.log == []
+
+
+async def test_a_guard_that_cannot_start_says_so_once_a_minute_and_what_becomes_of_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """Each request finds it out anew: two lines for each were all that the log of an outage had room for."""
+    store = FaultyStore(MemoryStore(clock=ManualClock()))
+    store.plan("start", Fault.NOT_DONE, times=100)
+    shop = Shop(store, FakeGateway(), ManualClock(), duties=False)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(shop.app), base_url="http://shop.example") as client:
+        for _ in range(5):
+            assert (await client.post("/pay", json=ORDER, headers=HEADERS)).status_code == 503
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "cxguard-start"))
+    said = [json.loads(record.getMessage()) for record in caplog.records if record.name == "cxguard.lifespan"]
+    whys = [line["why"] for line in said]
+    assert whys and len(whys) == len(set(whys)) and all("503" in line["meanwhile"] for line in said)
 
 
 @pytest.mark.parametrize("raises", [True, False])

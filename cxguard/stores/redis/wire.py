@@ -181,7 +181,8 @@ def refused(refusal: BaseException) -> StoreError | ConfigurationError:
     code = code_of(refusal)
     text = str(refusal)[:200]
     if isinstance(refusal, AuthenticationError | NoPermissionError) or code in ("NOPERM", "NOAUTH", "WRONGPASS"):
-        return ConfigurationError(f"Redis refuses us ({code}: {text}): check user and password in the address, and what this user may do")
+        said = ": ".join(part for part in (code, text.rstrip(".")) if part)  # the driver keeps some codes for itself
+        return ConfigurationError(f"Redis refuses us ({said}): check user and password in the address, and what this user may do")
     if "WRONGTYPE" in text:
         return Unreadable(f"Redis has something else under one of our keys ({text}): look who writes there, and restore it from a backup")
     return StoreUnavailable(f"Redis refused ({code}): {_MEANING.get(code, text)}")
