@@ -145,10 +145,9 @@ def _why_not_now(operation: Operation, send: Send, *, claims: tuple[str, ...]) -
         return "cancel_asked"
     if set(claims) - set(operation.claims):
         return "superseded"  # another operation has this purchase now
-    before = changed(operation, sends=tuple(line for line in operation.sends if line.number != send.number))
-    money = money_of(before)
+    money = money_of(operation)
     others = {*money.charged_keys, *money.unknown_keys} - {send.key}
-    if others or isinstance(standing_outcome(before, send.key), Charged):
+    if others or isinstance(standing_outcome(operation, send.key), Charged):
         return "another_charge"
     return ""
 

@@ -20,6 +20,7 @@ from cxguard.core.standing import standing_outcome
 from cxguard.engine.casefile import Actor
 from cxguard.engine.desk import Desk
 from cxguard.errors import PaymentDeclined, PaymentDeferred, StoreUnavailable
+from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import json_field, per_purchase
 from cxguard.stores.base import Query
@@ -65,13 +66,15 @@ async def test_the_page_of_a_kept_order_stays_when_its_key_is_sent_again_in_vain
     async def declined(op: Any) -> dict[str, str]:
         raise PaymentDeclined
 
-    shop = await world(charging_handler, keeping(later=declined))
+    heard: list[Event] = []
+    shop = await world(charging_handler, keeping(later=declined), listeners=[heard.append])
     shop.gateway.will(*[Does.NOT_CHARGED] * 3)
     kept = await shop.pay(**ASYNC)
     shop.clock.advance(60.0)
     await shop.rest()
     page = await shop.client.get(kept.json()["status_url"], headers=JSON)
     assert (page.status_code, page.json()["situation"], page.json()["money"]) == (200, "cancelled", "not_charged")
+    assert [event.detail for event in heard if event.name == "order.cancelled"] == [{"why": "declined"}]
 
 
 async def test_a_store_that_is_away_is_not_told_as_no_such_order(world: Worlds) -> None:

@@ -10,6 +10,7 @@ import pytest_asyncio
 from shopworld import Worlds
 from spoolworld import SpoolWorld, keeping, spool_world
 
+from cxguard.core.money import NoteKind
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Unknown
 from cxguard.engine.secrets import SECRET_CHECK
@@ -58,7 +59,8 @@ async def test_charge_of_a_second_name_that_the_store_has_lost_goes_back(shop: S
     assert len(shop.gateway.standing) == 2
     await shop.rest()
     assert [payment.id for payment in shop.gateway.standing] == ["pay_2"]
-    assert (await named(shop, spooled)).money == "refunded"
+    name = await named(shop, spooled)
+    assert (name.money, [note.source for note in name.notes if note.kind is NoteKind.CANCEL]) == ("refunded", ["spool"])
 
 
 async def test_second_name_of_which_nothing_stands_leads_to_the_order_that_speaks_for_it(shop: SpoolWorld) -> None:

@@ -1,4 +1,4 @@
-"""What a shopper changed or wished while the store was away, of an order that was there before: one order, and the last word counts."""
+"""What was changed, wished or told of an order while the store was away, and the order is in the store: which word counts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import pytest
 from shopworld import Worlds
 from spoolworld import keeping, spool_world
 
+from cxguard.core.money import MoneyState, NoteKind
+from cxguard.core.operation import money_of
+from cxguard.core.outcomes import Declined
 from cxguard.core.reading import Reading
+from cxguard.core.spooling import is_second_name
 from cxguard.rules import json_field, per_purchase
+from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
@@ -25,6 +30,9 @@ async def test_changed_basket_of_a_shopper_without_a_key_is_what_is_charged(worl
     shop.go_away()
     assert (await shop.press(key=None, cart="c2", amount=2500)).json()["situation"] == "spooled"
     await shop.come_back()
+    await shop.forward()
+    (order,) = [each for each in await shop.orders() if not is_second_name(each)]
+    assert [entry.event for entry in order.history].count("order.queued") == 2, "as it was kept, and as it was changed"
     await shop.rest()
     assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [2500]
 
@@ -46,3 +54,35 @@ async def test_wish_to_cancel_that_waits_in_the_spool_is_about_the_life_that_its
     shop.gateway.otherwise = Does.CHARGE
     await shop.rest()
     assert ((await shop.page(again))["situation"], shop.gateway.standing) == ("cancelled", [])
+
+
+async def test_other_request_that_waits_in_the_spool_under_the_same_key_is_shown_to_a_person(world: Worlds, tmp_path: Path) -> None:
+    """Nothing of it is charged, and who speaks with the shopper can find it."""
+    shop = await spool_world(world, tmp_path)
+    assert (await shop.press(cart="c1")).status_code == 201
+    shop.go_away()
+    told = (await shop.press(cart="c2", amount=2500)).json()
+    await shop.come_back()
+    await shop.rest()
+    (order,) = await shop.orders()
+    text = f"another request for this order came while the store was away, as {told['reference']}: it was neither kept nor charged"
+    assert [(note.kind, note.source, note.text) for note in order.notes] == [(NoteKind.REMARK, "spool", text)]
+    assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [1000]
+
+
+async def test_a_no_that_came_before_the_order_is_not_believed_of_its_first_send(world: Worlds, tmp_path: Path) -> None:
+    """A webhook about the same order in another store, say: when it is forwarded, this one has charged under that key."""
+    elsewhere = await world()
+    await elsewhere.pay()
+    key = (await elsewhere.store.search(Query("shop"))).operations[0].sends[0].key
+    shop = await spool_world(world, tmp_path)
+    shop.go_away()
+    await shop.guard.note(Declined(), event_id="evt_1", gateway_key=key)
+    await shop.come_back()
+    shop.clock.advance(60.0)
+    shop.gateway.otherwise = Does.UNKNOWN
+    await shop.press()
+    await shop.forward()
+    (order,) = await shop.orders()
+    assert ([send.key for send in order.sends], [note.event_id for note in order.notes]) == ([key], ["evt_1"])
+    assert money_of(order).state is MoneyState.UNKNOWN

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from shopworld import KEYS, SECRET, SHOP
 
-from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, Outcome, Unknown
+from cxguard.core.operation import Operation, money_of
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Refunded, Unknown
 from cxguard.engine.engine import Timeouts
-from cxguard.errors import PaymentDeferred, StepMismatch
+from cxguard.engine.looking import look
+from cxguard.errors import PaymentDeclined, PaymentDeferred, StepMismatch
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
 from cxguard.stores.base import Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
-from cxguard.testing.fake_gateway import FakeGateway
+from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
 BUY = Charge(4999, "EUR", source="tok_ok")
@@ -44,7 +45,7 @@ class Peculiar(FakeGateway):
 
 
 @asynccontextmanager
-async def shop(gateway: Peculiar, clock: ManualClock) -> AsyncIterator[Guard]:
+async def shop(gateway: FakeGateway, clock: ManualClock) -> AsyncIterator[Guard]:
     options: dict[str, Any] = {"secret": SECRET, "keys": KEYS, "duties": False, "clock": clock}
     timeouts = Timeouts(attempt_seconds=5.0, find_seconds=2.0)
     async with Guard(MemoryStore(clock=clock), shop=SHOP, gateways=[gateway], timeouts=timeouts, **options) as guard:
@@ -99,6 +100,38 @@ async def test_other_figures_are_not_sent_while_the_first_may_have_been_charged(
         with pytest.raises(StepMismatch, match="figures"):
             await guard.run(call, purpose="order", key="o1", owner="ann")
         assert [payment.charge.amount_minor for payment in gateway.payments] == [4999]
+
+
+async def test_other_figures_are_sent_once_the_first_have_surely_not_been_charged(clock: ManualClock) -> None:
+    """The gateway has said so of its own accord, and nothing of it stands."""
+    gateway = FakeGateway(Does.UNKNOWN)
+    gateway.will_say("find", [NotCharged("never arrived")])
+    async with shop(gateway, clock) as guard:
+
+        async def call(op: Any) -> int:
+            with suppress(PaymentDeferred, PaymentDeclined):
+                await op.charge(BUY)
+            return (await op.charge(Charge(700, "EUR", source="tok_ok"))).amount_minor  # type: ignore[no-any-return]
+
+        assert await guard.run(call, purpose="order", key="o1", owner="ann") == 700
+        assert [payment.charge.amount_minor for payment in gateway.standing] == [700]
+
+
+async def test_each_larger_sum_that_went_back_is_a_fact_of_its_own(clock: ManualClock) -> None:
+    """The desk of the gateway gives back a part, and then another; each look is told the sum."""
+    gateway = FakeGateway()
+    gateway.will_say("find", [Refunded(700, "EUR"), Refunded(1500, "EUR")])
+    async with shop(gateway, clock) as guard:
+
+        async def call(op: Any) -> list[int]:
+            await op.charge(BUY)
+            back = []
+            for _ in range(2):
+                await look(guard.engine, op.work, gateway=gateway, key=op.gateway_key())
+                back.append(money_of(op.work.operation).refunded_minor)
+            return back
+
+        assert await guard.run(call, purpose="order", key="o1", owner="ann") == [700, 1500]
 
 
 async def test_a_second_order_is_not_handed_the_first_ones_payment(clock: ManualClock) -> None:

@@ -336,7 +336,8 @@ async def test_run_that_died_after_a_lost_charge_is_not_let_go() -> None:
             await shop.guard.run(dies, purpose="order", key="o1", owner="ann")
         await shop.fail_over(changed(copies[0], lease=None, due_at=shop.clock.now(), kept=False))
         await shop.rest()
-        assert (await shop.record()).money == "charged"
+        found = await shop.record()
+        assert (found.money, [(send.amount_minor, send.currency) for send in found.sends]) == ("charged", [(4999, "EUR")])
 
 
 async def test_decline_that_a_lost_card_followed_is_not_told() -> None:

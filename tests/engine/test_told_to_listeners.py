@@ -165,7 +165,7 @@ async def test_order_that_waits_for_its_shopper_says_so_on_its_timeline() -> Non
     async with world() as shop:
         heard = listen(shop)
         shop.gateway.will(Does.NEEDS_SHOPPER)
-        with pytest.raises(PaymentDeferred):
+        with pytest.raises(PaymentDeferred, match="needs_shopper"):
             await shop.press()
         assert heard.of("order.held") == [{"why": "needs_shopper", "waiting_for": "shopper", "money": "unknown"}]
         assert line(await shop.record(), "order.held") == heard.of("order.held")
