@@ -23,6 +23,7 @@ _log = get_logger("courier")
 
 NOTIFY_SECONDS_MAX = 10.0  # a mail is put on a queue in milliseconds; sending it is not this hook's work
 LATE_SECONDS_MAX = 300.0  # one that takes longer than that goes on: called anew meanwhile, it would send the same mail again
+LATE_KEPT_MAX = 1_000  # ends of such calls that are remembered: another worker may have come back for its order
 REST_SECONDS = 30.0  # after a call that failed slowly: until one has gone well, one in so long finds out, and the others fail at once
 SLOW_SECONDS = 2.0  # a failure that takes longer keeps its order, and the place of another in the worker, from being placed
 STATUS_PURPOSE = "status"  # what a status link's token is for
@@ -152,6 +153,8 @@ class Courier:
         if not call.done():
             call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # perhaps nobody comes back for it
             self._late[notice.id] = call
+            if len(self._late) > LATE_KEPT_MAX:
+                del self._late[next(iter(self._late))]
             raise HookFailed(f"notify hook gave no answer in {NOTIFY_SECONDS_MAX:g} s: it goes on, and its end is looked at later")
         call.result()
 
