@@ -15,6 +15,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from cxguard.core.limits import check_limits, limit
@@ -117,12 +118,18 @@ def load_secrets(
             "secrets were made at random, for this process only: links and seals end with it. Fit for tests and demos; otherwise %s",
             f'set {_SECRET_NAME}="{_FRESH}" and {_KEYS_NAME}="{_FRESH}"',
         )
-        return Secrets(secrets.token_bytes(32), (secrets.token_bytes(32),), "this process")
+        return _of_this_process()
     raise ConfigurationError(
         "a store that machines share needs secrets that they share. In the environment of every process:\n"
         f'    export {_SECRET_NAME}="{_FRESH}"   # once, and never changed\n'
         f'    export {_KEYS_NAME}="{_FRESH}"     # to rotate, put a new one in front: new,old'
     )
+
+
+@cache
+def _of_this_process() -> Secrets:
+    """The same ones each time: a store in memory outlives a stop of its guard."""
+    return Secrets(secrets.token_bytes(32), (secrets.token_bytes(32),), "this process")
 
 
 def _listed(keys: str | Sequence[str | bytes]) -> tuple[str | bytes, ...]:

@@ -146,8 +146,7 @@ class Guard(Library):
         check_gateway_names(self.gateways, self.rules, self.purposes.values())
         self.recorder = Recorder(self.store, self.clock, namespace=namespace, bus=self.bus)
         self._given_secrets = (secret, keys)
-        self._timeouts = timeouts or Timeouts()
-        self._breaker_policy = breakers or BreakerPolicy()
+        self._timeouts, self._breaker_policy = timeouts or Timeouts(), breakers or BreakerPolicy()
         self._duties_wanted = duties if duties is not None else self._opening.embedded
         self._forwarding_wanted = duties is not False
         self._duties: Duties | None = None
@@ -197,7 +196,7 @@ class Guard(Library):
             ConfigurationError: it can never work as it is set.
             StoreUnavailable: the store does not answer now; try again later.
         """
-        self._forget_parent()
+        self._forget_former()
         if self._engine is not None:
             return
         self._starting = self._starting or asyncio.Lock()
@@ -216,7 +215,7 @@ class Guard(Library):
 
     async def stop(self) -> None:
         """Let runs end, stop the duties, write what is buffered, close the store. Idempotent."""
-        self._forget_parent()
+        self._forget_former()
         if self._engine is None:
             return
         try:
@@ -251,14 +250,16 @@ class Guard(Library):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.sync.stop()
 
-    def _forget_parent(self) -> None:
-        """After a fork: the parent's loop, heartbeat and unwritten facts are the parent's."""
-        if self._pid != os.getpid():
+    def _forget_former(self) -> None:
+        """After a fork, or a loop that was closed without a stop (a test client's): its heartbeat and unwritten facts are not ours."""
+        ended = self._loop is not None and self._loop.is_closed()
+        if ended and self._engine is not None and self._pid == os.getpid():
+            self._engine.operations.leases.stop()
+        if ended or self._pid != os.getpid():
             self._pid = os.getpid()
             self._engine = self._loop = self._starting = self._duties = self._sharing = None
             self._opening.forget_parent()
-            self.runs = set()
-            self._stalls = StallWatch(self._stalled)
+            self.runs, self._stalls = set(), StallWatch(self._stalled)
             self.recorder = Recorder(self.store, self.clock, namespace=self.namespace, bus=self.bus)
 
     async def finish_runs(self) -> None:

@@ -153,3 +153,31 @@ async def test_a_stop_that_was_interrupted_leaves_the_next_start_its_duties(turn
     guard.start_wanted()
     assert [task.get_name() for task in asyncio.all_tasks() - before if task.get_name() == "cxguard-queue"] == ["cxguard-queue"]
     await guard.stop()
+
+
+async def _used(guard: Guard, key: str, *, stops: bool) -> object:
+    await guard.start()
+    result = await guard.run(_noted, purpose="note", key=key, owner="ann")
+    if stops:
+        await guard.stop()
+    return result
+
+
+async def _noted(op: object) -> str:
+    return "noted"
+
+
+@pytest.mark.parametrize("address", ["memory://", "sqlite:///shop.db"])
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_guard_is_used_in_one_event_loop_after_the_other(
+    address: str, stops: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shop's tests start its app again and again, each time in a loop of their own, and some of them never stop it. A store in
+    memory was taken for one of another shop's, and what belongs to a closed loop was waited for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CXGUARD_SECRET", raising=False)
+    monkeypatch.delenv("CXGUARD_KEYS", raising=False)
+    guard = Guard(address, shop=SHOP)
+    for key, last in (("1", False), ("2", False), ("1", True)):
+        assert asyncio.run(_used(guard, key, stops=stops or last)) == "noted"
+    assert not guard.started
