@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from cxguard.clock import Clock
 from cxguard.core.money import Note
-from cxguard.core.operation import Operation, changed
+from cxguard.core.operation import Operation
 from cxguard.errors import StoreUnavailable
 from cxguard.stores import verbs
 from cxguard.stores.base import EVERYTHING, Level, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
@@ -27,6 +27,7 @@ from cxguard.stores.record import (
     PRUNE_MAX,
     SESSIONS_FORGOTTEN_MAX,
     SESSIONS_KEPT_SECONDS,
+    brought_back,
     check_lease_seconds,
     check_limit,
     check_query,
@@ -68,13 +69,10 @@ class MemoryTable:
         self.claim_holder = self._claims.get
 
     def follow(self, now: float) -> None:
-        """Read the clock; leases go back with one that was set back."""
+        """Read the clock; leases and due times go back with one that was set back."""
         read_at, self.now = self.now, now
-        seconds = set_back_seconds(read_at=read_at, now=now)
-        for row in self._index.rows.values() if seconds else ():
-            lease = row.operation.lease
-            if lease is not None and lease.until > read_at:
-                self.replace(row, changed(row.operation, lease=replace(lease, until=lease.until - seconds)))
+        for row in self._index.rows.values() if set_back_seconds(read_at=read_at, now=now) else ():
+            self.replace(row, brought_back(row.operation, read_at=read_at, now=now))
 
     def insert(self, operation: Operation, *, attempt: str) -> None:
         self._index.insert(Row(operation, number=operation.revision, attempt=attempt))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cxguard.core.money import MoneyState, Note, NoteKind, fold
 from cxguard.core.names import reference_of
 from cxguard.core.operation import LEFT_BEHIND, RECORD_VERSION, Lease, Operation, State, WaitingFor, changed
+from cxguard.core.schedule import BACKOFF_SECONDS_MAX
 from cxguard.stores.base import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, PAGE_MAX, TAKE_MAX, Query
 
 NAMES_KEPT_SECONDS = 400 * 86_400.0  # names and money outlive the rest of a record by this: longer than a dispute takes
@@ -36,10 +38,21 @@ def set_back_seconds(*, read_at: float, now: float) -> float:
     """By how much the store's clock was set back since it was *read_at*: leases that were live then end so much earlier.
 
     What was left of each stays left, so that nobody is given what a living holder has; but that of a dead one does not last
-    until an hour has come that was never there.
+    until an hour has come that was never there. Nor does an order wait for that hour: one that would be due in it, or a pause
+    of the queue's later, is due so much earlier. Too early is no harm: whoever takes it looks at what there is to do.
     """
     seconds = read_at - now
     return seconds if seconds > CLOCK_STEP_SECONDS else 0.0
+
+
+def brought_back(operation: Operation, *, read_at: float, now: float) -> Operation:
+    """The record after its store's clock was set back; the same one, if nothing of it goes back."""
+    seconds, lease, due_at = read_at - now, operation.lease, operation.due_at
+    if lease is not None:
+        return changed(operation, lease=replace(lease, until=lease.until - seconds)) if lease.until > read_at else operation
+    if due_at is not None and now < due_at <= read_at + BACKOFF_SECONDS_MAX:
+        return changed(operation, due_at=due_at - seconds)
+    return operation
 
 
 def is_same_win(operation: Operation, attempt: str) -> bool:

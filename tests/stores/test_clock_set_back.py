@@ -98,3 +98,17 @@ async def test_a_step_that_two_readings_of_one_clock_may_be_apart_is_none(store:
     assert not (await seize(store, opened)).won
     clock.advance(0.5)
     assert (await seize(store, opened)).won
+
+
+@pytest.mark.parametrize(("due_in", "waits"), [(-10.0, 0.0), (5.0, 5.0), (900.0, 900.0), (901.0, HOUR + 901.0)])
+async def test_an_order_waits_for_no_hour_that_never_came(store: Store, clock: ManualClock, due_in: float, waits: float) -> None:
+    """Due in that hour, or a pause of the queue's later: so much earlier. What is due later still may be by its shopper's clock."""
+    clock.jump(HOUR)
+    await put(store, queued("a", due_at=clock.now() + due_in))
+    await put(store, sample("b"))
+    clock.jump(-HOUR)
+    await put(store, sample("c"))
+    clock.advance(max(waits - 1.0, 0.0))
+    assert [one.id for one in await take(store)] == ([sample("a").id] if waits == 0.0 else [])
+    clock.advance(1.0)
+    assert waits == 0.0 or [one.due_at for one in await take(store)] == [pytest.approx(clock.now())]

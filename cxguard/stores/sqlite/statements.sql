@@ -48,9 +48,10 @@ WHERE seq = ?
 -- name: renew
 UPDATE operations SET lease_until = ?1, ripe_at = ?1 WHERE id = ?2 AND lease_token = ?3
 
--- name: bring_leases_back
-UPDATE operations SET lease_until = lease_until - ?1, ripe_at = lease_until - ?1
-WHERE lease_until > ?2 AND seq IN (
+-- name: bring_times_back
+UPDATE operations SET
+    lease_until = lease_until - ?1, ripe_at = coalesce(lease_until, due_at) - ?1, due_at = due_at - iif(lease_until IS NULL, ?1, 0)
+WHERE (lease_until > ?2 OR (lease_until IS NULL AND due_at > ?3 AND due_at <= ?4)) AND seq IN (
     WITH RECURSIVE
     shops (namespace) AS (
         VALUES ('')
@@ -67,7 +68,7 @@ WHERE lease_until > ?2 AND seq IN (
         )
         FROM lines WHERE lines.rule IS NOT NULL
     )
-    SELECT o.seq FROM lines CROSS JOIN operations AS o ON o.namespace = lines.namespace AND o.rule = lines.rule WHERE o.ripe_at > ?2
+    SELECT o.seq FROM lines CROSS JOIN operations AS o ON o.namespace = lines.namespace AND o.rule = lines.rule WHERE o.ripe_at > ?3
 )
 
 -- name: update_noted

@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 
 from cxguard.clock import Clock
+from cxguard.core.schedule import BACKOFF_SECONDS_MAX
 from cxguard.stores.record import CLOCK_STEP_SECONDS, set_back_seconds
 from cxguard.stores.sqlite.rows import Row
 from cxguard.stores.sqlite.statements import STATEMENTS
@@ -31,12 +32,12 @@ class Transaction:
         self.clock = clock
 
     def follow_clock(self) -> None:
-        """Before anything else: leases go back with a clock that was set back since anybody wrote, in whichever process."""
+        """Before anything else: leases and due times go back with a clock that was set back since anybody wrote, in whichever process."""
         now, row = self.clock.now(), self.one("get_meta", ("clock",))
         read_at = float(row[0]) if row is not None else now
         seconds = set_back_seconds(read_at=read_at, now=now)
         if seconds:
-            self.run("bring_leases_back", (seconds, read_at))
+            self.run("bring_times_back", (seconds, read_at, now, read_at + BACKOFF_SECONDS_MAX))
         if row is None or seconds or now > read_at + CLOCK_STEP_SECONDS:
             self.run("put_meta", ("clock", repr(now)))
 
