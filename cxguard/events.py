@@ -32,29 +32,26 @@ def _kind(meaning: str, *members: str) -> EventKind:
 
 EVENTS: Mapping[str, EventKind] = {
     # the operation and its key
-    "operation.opened": _kind("a submission won its key and is being worked on", "generation", "purpose", "amount_minor", "currency"),
-    "operation.replayed": _kind("a repeated submission got the stored answer", "status", "reading", "waited_seconds"),
+    "operation.opened": _kind("a submission won its key and is being worked on", "generation"),
+    "operation.replayed": _kind("a repeated submission got the stored answer", "status"),
     "operation.mismatched": _kind("a key came again with other content and was refused", "status"),
-    "operation.in_flight": _kind("a repeated submission met one that still runs", "status", "waited_seconds"),
+    "operation.in_flight": _kind("a repeated submission met one that still runs", "status"),
     "operation.duplicate": _kind("the same purchase came under another key and was not run again", "state", "money"),
-    "operation.finished": _kind(
-        "the work has ended and its answer is stored",
-        *("reading", "status", "money", "amount_minor", "currency", "generation", "duration_seconds", "why"),
-    ),
-    "operation.released": _kind("nothing was charged, so the key is free again", "reading", "status", "why"),
+    "operation.finished": _kind("the work has ended and its answer is stored", "money", "amount_minor", "currency", "why"),
+    "operation.released": _kind("nothing was charged, so the key is free again", "why"),
     "operation.flagged": _kind("the handler failed after a good answer; a person should look", "why", "status"),
     "step.not_kept": _kind("a step is done, and its result could not be kept: nobody can go on after it but this run", "step", "why"),
     # the order that is kept for later
-    "order.queued": _kind("an order was kept for later", "why", "due_at", "give_up_at", "amount_minor", "currency", "attempts"),
+    "order.queued": _kind("an order was kept for later", "why", "due_at", "give_up_at"),
     "order.not_kept": _kind("an order does not wait for later; over a cap, `why` says which", "why", "amount_minor", "currency"),
     "order.price_lowered": _kind(
         "a kept order costs less now, and that is what will be charged", "accepted_minor", "amount_minor", "currency"
     ),
-    "order.placed": _kind("a kept order was placed and paid", "amount_minor", "currency", "attempts", "waited_seconds"),
+    "order.placed": _kind("a kept order was placed and paid", "amount_minor", "currency", "attempts"),
     "order.resumed": _kind("its shopper goes on with an order that waited for them", "why", "generation"),
-    "order.cancelled": _kind("an order ended without a charge", "why", "by", "told", "attempts"),
-    "order.held": _kind("an order waits for a person, the shopper or proof", "why", "waiting_for", "money", "attempts"),
-    "order.requeued": _kind("somebody put a held order back into the queue", "by", "why", "due_at"),
+    "order.cancelled": _kind("an order ended without a charge", "why", "by"),
+    "order.held": _kind("an order waits for a person, the shopper or proof", "why", "waiting_for", "money"),
+    "order.requeued": _kind("somebody put a held order back into the queue", "by", "due_at"),
     "order.taken": _kind("a person has an order in hand: nobody else acts on it until then", "by", "until"),
     "order.given_back": _kind("a person gave an order back", "by"),
     "order.cancel_asked": _kind("an order is to end as soon as that is safe", "by"),
@@ -65,10 +62,9 @@ EVENTS: Mapping[str, EventKind] = {
     ),
     "payment.answered": _kind("a gateway answered a send", "gateway", "kind", "number", "outcome", "why", "duration_seconds"),
     "payment.rerouted": _kind("surely not charged at one gateway, so the next one is asked", "gateway", "to", "why"),
-    "payment.noted": _kind("a fact about a payment came from elsewhere", "source", "kind", "outcome", "stub"),
-    "payment.looked_up": _kind("a gateway was asked what became of a payment, and could not say yet", "gateway", "outcome", "why"),
-    "payment.resolved": _kind("an unknown payment is known now", "gateway", "outcome", "how", "duration_seconds"),
-    "payment.false_decline_stopped": _kind("'not paid' was about to be told though a charge may stand", "status", "reading", "money"),
+    "payment.noted": _kind("a fact about a payment came from elsewhere", "source", "kind", "stub"),
+    "payment.resolved": _kind("an unknown payment is known now", "gateway", "outcome", "how"),
+    "payment.false_decline_stopped": _kind("'not paid' was about to be told though a charge may stand", "reading", "money"),
     "payment.captured": _kind("reserved money was taken", "gateway", "amount_minor", "currency", "why", "by"),
     "payment.refunded": _kind("money went back", "gateway", "amount_minor", "currency", "why", "by"),
     "reconcile.break_found": _kind("the gateway's books and ours differ", "kind", "gateway", "ours", "theirs", "payment"),
@@ -76,8 +72,8 @@ EVENTS: Mapping[str, EventKind] = {
     "shopper.told": _kind("the shop's `notify` took a notice for the shopper of a kept order", "kind"),
     "shopper.not_told": _kind("`notify` failed; it is tried again, unless `final`", "kind", "why", "tries", "final"),
     # leases, gateways and the store
-    "lease.lost": _kind("a holder was too late: another one has the operation", "holder", "why"),
-    "lease.rescued": _kind("an operation was taken over from a holder that went silent", "holder", "state", "money"),
+    "lease.lost": _kind("a holder was too late: another one has the operation"),
+    "lease.rescued": _kind("an operation was taken over from a holder that went silent", "state", "money"),
     "breaker.opened": _kind(
         "a gateway failed too often: no more calls",
         *("gateway", "kind", "method", "why", "revision", "open_seconds", "forced", "by", "shadow", "would_reject"),
@@ -100,7 +96,7 @@ EVENTS: Mapping[str, EventKind] = {
     "duty.failed": _kind("one round of a background duty failed; the next one will come", "duty", "why"),
     # the request, the shopper
     "request.refused": _kind("a request on a ruled path was refused before anything ran", "why", "status", "method", "path"),
-    "key.missing": _kind("a ruled request came without a key", "status", "method", "path", "guarded"),
+    "key.missing": _kind("a ruled request came without a key", "method", "path", "guarded"),
     "owner.unstable": _kind("the same visitor came under two owners: the key cannot protect them", "how"),
     "exposure.recorded": _kind(
         "a shopper was shown an error, or waited too long",
