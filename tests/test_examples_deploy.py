@@ -80,6 +80,16 @@ def test_deploy_compose_file_has_what_it_mounts() -> None:
     assert all("migrate" in services[name]["depends_on"] for name in ("app", "worker"))
 
 
+def test_deploy_image_holds_no_file_with_secrets() -> None:
+    """Both files lie in the folder that it is built from; what it copies is enough to install from."""
+    copied = re.findall(r"^COPY (.+) (/\S+)$", (DEPLOY / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    names = [name for sources, target in copied if target.startswith("/opt/cxguard") for name in sources.split()]
+    assert "." not in names and all((ROOT / name).exists() for name in names)
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    needed = {"pyproject.toml", *re.findall(r'^(?:readme|license-files) = \[?"([^"]+)"', project, re.MULTILINE)}
+    assert needed | {"cxguard"} == set(names)
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_deploy_units_are_read_by_systemd(unit: Path, tmp_path: Path) -> None:
