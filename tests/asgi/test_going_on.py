@@ -9,6 +9,7 @@ from resumeworld import JSON, NoStepAtBank, charged, keeping, late_decline, only
 from shopworld import Worlds
 
 from cxguard import AskShopper
+from cxguard.core.asks import ASK_SECONDS, CARD_DECLINED
 from cxguard.core.operation import Operation, State, WaitingFor
 from cxguard.core.outcomes import Outcome, Unknown
 from cxguard.testing.fake_gateway import Does, FakeGateway
@@ -188,6 +189,18 @@ async def test_an_order_that_was_gone_on_with_may_be_kept_again(world: Worlds) -
     assert consent is not None and (consent.ceiling_minor, consent.at) == (900, shop.clock.now())
     await recovered(shop)
     assert charged(shop) == [(900, "tok_ok")]
+
+
+async def test_an_order_that_was_kept_again_gives_its_shopper_a_day_of_its_own_when_its_card_is_declined(world: Worlds) -> None:
+    """Not what was left of the day in which they were asked before."""
+    shop = await outage(world, consent_seconds=600.0)
+    kept = await submit(shop)
+    await recovered(shop, after_seconds=601.0)
+    shop.gateway.otherwise = Does.NOT_CHARGED
+    assert (await submit(shop, resume=await token_of(shop, kept))).json()["situation"] == "kept"
+    shop.gateway.will(Does.DECLINE)
+    held = await recovered(shop)
+    assert (held.why, held.give_up_at) == (CARD_DECLINED, shop.clock.now() + ASK_SECONDS)
 
 
 async def test_a_cancelled_order_is_not_gone_on_with(world: Worlds) -> None:

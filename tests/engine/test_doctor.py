@@ -148,6 +148,7 @@ def test_a_log_that_was_never_moved_is_found(file: Path) -> None:
     os.truncate(wal, doctor.WAL_BYTES_WARN + 1)  # a hole: takes no room
     (line,) = [one for one in examine_file(file, mounts=DISK, in_container=False) if one.about == "wal"]
     assert (line.health, line.do) == (Health.WARN, "end whatever reads it without end (a backup, an open shell)")
+    assert line.found == f"{doctor.WAL_BYTES_WARN // 1024**2} MB wait to be moved into the file"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_room_on_the_disk_is_judged(monkeypatch: pytest.MonkeyPatch, file: Path,
     """Before the store refuses new orders, the doctor does."""
     monkeypatch.setattr(doctor, "free_bytes", lambda folder: free)
     (line,) = [one for one in examine_file(file, mounts=DISK, in_container=False) if one.about == "room"]
-    assert (line.health, line.do) == (health, do)
+    assert (line.health, line.do, line.found) == (health, do, f"{free // 1024**2} MB free")
 
 
 def test_the_loaded_sqlite_is_named() -> None:
@@ -190,7 +191,7 @@ def record(state: State, *, due_at: float | None = None) -> Operation:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("late_seconds", "health"), [(299, Health.OK), (301, Health.FAIL)])
+@pytest.mark.parametrize(("late_seconds", "health"), [(299, Health.OK), (300, Health.OK), (301, Health.FAIL)])
 async def test_an_overdue_order_means_that_nobody_works(late_seconds: float, health: Health) -> None:
     """Five minutes past its time an order has no worker."""
     clock = ManualClock()
@@ -247,12 +248,23 @@ def test_rules_say_what_they_leave_open(rules: Any, funnel: bool, healths: dict[
 
 
 @pytest.mark.parametrize(
+    ("options", "found"),
+    [({"later": replay, "terms": "1"}, "kept through an outage"), ({}, "in an outage: refused, not charged, basket kept")],
+)
+def test_a_rule_says_what_becomes_of_its_orders_in_an_outage(options: dict[str, Any], found: str) -> None:
+    """Whoever reads it may have thought otherwise."""
+    assert [one.found for one in doctor.examine_rules((rule(**options),), funnel=True)] == [found]
+
+
+@pytest.mark.parametrize(
     ("options", "health"),
     [({}, Health.WARN), ({"charged_by": "shop", "rerun_safe": True}, Health.OK), ({"audience": "machine"}, Health.OK)],
 )
 def test_a_rule_whose_guard_has_no_gateway_is_told(options: dict[str, Any], health: Health) -> None:
-    """Each of its charges would raise; a webhook's rule charges nothing."""
-    assert told(list(doctor.examine_rules((rule(**options),), funnel=True, gateways=False))) == {"rule POST /pay": health}
+    """Each of its charges would raise; a webhook's rule charges nothing. Both ways out are lines that can be written."""
+    (line,) = doctor.examine_rules((rule(**options),), funnel=True, gateways=False)
+    do = 'write Guard(..., gateways=[HttpGateway(...)]); or, where the shop\'s own code charges, Rule(..., charged_by="shop")'
+    assert (line.about, line.health, line.do) == ("rule POST /pay", health, do if health is Health.WARN else "")
 
 
 class Checked(FakeGateway):

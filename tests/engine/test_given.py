@@ -10,7 +10,7 @@ import pytest
 from cxguard import Charge, Guard, Purpose, Rule, Shop, cookie
 from cxguard.asgi import GuardMiddleware
 from cxguard.dashboard import dashboard
-from cxguard.errors import ConfigurationError
+from cxguard.errors import ConfigurationError, StepMismatch
 from cxguard.gateways.http import HttpGateway
 from cxguard.gateways.stripe import StripeGateway
 from cxguard.testing.fake_gateway import FakeGateway
@@ -99,6 +99,19 @@ async def test_a_charge_that_a_script_does_not_await_is_no_success() -> None:
         with pytest.raises(TypeError, match=r"write `await op.charge\(...\)`"):
             await guard.run(pay, purpose="pay", key="1", owner="ann")
         asked.pop().close()
+
+
+@pytest.mark.asyncio
+async def test_a_charge_that_was_refused_is_not_one_that_was_forgotten() -> None:
+    """It was awaited, and its error caught: what the script makes of that is its own affair."""
+
+    async def pay(op: Any) -> str:
+        with pytest.raises(StepMismatch):
+            await op.charge(Charge(-1, "EUR", source="tok_ok"))
+        return "on account"
+
+    async with Guard("memory://", shop=SHOP, gateways=[FakeGateway()], duties=False) as guard:
+        assert await guard.run(pay, purpose="pay", key="1", owner="ann") == "on account"
 
 
 def refund(op: object) -> str:

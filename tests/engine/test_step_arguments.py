@@ -40,6 +40,16 @@ async def booked(*calls: Callable[[Any, Callable[..., str]], Awaitable[str]]) ->
         assert ran == ["booking 1"]
 
 
+async def test_call_is_made_with_its_arguments() -> None:
+    """By place and by name."""
+
+    def book(sku: str, *, count: int) -> str:
+        return f"{count} of {sku}"
+
+    async with till() as shop:
+        assert await shop.run(lambda op: op.step("book", book, "cup", count=2)) == "2 of cup"
+
+
 async def test_arguments_by_name_are_the_same_in_any_order() -> None:
     """Another version of the shop's code writes them the other way round: it gets the kept result."""
     given = await booked(

@@ -27,10 +27,13 @@ class Slow(FaultyStore):
     """Whose `get` can be under way for long."""
 
     slow: asyncio.Event | None = None
+    fault: Exception | None = None
 
     async def get(self, id: str) -> Operation | None:
         if self.slow is not None:
             await self.slow.wait()
+        if self.fault is not None:
+            raise self.fault
         return await super().get(id)
 
 
@@ -111,8 +114,10 @@ async def test_a_store_that_answers_too_slowly_is_as_good_as_away() -> None:
 
     world.faulty.decide = crawl
     for _ in range(POLICY.consecutive_failures):
+        assert not world.breaker.away
         await world.store.clock()
     assert world.breaker.away
+    assert [event.detail["why"] for event in world.heard] == ["an answer took 2.0 s"]
 
 
 async def test_a_refusal_is_an_answer() -> None:
@@ -211,6 +216,7 @@ async def test_until_it_was_reached_and_confirmed_nothing_passes() -> None:
     world.faulty.plan("start", Fault.NOT_DONE)
     with pytest.raises(StoreUnavailable):
         await world.store.start()
+    assert world.names() == ["store.unavailable"]
     for _ in range(3):
         world.clock.advance(POLICY.open_seconds_max)
         assert not await world.breaker.probe_once()
@@ -231,6 +237,7 @@ async def test_a_store_that_refuses_us_once_it_was_reached_is_away(caplog: pytes
     world.faulty.decide = refuse
     with caplog.at_level(logging.ERROR):
         for _ in range(POLICY.consecutive_failures):
+            assert not world.breaker.away, "one server of several may have said so"
             with pytest.raises(StoreUnavailable, match="password authentication failed"):
                 await world.store.get("x")
     assert world.names() == ["store.unavailable"]
@@ -297,6 +304,22 @@ async def test_a_straggler_of_an_earlier_life_does_not_talk_failures_small() -> 
         with pytest.raises(StoreUnavailable):
             await world.store.clock()
     assert world.breaker.away
+
+
+@pytest.mark.parametrize("fault", [None, ConfigurationError("the password was changed")])
+async def test_stragglers_of_an_earlier_life_do_not_open_it_anew(fault: Exception | None) -> None:
+    """They were asked before the store went away, and end badly once it is back: slowly, or with its last refusal."""
+    world = await away()
+    world.faulty.slow, world.faulty.fault = asyncio.Event(), fault
+    stragglers = [asyncio.create_task(world.store.get("x")) for _ in range(POLICY.consecutive_failures)]
+    await asyncio.sleep(0)
+    await world.open_breaker()
+    world.faulty.heal()
+    world.clock.advance(SLOW_SECONDS)
+    assert await world.breaker.probe_once()
+    world.faulty.slow.set()
+    await asyncio.gather(*stragglers, return_exceptions=True)
+    assert not world.breaker.away
 
 
 async def test_a_refusal_says_what_the_store_said_last() -> None:

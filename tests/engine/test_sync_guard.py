@@ -178,6 +178,15 @@ def test_thread_hears_why_it_does_not_get_in(guard: Guard) -> None:
         guard.sync.run(lambda op: 1, purpose="order", key=None, owner="ann")
 
 
+def test_block_of_an_order_that_is_not_entered_does_not_run(guard: Guard) -> None:
+    """Its code would believe that the order is in its hands."""
+    guard.sync.run(lambda op: 1, amount_minor=1, currency="EUR", **NAMED)
+    ran = []
+    with pytest.raises(KeyMismatch), guard.sync.operation(amount_minor=2, currency="EUR", **NAMED):
+        ran.append("its block")
+    assert ran == []
+
+
 def test_misuse_is_named(guard: Guard) -> None:
     """Other figures under one step, and missing names."""
     with guard.sync.operation(**NAMED) as op:

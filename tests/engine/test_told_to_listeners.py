@@ -184,6 +184,19 @@ async def test_order_that_is_let_go_is_told_with_its_reason() -> None:
         assert heard.of("operation.released") == [{"why": "failed"}]
 
 
+async def test_refund_is_told_with_its_reason() -> None:
+    """The shop's own word for it."""
+
+    async def returned(op: Any) -> None:
+        await op.charge(Charge(4999, "EUR", source="tok_ok"))
+        await op.refund(700, reason="a broken cup")
+
+    async with world() as shop:
+        heard = listen(shop)
+        await shop.press("o2", of=returned)
+        assert [each["why"] for each in heard.of("payment.refunded")] == ["a broken cup"]
+
+
 async def test_payment_that_is_called_off_is_told_as_called_off() -> None:
     """It waited for its shopper, who wants out: the gateway is not only asked."""
     async with world() as shop:
