@@ -31,7 +31,7 @@ from cxguard.engine.late import note_late_answers
 from cxguard.engine.shop_reading import doubtful, read_shop_charge
 from cxguard.engine.spool import Laid
 from cxguard.engine.unguarded import UnguardedOperation
-from cxguard.errors import BadRequest, LeaseLost, StoreError, TransactionOpen
+from cxguard.errors import BadRequest, LeaseLost, PaymentDeclined, StoreError, TransactionOpen
 from cxguard.guard import Guard
 from cxguard.logs import get_logger, where_raised
 from cxguard.render.renderer import Renderer
@@ -236,7 +236,8 @@ class _Running:
             _log.warning("handler.raised", error="CancelledError", reference=self._handle.reference)
             return True  # the app cancelled itself: that leaves a charge as unknown as any other failure
         except Exception as error:  # noqa: BLE001 - whatever it was, the record decides what the shopper hears
-            _log.warning("handler.raised", reference=self._handle.reference, **where_raised(error))
+            tell = _log.info if isinstance(error, PaymentDeclined) else _log.warning  # a card that is declined is no fault of anybody's
+            tell("handler.raised", reference=self._handle.reference, **where_raised(error))
             return True
         finally:
             receive.end()

@@ -81,8 +81,7 @@ class Copies:
         """Ask the gateway, or the rule's hook, what became of a key."""
         ask = self.rulings.ask_of(work.operation)
         if ask is not None:
-            handle = OperationHandle(self.engine, work)
-            await ask_shop(self.engine, work, lambda: ask(handle), key=duty.key)
+            await ask_shop(self.engine, OperationHandle(self.engine, work), ask, key=duty.key)
             return
         named = next((send.gateway for send in work.operation.sends if send.key == duty.key), None)
         gateway = self.engine.gateway(named) if named else self.rulings.gateway_of(work.operation)

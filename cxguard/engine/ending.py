@@ -225,7 +225,7 @@ async def ask_about_shop_sends(engine: Engine, handle: OperationHandle, ask: Ask
     """Ask the rule's hook about what the shop's own code may have charged."""
     for key in money_of(handle.work.operation).unknown_keys:
         if any(send.key == key and send.gateway == SHOP for send in handle.work.operation.sends):
-            await ask_shop(engine, handle.work, lambda: ask(handle), key=key)
+            await ask_shop(engine, handle, ask, key=key)
 
 
 def can_resolve(engine: Engine, operation: Operation, tenor: Tenor) -> bool:

@@ -29,10 +29,7 @@ async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, second
     """
     try:
         async with asyncio.timeout(seconds):
-            if _is_async(hook):
-                return await hook(*arguments)
-            given = await _in_threads[name](hook, *arguments)
-            return await given if inspect.isawaitable(given) else given
+            return await said_by(hook, *arguments, name=name)
     except TimeoutError as error:
         raise HookFailed(f"{name} hook gave no answer in {seconds:g} s") from error
     except asyncio.CancelledError as error:
@@ -41,6 +38,14 @@ async def call_hook(hook: Callable[..., Any], *arguments: Any, name: str, second
         raise HookFailed(f"{name} hook waited for something that was cancelled, at {raised_at(error)}") from error
     except Exception as error:
         raise HookFailed(f"{name} hook raised: {type(error).__name__} at {raised_at(error)}") from error
+
+
+async def said_by(hook: Callable[..., Any], *arguments: Any, name: str) -> Any:
+    """What *hook* gives, however long it takes and whatever it raises: a plain function may block, so it gets a thread."""
+    if _is_async(hook):
+        return await hook(*arguments)
+    given = await _in_threads[name](hook, *arguments)
+    return await given if inspect.isawaitable(given) else given
 
 
 def raised_at(error: BaseException) -> str:

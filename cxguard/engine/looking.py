@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from cxguard.core.figures import figures_of
 from cxguard.core.lost import with_figures_told
@@ -16,7 +16,12 @@ from cxguard.engine.breakers import Rejected
 from cxguard.engine.charging import LEAST_SECONDS, Work, checked_amount
 from cxguard.engine.engine import Engine
 from cxguard.engine.hearing import ANSWERED
+from cxguard.engine.hooks import said_by
 from cxguard.gateways.base import Gateway
+
+if TYPE_CHECKING:
+    from cxguard.engine.handle import OperationHandle
+    from cxguard.engine.tenor import Ask
 
 
 async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel: bool = False, generation: int = 0) -> Outcome:
@@ -46,10 +51,11 @@ async def look(engine: Engine, work: Work, *, gateway: Gateway, key: str, cancel
     return await keep_fact(engine, work, outcome, key=key, source=f"{kind}:{gateway.name}", generation=generation)
 
 
-async def ask_shop(engine: Engine, work: Work, ask: Callable[[], Awaitable[Outcome]], *, key: str) -> Outcome:
+async def ask_shop(engine: Engine, handle: OperationHandle, ask: Ask, *, key: str) -> Outcome:
     """Ask the rule's `resolve` hook what became of a charge that the shop's own code made."""
-    seconds = max(min(engine.timeouts.attempt_seconds, work.remaining(engine)), LEAST_SECONDS)
-    return await keep_fact(engine, work, await bounded(ask, seconds, doing="asking"), key=key, source="resolve")
+    seconds = max(min(engine.timeouts.attempt_seconds, handle.work.remaining(engine)), LEAST_SECONDS)
+    outcome = await bounded(lambda: said_by(ask, handle, name="resolve"), seconds, doing="asking")
+    return await keep_fact(engine, handle.work, outcome, key=key, source="resolve")
 
 
 def was_answered(outcome: Outcome) -> bool:

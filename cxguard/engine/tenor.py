@@ -12,7 +12,7 @@ from cxguard.engine.keeping import Keeping
 if TYPE_CHECKING:
     from cxguard.engine.handle import OperationHandle
 
-Ask = Callable[["OperationHandle"], Awaitable[Outcome]]
+Ask = Callable[["OperationHandle"], Awaitable[Outcome] | Outcome]
 
 
 @dataclass(frozen=True, slots=True)

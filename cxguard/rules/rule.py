@@ -30,7 +30,7 @@ replay: Final = Replay.REPLAY
 Later: TypeAlias = Callable[[Any], Awaitable[Any]] | Replay
 CanWait: TypeAlias = bool | Callable[[Arrival], Any]
 Revalidate: TypeAlias = Callable[[Any], Any]
-Resolve: TypeAlias = Callable[[Any], Awaitable[Outcome]]
+Resolve: TypeAlias = Callable[[Any], Awaitable[Outcome] | Outcome]
 Reads: TypeAlias = Mapping[Reading, Matcher] | Sequence[Case]
 
 _NOT_GIVEN: Any = None  # a required setting that was left out is refused with the line to write, not with a TypeError
@@ -51,7 +51,7 @@ class Rule:
         charged_by: `guard`: by `op.charge`. `shop`: by the shop's own code, unseen.
         gateway: the name of the one that `op.charge` uses, or several in order: the next one is asked only after a known
             not-charge, and with a token of its own (`Charge.sources`). Default: the guard's first.
-        resolve: asks the gateway what became of an operation; for charges that the guard does not see.
+        resolve: asks the gateway what became of an operation; for charges that the guard does not see. Async or not.
         later: how an order that was kept through an outage is placed; needs `terms`, the version of the consent text.
         consent: where the request says that the shopper agreed to be charged later: true, `on`, or the version in `terms`.
             Without that the order is not kept. Default: `terms` says that pressing the button is agreeing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from cxguard import AskShopper, GoOn, GoOnLower, Stop
 from cxguard.config import Settings
 from cxguard.core.operation import Operation, State, WaitingFor
+from cxguard.core.outcomes import Charged
 from cxguard.engine import revalidating
 from cxguard.engine.handle import current_operation
 from cxguard.errors import AlreadyFinished, StepMismatch
@@ -315,6 +317,22 @@ async def test_a_resolve_that_raises_or_hangs_leaves_the_payment_unknown(world: 
     for resolve in (broken, hangs, lambda op: None):
         shop = await world(fails, rule(charged_by="shop", resolve=resolve), timeouts=Timeouts(attempt_seconds=0.05))
         assert (await submit(shop)).json()["money"] == "unknown"
+
+
+async def test_a_plain_resolve_is_asked_in_a_thread(world: Worlds) -> None:
+    """A gateway's own library blocks, for a minute and more while the gateway is silent: no other shopper may stand still for it."""
+    threads: list[int] = []
+
+    def asks(op: Any) -> Charged:
+        threads.append(threading.get_ident())
+        return Charged(1000, "EUR", payment_id=op.gateway_key("charge"))
+
+    async def fails(request: Request) -> Response:
+        return Response("oops", status_code=500)
+
+    shop = await world(fails, rule(charged_by="shop", resolve=asks))
+    assert (await submit(shop)).json()["money"] == "charged"
+    assert threads and threading.get_ident() not in threads
 
 
 async def test_a_later_that_hangs_is_bounded_and_tried_again(world: Worlds) -> None:

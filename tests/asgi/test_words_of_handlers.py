@@ -157,6 +157,18 @@ async def test_decline_in_a_compression_of_its_own_is_no_sale(world: Worlds, acc
     assert (answer.json(), order.money) == ({"error": "card declined"}, MoneyState.DECLINED)
 
 
+@pytest.mark.parametrize(("does", "levels"), [(Does.DECLINE, ["INFO"]), (Does.NOT_CHARGED, ["WARNING"])])
+async def test_a_declined_card_is_no_warning_in_the_log(
+    world: Worlds, caplog: pytest.LogCaptureFixture, does: Does, levels: list[str]
+) -> None:
+    """It is what cards do all day; what a broken gateway does is worth a line."""
+    shop = await world(charging_handler, rule())
+    shop.gateway.will(*[does] * 3)
+    with caplog.at_level("INFO", logger="cxguard.exchange"):
+        await shop.pay()
+    assert [record.levelname for record in caplog.records if "handler.raised" in record.getMessage()] == levels
+
+
 async def test_a_replay_can_be_read_by_a_client_that_unpacks_nothing(world: Worlds) -> None:
     """The first press came from a browser, the second one by a proxy or another program: the kept bytes must fit both."""
 
