@@ -125,6 +125,8 @@ class _Judging:
         """As the guard's own: where it charges, a redirect says as much as its charge."""
         rule, money = self._rule, self._operation.money.state
         charged_by = rule.charged_by if money in (MoneyState.CHARGED, MoneyState.DECLINED) else "shop"
+        if self._answer is None and money is MoneyState.DECLINED:  # it left the decline to the guard, which would have told it
+            return Reading.DECLINED
         return reading_of(self._answer, cases=rule.cases, charged_by=charged_by, path=full_path(self._tee.scope), money=money)
 
     async def _judge_submit(self, snapshot: Snapshot, reading: Reading) -> set[Finding]:

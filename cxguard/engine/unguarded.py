@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cxguard.core.money import NO_MONEY, Money, MoneyState
 from cxguard.core.outcomes import Charged, Declined, NotCharged
+from cxguard.core.snapshot import Snapshot
 from cxguard.engine.codecs import Codec, check_codec
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
@@ -30,15 +31,27 @@ class UnguardedOperation:
 
     Attributes:
         money: what became of its last charge; amounts are not kept.
+        id, reference, generation, amount_minor, currency, request, answer: of an operation that nobody has written down.
     """
+
+    id = reference = ""
+    generation = 1
+    amount_minor: int | None = None
+    currency: str | None = None
+    request: Snapshot | None = None
+    answer: Any = None
 
     def __init__(self, gateways: tuple[Gateway, ...] = (), *, timeout_seconds: float = 30.0) -> None:
         self._gateways = gateways
         self._timeout_seconds = timeout_seconds
         self._keys: dict[str, str] = {}
         self._loop = running_loop()
-        self.reference = ""
         self.money = NO_MONEY
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Nobody counts: what a charge may take."""
+        return self._timeout_seconds
 
     @property
     def sync(self) -> SyncOperation:

@@ -289,6 +289,8 @@ async def test_a_rule_of_its_own_reads_the_answer(world: Worlds) -> None:
 async def sent_on(request: Request) -> Response:
     """A form's handler: it charges with the guard, and redirects, however it went. Without the slash, its router sends it on."""
     form = await request.form()
+    if form["basket"] == "tok_left":
+        await current_operation().charge(Charge(1000, "EUR", source="tok_declined"))
     if form["basket"] != "empty":
         with suppress(PaymentDeclined):
             await current_operation().charge(Charge(1000, "EUR", source=str(form["basket"])))
@@ -296,13 +298,16 @@ async def sent_on(request: Request) -> Response:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("basket", "read"), [("tok_ok", "succeeded"), ("tok_declined", "declined"), ("empty", "rejected")])
+@pytest.mark.parametrize(
+    ("basket", "read"), [("tok_ok", "succeeded"), ("tok_declined", "declined"), ("tok_left", "declined"), ("empty", "rejected")]
+)
 async def test_a_redirect_is_read_as_it_will_be(world: Worlds, basket: str, read: str) -> None:
     """Where the guard charges, its charge says how it went; it was counted as failed, and a paid one as a shopper who was lied to."""
     own = Rule("POST /pay", owner=header("x-user"), key=header("idempotency-key"))
     with_guard = await watched(world, sent_on, own)
-    with_guard.gateway.will_say("charge", [Declined()] if basket == "tok_declined" else [])
-    await with_guard.client.post("/pay", data={"basket": basket}, headers={"x-user": "ann", "idempotency-key": "k"})
+    with_guard.gateway.will_say("charge", [Declined()] if read == "declined" else [])
+    with suppress(PaymentDeclined):
+        await with_guard.client.post("/pay", data={"basket": basket}, headers={"x-user": "ann", "idempotency-key": "k"})
     assert await findings(with_guard) == {"requests": 1, f"readings.{read}": 1}
 
 

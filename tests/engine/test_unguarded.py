@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cxguard.engine.handle import OperationHandle
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge
@@ -40,6 +41,13 @@ async def test_what_is_not_paid_raises_as_it_will_behind_the_guard(does: Does, r
     with pytest.raises(raised):
         await UnguardedOperation((gateway,)).charge(BUY)
     assert gateway.count("charge") == 1
+
+
+async def test_code_may_read_what_it_reads_of_a_guarded_one() -> None:
+    """An order's id for the gateway's metadata, say: in watch mode it was an error of ours in each checkout."""
+    beyond = {"capture", "refund", "void", "stored_answer", "finished_one", "forgot_charge", "work"}  # of orders on record, and our own
+    wanted = {name for name in vars(OperationHandle) if not name.startswith("_")} - beyond
+    assert [name for name in sorted(wanted) if not hasattr(UnguardedOperation(), name)] == []
 
 
 async def test_without_a_gateway_it_says_what_to_write() -> None:
