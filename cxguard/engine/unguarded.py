@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from cxguard.core import names
 from cxguard.core.money import NO_MONEY, Money, MoneyState
 from cxguard.core.outcomes import Charged, Declined, NotCharged
 from cxguard.core.snapshot import Snapshot
@@ -31,10 +32,11 @@ class UnguardedOperation:
 
     Attributes:
         money: what became of its last charge; amounts are not kept.
-        id, reference, generation, amount_minor, currency, request, answer: of an operation that nobody has written down.
+        reference: made up, so that a page may have it in its address; no order is found by it.
+        id, generation, amount_minor, currency, request, answer: of an operation that nobody has written down.
     """
 
-    id = reference = ""
+    id = ""
     generation = 1
     amount_minor: int | None = None
     currency: str | None = None
@@ -46,6 +48,7 @@ class UnguardedOperation:
         self._timeout_seconds = timeout_seconds
         self._keys: dict[str, str] = {}
         self._loop = running_loop()
+        self.reference = names.reference_of(uuid.uuid4().hex)
         self.money = NO_MONEY
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cxguard.core.names import normalise_reference
 from cxguard.engine.handle import OperationHandle
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
@@ -48,6 +49,12 @@ async def test_code_may_read_what_it_reads_of_a_guarded_one() -> None:
     beyond = {"capture", "refund", "void", "stored_answer", "finished_one", "forgot_charge", "work"}  # of orders on record, and our own
     wanted = {name for name in vars(OperationHandle) if not name.startswith("_")} - beyond
     assert [name for name in sorted(wanted) if not hasattr(UnguardedOperation(), name)] == []
+
+
+async def test_it_has_a_reference_for_the_address_of_a_page() -> None:
+    """`/thank-you/` and nothing behind it was found by no router: who had paid met a 404."""
+    references = {UnguardedOperation().reference for _ in range(2)}
+    assert len(references) == 2 and all(normalise_reference(each) == each for each in references)
 
 
 async def test_without_a_gateway_it_says_what_to_write() -> None:
