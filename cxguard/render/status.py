@@ -183,7 +183,8 @@ def _money_line(labels: Mapping[str, str], money: Money, answer: Answer, *, loca
     match money.state:
         case MoneyState.CHARGED if money.refunded_minor and money.currency:
             back = format_amount(money.refunded_minor, money.currency, locale=locale)
-            return line("money_part_refunded", money.captured_minor + money.authorised_minor, refunded=back)
+            released = money.authorised_minor if money.refunded_minor > money.captured_minor else 0
+            return line("money_part_refunded", money.captured_minor + released, refunded=back)
         case MoneyState.CHARGED if money.captured_minor:
             return line("money_charged", money.captured_minor)
         case MoneyState.CHARGED:

@@ -10,9 +10,13 @@ import pytest
 from shown_orders import NOW, ORDERS, PAID, REFERENCE, RENDERER, URL, order
 
 from cxguard.core.answer import Medium, MoneyTold, Situation
+from cxguard.core.money import Note, NoteKind
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged, Declined, Refunded, Unknown
 from cxguard.render.status import Extras, Mark, StatusView, Tone, status_view, tone_of
+
+RESERVED = Charged(4999, "EUR", captured=False)
+PART = (Note("n2", NoteKind.OUTCOME, NOW, gateway_key="k1", outcome=Charged(3000, "EUR")),)  # so much of it was taken
 
 
 def view(operation: Operation, extras: Extras | None = None, *, locale: str = "en", now: float = NOW) -> StatusView:
@@ -32,6 +36,8 @@ def page(operation: Operation, extras: Extras | None = None, **more: Any) -> str
         (order(Charged(4999, "EUR", captured=False)), "Reserved, not taken yet: €49.99"),
         (order(PAID, refund=Refunded(1000, "EUR")), "Paid: €49.99. Given back: €10.00"),
         (order(PAID, refund=Refunded(4999, "EUR"), state=State.CANCELLED), "Given back: €49.99"),
+        (order(RESERVED, notes=PART, refund=Refunded(1000, "EUR")), "Paid: €30.00. Given back: €10.00"),
+        (order(RESERVED, notes=PART, refund=Refunded(4000, "EUR")), "Paid: €49.99. Given back: €40.00"),
         (order(Declined(), state=State.FINISHED), "Not charged"),
         (order(state=State.RUNNING), "Being checked"),
         (order(Charged(500, "JPY")), "Paid: ¥500"),
