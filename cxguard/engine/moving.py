@@ -72,7 +72,7 @@ async def move_money(engine: Engine, work: Work, asked: Movement, *, key: str) -
     return _told(known, asked, reference=work.operation.reference)
 
 
-async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway, why: str = "", queued: bool = False) -> Outcome:
+async def send_move(engine: Engine, work: Work, line: Send, *, gateway: Gateway, why: str, queued: bool = False) -> Outcome:
     """One try of a movement, the first or the very same again."""
     charged = standing_outcome(work.operation, line.of or "")
     if not isinstance(charged, Charged):

@@ -12,6 +12,7 @@ from cxguard import AskShopper
 from cxguard.core.asks import ASK_SECONDS, CARD_DECLINED
 from cxguard.core.operation import Operation, State, WaitingFor
 from cxguard.core.outcomes import Outcome, Unknown
+from cxguard.rules import json_field
 from cxguard.testing.fake_gateway import Does, FakeGateway
 from cxguard.testing.faulty_store import FaultyStore
 
@@ -201,6 +202,18 @@ async def test_an_order_that_was_kept_again_gives_its_shopper_a_day_of_its_own_w
     shop.gateway.will(Does.DECLINE)
     held = await recovered(shop)
     assert (held.why, held.give_up_at) == (CARD_DECLINED, shop.clock.now() + ASK_SECONDS)
+
+
+async def test_who_goes_on_from_another_device_is_found_under_the_address_of_the_order(world: Worlds) -> None:
+    """Notices go there, and the desk looks for it there, whatever the second form says."""
+    shop = await outage(world, contact=json_field("mail"))
+    kept = await submit(shop, mail="ann@fern.example")
+    shop.gateway.will(Does.DECLINE)
+    asked = await recovered(shop)
+    assert (await submit(shop, resume=await token_of(shop, kept), mail="bob@fern.example")).status_code == 201
+    paid = await only(shop)
+    assert asked.contact_hash is not None
+    assert (paid.contact, paid.contact_hash) == (asked.contact, asked.contact_hash)
 
 
 async def test_a_cancelled_order_is_not_gone_on_with(world: Worlds) -> None:

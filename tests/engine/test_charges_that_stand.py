@@ -39,12 +39,14 @@ async def test_it_goes_on_once_the_gateway_has_confirmed_it() -> None:
 
 
 async def test_it_does_not_while_the_gateway_is_silent() -> None:
-    """Silence confirms nothing."""
+    """Silence confirms nothing: the queue asks on, at once, and nothing is placed over it meanwhile."""
     async with world() as shop:
         await told_by_webhook(shop)
         shop.gateway.will_say("find", [Unknown("no answer in time")])
         with pytest.raises(OperationHeld):
             await shop.press()
+        waits = await shop.record()
+        assert (waits.why, waits.due_at) == ("charge_unknown", shop.clock.now())
 
 
 async def test_it_goes_on_where_nobody_can_be_asked() -> None:

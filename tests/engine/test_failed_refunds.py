@@ -8,13 +8,14 @@ import pytest
 from tillworld import TAKE, Till, till
 
 from cxguard.core.breaker_policy import BreakerPolicy
-from cxguard.core.money import MoneyState, Note, NoteKind
+from cxguard.core.money import MoneyState, Note, NoteKind, SendKind
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import NotCharged, Outcome, Refunded, Unknown
 from cxguard.core.resolve import LOOKS_MAX
 from cxguard.engine.reconciling import Reconciled, reconcile
 from cxguard.errors import PaymentDeferred, PaymentRefused
 from cxguard.events import Event
+from cxguard.testing.fake_gateway import FakeGateway
 
 pytestmark = pytest.mark.asyncio
 
@@ -134,6 +135,15 @@ async def cancelled(shop: Till) -> list[Event]:
     wish = Note("wish", NoteKind.CANCEL, record.answered_at or 0.0, generation=record.generation)
     await shop.guard.engine.operations.note(record.id, wish)
     return heard
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_the_line_of_a_refund_says_whether_its_gateway_knows_keys(keyed: bool) -> None:
+    """What is answered to one call is then said of the key, or of that call alone."""
+    async with till(gateway=FakeGateway(keyed=keyed)) as shop:
+        await cancelled(shop)
+        await shop.settle()
+        assert [(send.kind, send.keyed) for send in (await shop.record()).sends] == [(SendKind.CHARGE, keyed), (SendKind.REFUND, keyed)]
 
 
 async def test_a_refund_of_the_queue_is_told_with_its_reason() -> None:

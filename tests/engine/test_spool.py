@@ -27,6 +27,7 @@ from cxguard.engine.forwarding import Forwarded
 from cxguard.engine.spool import LEASE_SECONDS, Spool, SpoolFigures
 from cxguard.engine.spool_doctor import FORWARD_SECONDS_WARN, examine_spool, spool_missing
 from cxguard.errors import ConfigurationError, SpoolFull
+from cxguard.events import Event
 from cxguard.rules import json_field
 from cxguard.testing import Fault, ManualClock
 from cxguard.testing.contract.base import charged_note, queued, sample
@@ -262,7 +263,8 @@ async def test_a_no_that_came_meanwhile_is_not_believed_of_a_later_send(world: W
 
 async def test_a_fact_about_an_order_that_nobody_knows_becomes_a_stub(world: Worlds, tmp_path: Path) -> None:
     """As it would have, had the store been there."""
-    shop = await spool_world(world, tmp_path)
+    heard: list[Event] = []
+    shop = await spool_world(world, tmp_path, listeners=[heard.append])
     shop.go_away()
     paid = Charged(1000, "EUR", payment_id="p")
     await shop.guard.note(paid, event_id="evt_1", gateway_key="cxg-elsewhere", source="webhook of the shop")
@@ -271,6 +273,8 @@ async def test_a_fact_about_an_order_that_nobody_knows_becomes_a_stub(world: Wor
     (stub,) = await shop.orders()
     assert (stub.state, stub.owner, money_of(stub).state) == (State.HELD, "", MoneyState.CHARGED)
     assert [note.source for note in stub.notes] == ["webhook of the shop"]
+    (told,) = [event.detail for event in heard if event.name == "payment.noted"]
+    assert told == {"source": "webhook of the shop", "kind": "outcome", "stub": True}
 
 
 async def test_an_order_that_nobody_could_foresee_keeps_no_other_back(world: Worlds, tmp_path: Path) -> None:

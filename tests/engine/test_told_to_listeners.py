@@ -195,6 +195,7 @@ async def test_refund_is_told_with_its_reason() -> None:
         heard = listen(shop)
         await shop.press("o2", of=returned)
         assert [each["why"] for each in heard.of("payment.refunded")] == ["a broken cup"]
+        assert [(each["kind"], each["duration_seconds"]) for each in heard.of("payment.answered")] == [("charge", 0.0), ("refund", 0.0)]
 
 
 async def test_payment_that_is_called_off_is_told_as_called_off() -> None:
