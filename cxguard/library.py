@@ -171,11 +171,11 @@ class Library(ABC):
 
         Raises:
             KeyError: no record has this reference.
-            ConfigurationError: no event id, or not exactly one of key and reference.
+            ConfigurationError: no event id, not exactly one of key and reference, or no outcome.
         """
         if isinstance(outcome, Fact):
             fact = {name: getattr(outcome, name) for name in outcome.__slots__}
             return await note_outcome(self.engine, **fact)
         if not event_id:
             raise ConfigurationError("guard.note needs event_id=, the sender's own id of the fact: else a repetition would count twice")
-        return await note_outcome(self.engine, outcome, event_id=event_id, gateway_key=gateway_key, reference=reference, source=source)
+        return await note_outcome(self.engine, outcome, event_id=str(event_id), gateway_key=gateway_key, reference=reference, source=source)

@@ -33,8 +33,11 @@ async def note_outcome(
     Raises:
         KeyError: no record has this reference.
         StoreUnavailable: the store is away, and nothing here says whose payment it is: have the sender repeat it.
-        ConfigurationError: not exactly one of *gateway_key* and *reference*.
+        ConfigurationError: not exactly one of *gateway_key* and *reference*; or no outcome.
     """
+    if not isinstance(outcome, Outcome):  # as a fact it would be nothing, and its event would count as heard
+        example = 'Charged(4999, "EUR", payment_id=event["payment_id"])'
+        raise ConfigurationError(f"guard.note got a {type(outcome).__name__}, and no outcome: write {example}; nothing was noted")
     try:
         found = await _find(engine, gateway_key, reference) or await _named(engine, operation_id)
     except StoreUnavailable:

@@ -13,7 +13,7 @@ from cxguard.engine.engine import Engine
 from cxguard.engine.handle import CURRENT
 from cxguard.engine.late import note_late_answers
 from cxguard.engine.library import LibraryOperation, Owned
-from cxguard.errors import LeaseLost, NoSuchOrder, OperationHeld, OperationInFlight, StoreError
+from cxguard.errors import ConfigurationError, LeaseLost, NoSuchOrder, OperationHeld, OperationInFlight, StoreError
 from cxguard.stores.base import Query
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ class ResumedScope:
             raise
 
     async def _work(self, engine: Engine) -> Work:
+        if not isinstance(self._reference, str):  # None would find the newest order, whoever's it is
+            given = type(self._reference).__name__
+            raise ConfigurationError(f"reference= is a {given}: write guard.resume(reference=op.reference), of the order; nothing was done")
         query = Query(namespace=engine.operations.namespace, reference=self._reference, limit=1)
         found = next(iter((await engine.operations.store.search(query)).operations), None)
         if found is None:

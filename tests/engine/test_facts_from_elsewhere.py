@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from lostworld import World, world
 
@@ -9,7 +11,7 @@ from cxguard.core.money import MoneyState
 from cxguard.core.operation import Operation, money_of
 from cxguard.core.outcomes import Charged, Declined, Unknown
 from cxguard.engine.noting import note_outcome
-from cxguard.errors import PaymentDeferred
+from cxguard.errors import ConfigurationError, PaymentDeferred
 from cxguard.events import Event
 from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does
@@ -118,3 +120,25 @@ async def test_fact_whose_payment_names_its_order_goes_there_though_the_key_is_n
         assert (await note_outcome(engine, PAID, event_id="evt_1", gateway_key="of a lost line", operation_id=order.id)).id == order.id
         later = engine.operation_id(purpose="order", owner="ann", key="comes later")
         assert (await note_outcome(engine, PAID, event_id="evt_2", gateway_key="unknown", operation_id=later)).id == later
+
+
+@pytest.mark.parametrize("outcome", ["paid", None, {"amount": 4999}])
+async def test_what_is_no_outcome_is_not_noted(outcome: Any) -> None:
+    """It settled nothing, and its event counted as heard: the true word, sent again, would have been taken for a repetition."""
+    async with world() as shop:
+        order = await waits(shop)
+        with pytest.raises(ConfigurationError, match=r"no outcome: write Charged\(4999"):
+            await shop.guard.note(outcome, event_id="evt_1", gateway_key=order.sends[0].key)
+        await shop.guard.note(PAID, event_id="evt_1", gateway_key=order.sends[0].key)
+        assert await told(shop, order) is MoneyState.CHARGED
+
+
+@pytest.mark.parametrize("reference", [None, 17])
+async def test_nobodys_reference_leads_to_no_order(reference: Any) -> None:
+    """Of a variable that is not set, say: it led to the newest order of the shop, which was then given back."""
+    async with world() as shop:
+        await waits(shop)
+        with pytest.raises(ConfigurationError, match=r"write guard.resume\(reference=op.reference\)"):
+            async with shop.guard.resume(reference=reference) as op:
+                await op.refund()
+        assert shop.gateway.count("refund") == 0
