@@ -92,12 +92,20 @@ class BasicAuth:
 
 
 async def who_is(auth: Auth, request: Request) -> Who:
-    """Ask *auth*. A name that cannot stand in a record is nobody's."""
+    """Ask *auth*. A name that cannot stand in a record is nobody's.
+
+    Raises:
+        ConfigurationError: it says yes, and not who: each thing that is done here stands under a name.
+    """
     found = auth(request)
-    who = await found if inspect.isawaitable(found) else found
+    who: object = await found if inspect.isawaitable(found) else found
     if isinstance(who, str):
         return who if who.strip() and len(who) <= ACTOR_CHARS_MAX and who.isprintable() else None
-    return who
+    if isinstance(who, Response):
+        return who
+    if who is None or who is False:
+        return None
+    raise ConfigurationError(f'auth= gave a {type(who).__name__}, and no name: write auth=lambda request: request.session.get("name")')
 
 
 def _credentials(header: str) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -77,6 +78,17 @@ async def test_auth_may_be_sync_or_async(auth: Callable[[Request], object]) -> N
     """Either kind of callable opens the door."""
     async with desk_world() as world, client_of(world.guard, auth) as client:
         assert (await client.get("/ops/")).status_code == 200
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("said", [True, 7, b"anna", {"name": "anna"}])
+async def test_yes_is_no_name(said: Any) -> None:
+    """Each thing that is done here stands under a name; who wrote `is_staff` reads in the server's log what to write."""
+    async with desk_world() as world, client_of(world.guard, lambda request: said) as client:
+        with pytest.raises(ConfigurationError, match=r"and no name: write auth=lambda request"):
+            await client.get("/ops/")
+    async with desk_world() as world, client_of(world.guard, lambda request: False) as client:
+        assert (await client.get("/ops/")).status_code == 401
 
 
 @pytest.mark.asyncio
