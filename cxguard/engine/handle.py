@@ -27,7 +27,7 @@ from cxguard.engine.engine import Engine
 from cxguard.engine.finishing import Fate, Finishing
 from cxguard.engine.leases import HeldLease
 from cxguard.engine.moving import Movement, move_money
-from cxguard.engine.steps import Called, Kept, Steps, function_name
+from cxguard.engine.steps import Called, Kept, Steps, check_call, function_name
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.engine.unguarded import UnguardedOperation
 from cxguard.errors import (
@@ -333,12 +333,13 @@ class OperationHandle:
             The call's result.
 
         Raises:
-            ConfigurationError: *codec* is none. Nothing was run.
+            ConfigurationError: *name*, *call* or *codec* is none. Nothing was run.
             StepMismatch: the name was used for another function or with other arguments. Nothing was run.
             StepUnfinished: it began before and has no recorded end. The operation is held for a person.
             StepResultLost: it is done, and its result was not kept or cannot be read. The operation is held for a person.
         """
         checked = check_codec(codec)
+        check_call(name, call)
         async with self._my_turn():
             arguments = names.arguments_hash(self._engine.naming, step=name, arguments=_shown((args, kwargs)))
             called = Called(name, arguments, function_name(call), repeatable=repeatable, codec=checked)

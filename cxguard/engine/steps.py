@@ -19,7 +19,7 @@ from cxguard.engine.charging import Work
 from cxguard.engine.codecs import Codec
 from cxguard.engine.cold import RESULT_BYTES_MAX, open_member, seal_member
 from cxguard.engine.engine import Engine
-from cxguard.errors import AlreadyFinished, StepMismatch, StepResultLost, StepUnfinished
+from cxguard.errors import AlreadyFinished, ConfigurationError, StepMismatch, StepResultLost, StepUnfinished
 
 STEPS_MAX = 64  # steps of one operation: more is a job queue's work
 
@@ -116,6 +116,20 @@ class Steps:
 
 
 _MEND = "see what it did, and end the order by hand; return less, or give op.step a codec"
+
+
+def check_call(name: object, call: object) -> None:
+    """Refuse what is no step before it is on record: one that began and did not end is a person's.
+
+    Raises:
+        ConfigurationError: no name, or the result of a call instead of what is to be called.
+    """
+    given = type(name).__name__ if not isinstance(name, str) else type(call).__name__ if not callable(call) else ""
+    if given:
+        what = "function" if isinstance(name, str) else "name"
+        raise ConfigurationError(
+            f'op.step got a {given} instead of a {what}: write op.step("create invoice", create_invoice, order_id); nothing was written'
+        )
 
 
 def function_name(call: Callable[..., Any]) -> str:

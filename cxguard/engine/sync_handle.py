@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cxguard.core.outcomes import Charged, Refunded
 from cxguard.engine.bridge import CallerThread, refuse_in_a_child, refuse_in_a_loop, submitted
 from cxguard.engine.codecs import Codec
+from cxguard.engine.steps import check_call
 from cxguard.errors import OfParentProcess
 from cxguard.gateways.base import Charge
 
@@ -48,6 +49,7 @@ class SyncOperation:
         self, name: str, call: Callable[..., T], *args: Any, repeatable: bool = False, codec: Codec[T] | None = None, **kwargs: Any
     ) -> T:
         """As `OperationHandle.step`; *call* runs in this very thread, so it may block, and has its database connections."""
+        check_call(name, call)
         here = CallerThread()
 
         @functools.wraps(call)  # one step name is for one function: told apart by the function's own name

@@ -12,6 +12,7 @@ from cxguard.core.money import NO_MONEY, Money, MoneyState
 from cxguard.core.outcomes import Charged, Declined, NotCharged
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.codecs import Codec, check_codec
+from cxguard.engine.steps import check_call
 from cxguard.engine.sync_handle import SyncOperation, running_loop
 from cxguard.errors import ConfigurationError, PaymentDeclined, PaymentDeferred
 from cxguard.gateways.base import Charge, Gateway
@@ -96,5 +97,6 @@ class UnguardedOperation:
     ) -> T:
         """Just the call."""
         check_codec(codec)
+        check_call(name, call)
         result = call(*args, **kwargs)
         return cast(T, await result if inspect.isawaitable(result) else result)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from tillworld import till
 
-from cxguard.errors import StepMismatch
+from cxguard.errors import ConfigurationError, StepMismatch
 
 pytestmark = pytest.mark.asyncio
 
@@ -70,3 +71,13 @@ async def test_other_arguments_under_the_same_name_are_refused(first: Any, secon
     """It is another call: the kept result is not its own, and nothing is run."""
     with pytest.raises(StepMismatch):
         await booked(lambda op, book: op.step("book", book, first), lambda op, book: op.step("book", book, second))
+
+
+@pytest.mark.parametrize(("given", "says"), [(("book", "booked"), "a str instead of a function"), ((print, 1), "instead of a name")])
+@pytest.mark.parametrize("sync", [True, False])
+async def test_what_is_no_step_is_not_on_record(given: Any, says: str, sync: bool) -> None:
+    """`op.step("book", book(sku))` has called it already: the step began, did not end, and the order was a person's."""
+    async with till() as shop:
+        with pytest.raises(ConfigurationError, match=rf"{says}: write op.step\("):
+            await shop.run(lambda op: asyncio.to_thread(op.sync.step, *given) if sync else op.step(*given))
+        assert await shop.run(lambda op: op.step("book", lambda: "booked")) == "booked"
