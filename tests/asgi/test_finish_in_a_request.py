@@ -309,3 +309,21 @@ async def test_view_that_is_not_async_says_what_a_repeat_gets(server: PostgresSe
         first, again = await shop.pay(), await shop.pay()
         assert (first.status_code, again.status_code, again.json()) == (status, status, {"sold": True})
         assert again.headers["idempotency-replayed"] == "true"
+
+
+@pytest.mark.asyncio
+async def test_repeat_gets_200_where_no_status_was_named(server: PostgresServer) -> None:
+    """As of any JSON body."""
+
+    def sells(world: FinishWorld) -> Any:
+        async def pay() -> Any:
+            await charged(op := current_operation())
+            async with await world.connect() as connection, connection.transaction():
+                await op.finish({"sold": True}, connection=connection)
+            return JSONResponse({"sold": True})
+
+        return pay
+
+    async with shop_on(server, sells) as shop:
+        first, again = await shop.pay(), await shop.pay()
+        assert (first.json(), again.status_code, again.json()) == ({"sold": True}, 200, {"sold": True})
