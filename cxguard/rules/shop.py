@@ -20,7 +20,7 @@ class Shop:
         url: a contact page, if there is one.
 
     Raises:
-        ConfigurationError: no name, or no way to reach anybody.
+        ConfigurationError: no name, no way to reach anybody, or something that is no text.
     """
 
     name: str
@@ -31,8 +31,11 @@ class Shop:
 
     def __post_init__(self) -> None:
         example = 'Shop(name="Fern & Co", phone="+44 20 7946 0000", hours="9-18", email="help@fern.example")'
-        if not self.name.strip():
+        if not isinstance(self.name, str) or not self.name.strip():
             raise ConfigurationError(f"the shop has no name; write {example}")
+        for each in ("phone", "hours", "email", "url"):
+            if not isinstance(getattr(self, each) or "", str):
+                raise ConfigurationError(f"{each}={getattr(self, each)!r} is no text, and every answer quotes it; write {example}")
         if not (self.phone or self.email or self.url):
             raise ConfigurationError(f"the shop cannot be reached: every answer names a contact; write {example}")
         if self.url and not self.url.startswith(("https://", "http://", "/")):

@@ -26,6 +26,8 @@ def test_any_contact_will_do(contact: dict[str, str]) -> None:
         (lambda: Shop("Fern & Co"), f"the shop cannot be reached: every answer names a contact; write {EXAMPLE}"),
         (lambda: Shop("Fern & Co", hours="9-18"), f"the shop cannot be reached: every answer names a contact; write {EXAMPLE}"),
         (lambda: Shop(" ", phone="1"), f"the shop has no name; write {EXAMPLE}"),
+        (lambda: Shop(None, phone="1"), f"the shop has no name; write {EXAMPLE}"),  # type: ignore[arg-type]
+        (lambda: Shop("Fern", phone=442079), f"phone=442079 is no text, and every answer quotes it; write {EXAMPLE}"),  # type: ignore[arg-type]
         (
             lambda: Shop("Fern", url="javascript:alert(1)"),
             "url='javascript:alert(1)' is no address; write Shop(name='Fern', url=\"https://shop.example/contact\")",
