@@ -6,6 +6,7 @@ tell (CORS, lifespan) is looked at by the command line.
 
 from __future__ import annotations
 
+import inspect
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -246,6 +247,8 @@ def _rule(rule: Rule, *, gateways: bool) -> Examined:
     if rule.charged_by == "shop" and rule.resolve is None and not rule.rerun_safe:
         do = "write resolve=..., which asks your gateway what became of an order; or charge with op.charge"
         return warn(about, "a charge of unknown end waits for a person", do)
+    if inspect.isfunction(rule.later) and not inspect.iscoroutinefunction(rule.later):
+        return warn(about, "later= is no async function: unless it gives an awaitable, no kept order is placed", "write `async def`")
     return ok(about, "kept through an outage" if rule.later is not None else "in an outage: refused, not charged, basket kept")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -34,7 +35,7 @@ from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.losing import carry_wish
 from cxguard.engine.rulings import Rulings
 from cxguard.engine.stray import bring_stray_facts
-from cxguard.errors import LeaseLost, PaymentDeclined, PaymentDeferred, StepMismatch, StoreError
+from cxguard.errors import ConfigurationError, LeaseLost, PaymentDeclined, PaymentDeferred, StepMismatch, StoreError
 from cxguard.logs import get_logger, where_raised
 from cxguard.rules import Rule, replay
 from cxguard.rules.reads import reading_of
@@ -183,7 +184,7 @@ class Placing:
             if later is replay:
                 return await self._replay(handle, rule)
             async with asyncio.timeout(self.seconds):
-                return self._kept(handle, await later(handle))
+                return self._kept(handle, await _under_way(later, handle))
         except PaymentDeclined as error:
             if operation.charged_by == SHOP and error.reference not in ("", handle.reference):
                 return self._failed(handle, error)  # of another payment: whether its own code has charged, that does not say
@@ -269,3 +270,10 @@ def _is_no_order(handle: OperationHandle, rule: Rule, answer: HandlerAnswer | No
     unpaid = handle.money.state is MoneyState.NONE and handle.amount_minor != 0
     created = answer is not None and answer.status == CREATED
     return handle.forgot_charge or (unpaid and not created and rule.charged_by != SHOP and not rule.reads)
+
+
+def _under_way(later: Callable[[OperationHandle], Any], handle: OperationHandle) -> Awaitable[Any]:
+    given: object = later(handle)
+    if not inspect.isawaitable(given):
+        raise ConfigurationError(f"later={getattr(later, '__name__', later)} is not async: write `async def`, and `await op.charge(...)`")
+    return given

@@ -335,6 +335,15 @@ async def test_a_plain_resolve_is_asked_in_a_thread(world: Worlds) -> None:
     assert threads and threading.get_ident() not in threads
 
 
+async def test_a_later_that_is_not_async_is_told_so(world: Worlds, caplog: pytest.LogCaptureFixture) -> None:
+    """It came out in the first outage, as a bare TypeError of ours for each kept order."""
+    shop = await outage(world, later=lambda op: {"placed": op.reference})
+    await submit(shop)
+    assert (await recovered(shop)).state is State.QUEUED
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "cxguard.placing"]
+    assert [(line["event"], "is not async: write `async def`" in line["why"]) for line in lines] == [("order.later_raised", True)]
+
+
 async def test_a_later_that_hangs_is_bounded_and_tried_again(world: Worlds) -> None:
     """Whatever it had charged by then is on record, so another try does not charge it anew."""
     runs: list[int] = []

@@ -23,6 +23,10 @@ from cxguard.testing.faulty_store import Fault
 DISK = "/dev/sda1 / ext4 rw 0 0\n"
 
 
+def plain_later(op: Any) -> dict[str, int]:
+    return {}
+
+
 def told(examined: list[Examined]) -> dict[str, Health]:
     assert all(one.do for one in examined if one.health is not Health.OK), "what is wrong says what to do"
     return {one.about: one.health for one in examined}
@@ -240,6 +244,7 @@ async def test_what_was_counted_and_should_not_have_been(counter: str, about: st
         ((rule(),), True, {"rule POST /pay": Health.OK}),
         ((rule(later=replay, terms="1"),), True, {"rule POST /pay": Health.OK}),
         ((rule(charged_by="shop"),), True, {"rule POST /pay": Health.WARN}),
+        ((rule(later=plain_later, terms="1"),), True, {"rule POST /pay": Health.WARN}),
     ],
 )
 def test_rules_say_what_they_leave_open(rules: Any, funnel: bool, healths: dict[str, Health]) -> None:
