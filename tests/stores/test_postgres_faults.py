@@ -180,6 +180,18 @@ async def test_role_without_rights_is_told_what_to_run(server: PostgresServer) -
 
 
 @pytest.mark.asyncio
+async def test_role_without_rights_on_what_is_there_is_told_what_it_lacks(server: PostgresServer) -> None:
+    """It was taken for a server that is away, for ever: the shop started, and each order met 503."""
+    sql(server, "DROP ROLE IF EXISTS poor")
+    sql(server, "CREATE ROLE poor LOGIN")
+    made = PostgresStore(server.url, schema="made")
+    await made.start()
+    await made.stop()
+    with pytest.raises(ConfigurationError, match=r"permission denied for schema made.*grant this one what examples/deploy/roles\.sql does"):
+        await PostgresStore(server.url.replace("shop@", "poor@"), schema="made").start()
+
+
+@pytest.mark.asyncio
 async def test_nobody_there_is_unavailable_not_wrong() -> None:
     """A server that is away may come back: that is no mistake in the settings."""
     with pytest.raises(StoreUnavailable):

@@ -16,7 +16,7 @@ from psycopg import errors, sql
 
 from cxguard.errors import ConfigurationError, StoreUnavailable, StoreUnfit
 from cxguard.stores.base import Level
-from cxguard.stores.postgres.schema import check_schema, migrate_schema
+from cxguard.stores.postgres.schema import check_schema, migrate_schema, refused
 from cxguard.stores.postgres.statements import statements_of
 
 Connection = psycopg.AsyncConnection[Any]
@@ -71,8 +71,9 @@ async def connect(url: str) -> Connection:
         )
     except _WRONG_SETTING as error:
         raise ConfigurationError(f"PostgreSQL refuses us: {first_line(error)}") from None
-    except psycopg.Error as error:
-        raise told(error) from None
+    except psycopg.Error as error:  # of a role or a password that is wrong, the driver says no more than of a server that is down
+        do = "nothing was asked of it; look whether it runs, and at address, role and password"
+        raise StoreUnavailable(f"PostgreSQL did not answer ({type(error).__name__}: {first_line(error)}): {do}") from None
 
 
 async def serving(url: str, *, schema: str, migrate: bool) -> Server:
@@ -92,6 +93,9 @@ async def serving(url: str, *, schema: str, migrate: bool) -> Server:
         epoch, timeline = await _life(connection, statements)
         asked = await one(connection, statements["now"])
         return Server(connection, statements, level, epoch, timeline, float(asked[0]) - time.monotonic())
+    except errors.InsufficientPrivilege as error:
+        await connection.close()
+        raise refused(schema, error) from None
     except psycopg.Error as error:
         await connection.close()
         raise told(error) from None

@@ -62,7 +62,7 @@ async def schema_version(connection: Connection, *, schema: str) -> Version:
         number, oldest = await found.fetchone() or (0, 0)
         return Version(number, oldest)
     except errors.InsufficientPrivilege as error:
-        raise _refused(schema, error) from None
+        raise refused(schema, error) from None
 
 
 async def migrate_schema(connection: Connection, *, schema: str) -> list[int]:
@@ -75,7 +75,7 @@ async def migrate_schema(connection: Connection, *, schema: str) -> list[int]:
         async with connection.transaction():
             return await _migrate(connection, schema=schema)
     except errors.InsufficientPrivilege as error:
-        raise _refused(schema, error) from None
+        raise refused(schema, error) from None
 
 
 async def _migrate(connection: Connection, *, schema: str) -> list[int]:
@@ -98,9 +98,10 @@ def _oldest(number: int, text: str) -> int:
     return int(said[1]) if said is not None else number
 
 
-def _refused(schema: str, error: errors.InsufficientPrivilege) -> ConfigurationError:
+def refused(schema: str, error: errors.InsufficientPrivilege) -> ConfigurationError:
+    """What a role that lacks a right is told."""
     what = str(error).strip().partition("\n")[0][:200]
     return ConfigurationError(
         f"this role may not make or read the schema {schema!r} ({what}): run `cxguard migrate` once, as a role that may, "
-        "and grant this one what the README lists"
+        "and grant this one what examples/deploy/roles.sql does"
     )
