@@ -34,7 +34,7 @@ from cxguard.engine.resume_links import resume_url
 from cxguard.errors import BadRequest, HiddenMutation, SealError
 from cxguard.guard import Guard
 from cxguard.render.html import Confirm, confirm_form
-from cxguard.render.rendered import Rendered
+from cxguard.render.rendered import Rendered, for_htmx
 from cxguard.render.renderer import Renderer
 
 SPOOLED_PURPOSE = "status of a spooled order"  # and of one that no other machine knows until it is forwarded
@@ -180,7 +180,7 @@ class Teller:
             code=code,
             root=self._root,
         )
-        return as_answer(rendered)
+        return as_answer(for_htmx(rendered) if snapshot.is_htmx else rendered)
 
 
 def accept_language(snapshot: Snapshot) -> str:

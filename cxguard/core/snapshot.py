@@ -171,6 +171,11 @@ class Snapshot:
         return _negotiate(self)
 
     @property
+    def is_htmx(self) -> bool:
+        """Whether htmx sent it."""
+        return "true" in self.header_all("hx-request")
+
+    @property
     def prefers_async(self) -> bool:
         """Whether the client said `Prefer: respond-async`: it knows what a 202 means."""
         headers = self.header_all("prefer")
@@ -327,7 +332,7 @@ def _by_the_request_itself(snapshot: Snapshot) -> Wants:
 
     htmx is a script, and puts what it gets into the page.
     """
-    if "true" in snapshot.header_all("hx-request"):
+    if snapshot.is_htmx:
         return Wants.HTML
     if "empty" in snapshot.header_all("sec-fetch-dest") or snapshot.header_all("x-requested-with"):
         return Wants.JSON

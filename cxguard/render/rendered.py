@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
@@ -69,3 +69,11 @@ def see_other(url: str) -> Rendered:
     if not url.startswith("/") or url.startswith(("//", "/\\")) or any(char in url for char in "\r\n\t\\"):
         raise ValueError("a redirect leads to a path of this site")
     return Rendered(303, (("location", url), ("content-length", "0"), ("cache-control", "no-store"), ("x-robots-tag", "noindex")), b"")
+
+
+def for_htmx(rendered: Rendered) -> Rendered:
+    """A redirect as htmx opens it, as a page of its own: behind a 303 it would put that page into the shop's, without its script."""
+    if rendered.status != 303:
+        return rendered
+    headers = tuple(("hx-redirect" if name == "location" else name, value) for name, value in rendered.headers)
+    return replace(rendered, status=200, headers=headers)

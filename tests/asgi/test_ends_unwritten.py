@@ -39,6 +39,16 @@ async def test_order_is_kept_although_its_caps_were_read_in_vain_once(world: Wor
     assert (await shop.pay(**ASYNC)).json()["situation"] == "kept"
 
 
+async def test_htmx_opens_the_page_of_a_kept_order_as_a_page(world: Worlds) -> None:
+    """Behind a 303 it would put that page into the shop's own, where nothing keeps it up to date."""
+    shop = await world(charging_handler, keeping())
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    kept = await shop.pay(accept="*/*", **{"hx-request": "true"})
+    assert (kept.status_code, kept.content, kept.headers.get("location")) == (200, b"", None)
+    page = await shop.client.get(kept.headers["hx-redirect"], headers={"accept": "text/html"})
+    assert page.status_code == 200 and "not been charged" in page.text
+
+
 async def test_shops_own_no_is_no_decline_while_its_hook_is_silent(world: Worlds) -> None:
     """The handler says 402 over what may be a charge, nobody can be asked, and the end is not written: it stays unknown."""
 
