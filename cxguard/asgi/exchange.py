@@ -328,9 +328,8 @@ class _Running:
 
     def _corrected(self, told: Told) -> HandlerAnswer:
         """Our own answer in the place of the handler's."""
-        identity, url = self._identity, self._handle.deferral.resume_url or None
-        say, operation = told.conclusion.say, told.operation
-        return self._exchange._teller.concluded(say, operation, identity.telling, identity.snapshot, at_bank=url)
+        identity, say = self._identity, told.conclusion.say
+        return self._exchange._teller.concluded(say, told.operation, identity.telling, identity.snapshot)
 
     async def _left_open(self, error: TransactionOpen) -> None:
         """The shop's own transaction holds the record, so nobody can say how the order ended, or write it down."""

@@ -88,9 +88,7 @@ class Teller:
             case _:
                 return self.record(operation, telling, snapshot)
 
-    def concluded(
-        self, say: Say, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_bank: str | None = None
-    ) -> HandlerAnswer:
+    def concluded(self, say: Say, operation: Operation, telling: Telling, snapshot: Snapshot) -> HandlerAnswer:
         """Our own answer in the place of the handler's, after a run."""
         match say:
             case Say.NOT_KEPT:
@@ -98,15 +96,13 @@ class Teller:
             case Say.DECLINED:
                 return self.situation(Situation.DECLINED, telling, snapshot, operation)
             case _:
-                return self.record(operation, telling, snapshot, at_bank=at_bank)
+                return self.record(operation, telling, snapshot)
 
-    def record(
-        self, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_work: bool = False, at_bank: str | None = None
-    ) -> HandlerAnswer:
+    def record(self, operation: Operation, telling: Telling, snapshot: Snapshot, *, at_work: bool = False) -> HandlerAnswer:
         """What the record says of itself."""
         doubted = self._guard.engine.epochs.doubts(operation)
         situation = situation_of_operation(operation, at_work=at_work, doubted=doubted)
-        about = replace(self.about(operation), resume_url=at_bank or self._resume_url(operation))
+        about = replace(self.about(operation), resume_url=self._resume_url(operation))
         recorded = money_told_of(operation, doubted=doubted)
         return self._say(answer_for(situation, about, recorded=recorded, specs=self._guard.specs), telling, snapshot)
 

@@ -11,7 +11,6 @@ class Deferral:
 
     why: str = ""
     needs_shopper: bool = False
-    resume_url: str = ""
     hold: bool = False
     asks: bool = False  # the shopper has to agree first
     outage: bool = False  # our side's fault, and surely not charged: the only reason to keep an order for later

@@ -256,7 +256,7 @@ class OperationHandle:
         """
         await self.finish_from(None, answer, connection=connection, status=status)
 
-    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int = 200) -> None:
+    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int) -> None:
         """As `finish`; with *in_thread*, on a connection that blocks."""
         if self._is_inside():
             raise FinishRefused(self.reference, "inside_a_step")
@@ -296,7 +296,7 @@ class OperationHandle:
             case Declined():
                 raise PaymentDeclined(outcome.reason, outcome.code, reference=self.reference)
             case NeedsShopper():
-                self.deferral = Deferral(why="needs_shopper", needs_shopper=True, resume_url=outcome.resume_url)
+                self.deferral = Deferral(why="needs_shopper", needs_shopper=True)
             case NotCharged():
                 outage = outcome.retryable or outcome.retry_after_seconds is not None
                 untried = outcome.retry_after_seconds if outcome.why in NOT_SENT else None

@@ -119,7 +119,7 @@ class LibraryOperation(OperationHandle):
             raise
         self.result = result
 
-    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int = 200) -> None:
+    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int) -> None:
         await super().finish_from(in_thread, answer, connection=connection, status=status)
         self.result = answer
 

@@ -83,7 +83,7 @@ class UnguardedOperation:
     async def finish(self, answer: Any, *, connection: object, status: int = 200) -> None:
         """Nothing: no record is kept here, and the transaction is the shop's own business."""
 
-    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int = 200) -> None:
+    async def finish_from(self, in_thread: InThread | None, answer: Any, *, connection: object, status: int) -> None:
         """As `finish`."""
 
     async def step(

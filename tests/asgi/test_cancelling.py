@@ -214,3 +214,19 @@ async def test_a_wish_while_the_shopper_goes_on_with_another_card_sends_that_bac
     for _ in range(2):
         await work(shop)
     assert (await status(shop, kept), shop.gateway.standing) == (("refunded", "not_charged"), [])
+
+
+async def test_who_cancels_while_the_bank_is_asked_is_not_sent_to_the_bank(world: Worlds) -> None:
+    """The answer to the press comes after the wish: one more step there would pay for what nobody wants."""
+
+    async def changes_their_mind(request: Request) -> Response:
+        try:
+            return await pay(request)
+        finally:
+            wish = Note("cancel:1", NoteKind.CANCEL, shop.clock.now(), source="status page", generation=1)
+            await shop.guard.engine.operations.note((await only(shop)).id, wish)
+
+    shop = await world(changes_their_mind, keeping())
+    shop.gateway.will(Does.NEEDS_SHOPPER)
+    told = (await submit(shop)).json()
+    assert told.get("resume_url") is None, told
