@@ -232,7 +232,7 @@ INSERT INTO sessions (id, revision, body, updated_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, body = excluded.body, updated_at = excluded.updated_at
 
 -- name: forget_sessions
-DELETE FROM sessions WHERE rowid IN (SELECT rowid FROM sessions ORDER BY rowid LIMIT ?) AND updated_at < ?
+DELETE FROM sessions WHERE rowid IN (SELECT rowid FROM sessions WHERE rowid > 0 ORDER BY rowid LIMIT ?) AND updated_at < ?
 
 -- name: batch_is_known
 SELECT 1 FROM session_batches WHERE id = ?
