@@ -245,11 +245,11 @@ def test_any_fields_become_strict_json(fields: dict[str, Any]) -> None:
 
 def test_an_event_is_one_line(written: io.StringIO) -> None:
     """All that the event says, each part under its own name, and nothing that is empty."""
-    log_event(Event("order.queued", 1_800_000_000.0, reference="AB-CD", rule="pay", detail={"why": "breaker open", "attempts": 2}))
+    log_event(Event("order.queued", 1_800_000_000.0, reference="AB-CD", rule="pay", detail={"why": "breaker open", "give_up_at": 2}))
     [line] = lines(written)
     assert {**line, "timestamp": ""} == {
         **{"event": "order.queued", "level": "info", "logger": "cxguard.event", "timestamp": "", "at": 1_800_000_000.0},
-        **{"reference": "AB-CD", "rule": "pay", "why": "breaker open", "attempts": 2},
+        **{"reference": "AB-CD", "rule": "pay", "why": "breaker open", "give_up_at": 2},
     }
 
 
