@@ -341,3 +341,24 @@ async def test_kept_order_has_time_in_its_turn_to_ask_what_became_of_its_charge(
     shop.gateway.will(Does.CHARGE_THEN_UNKNOWN)
     await shop.guard.queue().run_once()
     assert ((await only(shop)).state, len(shop.gateway.standing)) == (State.FINISHED, 1)
+
+
+async def test_kept_order_whose_step_has_no_end_is_a_persons(world: Worlds) -> None:
+    """The parcel may be on its way: the next run is told so, and there is no run after that."""
+    runs = []
+
+    async def ship() -> str:
+        raise ConnectionError("no answer of the warehouse")
+
+    async def later(op: Any) -> str:
+        runs.append(op.reference)
+        return await op.step("ship", ship)  # type: ignore[no-any-return]
+
+    shop = await world(charging_handler, rule(later=later, terms="1"))
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    await shop.pay(**ASYNC)
+    for _ in range(4):
+        shop.clock.advance(3_600.0)
+        await shop.rest()
+    order = await only(shop)
+    assert (order.state, order.why, len(runs)) == (State.HELD, "step_unfinished", 2)

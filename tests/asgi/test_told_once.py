@@ -312,3 +312,12 @@ async def test_without_a_hook_an_ended_order_is_done(world: Worlds) -> None:
 
     (order,) = (await shop.store.search(Query(namespace="shop"))).operations
     assert (order.state, order.due_at, order.notices) == (State.FINISHED, None, ())
+
+
+@pytest.mark.parametrize(("seconds", "failed", "rests"), [(courier.SLOW_SECONDS, True, True), (0.1, True, False), (60.0, False, False)])
+async def test_only_a_hook_that_hangs_is_left_alone_for_a_while(seconds: float, failed: bool, rests: bool) -> None:
+    """One that fails at once costs nobody anything, and one that is slow has told its shopper."""
+    rest = courier.Rest()
+    rest.begin(0.0)
+    rest.end(began=0.0, now=seconds, failed=failed)
+    assert (rest.until is not None) is rests

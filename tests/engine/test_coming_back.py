@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from tillworld import RESERVE, TAKE, till
 
-from cxguard.core.money import MoneyState, Note, NoteKind
+from cxguard.core.money import NO_ANSWER, MoneyState, Note, NoteKind
 from cxguard.core.operation import State
-from cxguard.core.outcomes import Charged, NotCharged, Unknown
+from cxguard.core.outcomes import Charged, NotCharged, Outcome, Unknown
 from cxguard.core.schedule import QUEUE_SECONDS_MAX
-from cxguard.errors import OperationHeld, PaymentDeferred
+from cxguard.errors import OperationHeld, PaymentDeferred, PaymentRefused, StepMismatch
+from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
 
@@ -96,3 +97,60 @@ async def test_what_is_to_be_given_back_is_not_captured() -> None:
                 await op.capture()
         await shop.settle()
         assert ((await shop.record()).state, shop.gateway.count("capture"), shop.gateway.standing) == (State.CANCELLED, 0, [])
+
+
+async def test_what_is_only_reserved_is_not_refunded_and_the_text_says_what_to_do() -> None:
+    """Nothing was taken that could go back."""
+    async with till() as shop:
+        await shop.paid(RESERVE)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(StepMismatch, match=r"nothing was sent; what is only reserved is released with void$"):
+                await op.refund()
+        assert shop.gateway.count("refund") == 0
+
+
+async def test_a_refund_that_is_sent_again_is_on_record_as_unanswered_while_it_is_under_way() -> None:
+    """Its process may die there: "not done", of the try before, would have it given back by another way, too."""
+    async with till() as shop:
+        seen = []
+
+        async def refund(payment_id: str, **asked: Any) -> Outcome:
+            seen.append((await shop.record()).sends[-1].outcome)
+            return NotCharged("busy")
+
+        await shop.paid(TAKE)
+        shop.gateway.refund = refund  # type: ignore[method-assign]
+        for _ in range(2):
+            async with shop.guard.resume(reference=shop.reference) as op:
+                with pytest.raises(PaymentRefused):
+                    await op.refund()
+        assert seen == [NO_ANSWER, NO_ANSWER]
+
+
+async def test_a_script_that_runs_again_over_a_refund_without_an_answer_hears_of_it() -> None:
+    """Nobody knows whether it is paid."""
+    async with till() as shop:
+
+        async def sells_and_takes_back(op: Any) -> str:
+            await op.charge(TAKE)
+            with pytest.raises(PaymentDeferred):
+                await op.refund()
+            return "taken back"
+
+        shop.gateway.will_say("refund", [Unknown("no answer")])
+        names = {"purpose": "order", "key": "o1", "owner": "ann"}
+        assert await shop.guard.run(sells_and_takes_back, **names) == "taken back"
+        with pytest.raises(OperationHeld, match=r"\(refund_unknown\)"):
+            await shop.guard.run(sells_and_takes_back, **names)
+
+
+async def test_what_was_reserved_for_a_cancelled_order_is_not_captured() -> None:
+    """It was reserved late, and is to be let go."""
+    async with till(Does.NOT_CHARGED, Does.NOT_CHARGED, Does.NOT_CHARGED) as shop:
+        with pytest.raises(PaymentDeferred):
+            await shop.run(lambda op: op.charge(RESERVE))
+        await shop.guard.note(Charged(5000, "EUR", captured=False, payment_id="pay_1"), event_id="evt_1", reference=shop.reference)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            with pytest.raises(PaymentDeferred, match="refund_due"):
+                await op.capture()
+        assert shop.gateway.count("capture") == 0

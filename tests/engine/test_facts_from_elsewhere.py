@@ -142,3 +142,12 @@ async def test_nobodys_reference_leads_to_no_order(reference: Any) -> None:
             async with shop.guard.resume(reference=reference) as op:
                 await op.refund()
         assert shop.gateway.count("refund") == 0
+
+
+async def test_two_noes_about_a_charge_that_no_order_knows_are_kept_with_each_other() -> None:
+    """None of them is about a call that is on record: both are about the key."""
+    async with world() as shop:
+        for event_id in ("evt_1", "evt_2"):
+            await shop.guard.note(Declined(), event_id=event_id, gateway_key="of a lost line")
+        (stub,) = await stubs(shop)
+        assert [(note.event_id, note.through) for note in stub.notes] == [("evt_1", None), ("evt_2", None)]

@@ -124,7 +124,6 @@ async def test_order_that_has_ended_unpaid_is_not_charged_by_whoever_comes_back_
         (RESERVE, lambda op: op.capture(12.5)),
         (RESERVE, lambda op: op.capture(float("nan"))),
         (RESERVE, lambda op: op.capture(True)),
-        (RESERVE, lambda op: op.refund()),
         (RESERVE, lambda op: op.capture(100, of="gift card")),
         (TAKE, lambda op: op.capture()),
         (TAKE, lambda op: op.void()),
@@ -139,7 +138,7 @@ async def test_what_cannot_be_is_refused_before_anything_is_sent(charge: Charge,
         await shop.paid(charge)
         calls = len(shop.gateway.calls)
         async with shop.guard.resume(reference=shop.reference) as op:
-            with pytest.raises(StepMismatch, match=r"nothing was sent(; what is only reserved is released with void)?$"):
+            with pytest.raises(StepMismatch, match=r"nothing was sent$"):
                 await asked(op)
         assert len(shop.gateway.calls) == calls
 

@@ -49,6 +49,8 @@ async def test_call_is_made_with_its_arguments() -> None:
 
     async with till() as shop:
         assert await shop.run(lambda op: op.step("book", book, "cup", count=2)) == "2 of cup"
+        history = (await shop.record()).history
+        assert [entry.detail for entry in history if entry.event == "step.finished"] == [{"name": "book"}]
 
 
 async def test_arguments_by_name_are_the_same_in_any_order() -> None:

@@ -50,6 +50,7 @@ async def test_charge_is_told_as_it_leaves_and_as_it_is_answered() -> None:
         assert line(await shop.record(), "payment.sent") == [{**told, "amount_minor": 4999}]
         assert line(await shop.record(), "payment.answered") == [{**told, "outcome": "charged", "why": ""}]
         assert heard.of("operation.finished") == [{"money": "charged", "amount_minor": None, "currency": None}]
+        assert {event.session for event in heard} == {""}, "a script has no visitor"
 
 
 async def test_decline_is_told_without_the_charge() -> None:
@@ -190,12 +191,14 @@ async def test_refund_is_told_with_its_reason() -> None:
     async def returned(op: Any) -> None:
         await op.charge(Charge(4999, "EUR", source="tok_ok"))
         await op.refund(700, reason="a broken cup")
+        await op.refund(300, step="and the saucer")
 
     async with world() as shop:
         heard = listen(shop)
         await shop.press("o2", of=returned)
-        assert [each["why"] for each in heard.of("payment.refunded")] == ["a broken cup"]
-        assert [(each["kind"], each["duration_seconds"]) for each in heard.of("payment.answered")] == [("charge", 0.0), ("refund", 0.0)]
+        assert [each["why"] for each in heard.of("payment.refunded")] == ["a broken cup", ""]
+        calls = [(each["kind"], each["duration_seconds"]) for each in heard.of("payment.answered")]
+        assert calls == [("charge", 0.0), ("refund", 0.0), ("refund", 0.0)]
 
 
 async def test_payment_that_is_called_off_is_told_as_called_off() -> None:
