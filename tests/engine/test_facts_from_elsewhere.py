@@ -13,6 +13,7 @@ from cxguard.core.outcomes import Charged, Declined, Unknown
 from cxguard.engine.noting import note_outcome
 from cxguard.errors import ConfigurationError, PaymentDeferred
 from cxguard.events import Event
+from cxguard.gateways.base import Charge
 from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does
 
@@ -151,3 +152,19 @@ async def test_two_noes_about_a_charge_that_no_order_knows_are_kept_with_each_ot
             await shop.guard.note(Declined(), event_id=event_id, gateway_key="of a lost line")
         (stub,) = await stubs(shop)
         assert [(note.event_id, note.through) for note in stub.notes] == [("evt_1", None), ("evt_2", None)]
+
+
+async def test_fact_about_a_reference_goes_to_the_charge_that_was_sent_under_a_name_of_its_own() -> None:
+    """A deposit, say: not to the key that a step called "charge" would have had."""
+    async with world(keyed=False) as shop:
+
+        async def deposit(op: Any) -> None:
+            await op.charge(Charge(4999, "EUR", source="tok_ok"), step="deposit")
+
+        shop.gateway.will(Does.UNKNOWN)
+        shop.gateway.will_say("find", [Unknown("no answer")])
+        with pytest.raises(PaymentDeferred):
+            await shop.press(of=deposit)
+        order = await shop.record()
+        await shop.guard.note(PAID, event_id="evt_1", reference=order.reference)
+        assert await told(shop, order) is MoneyState.CHARGED
