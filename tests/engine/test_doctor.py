@@ -252,6 +252,17 @@ def test_rules_say_what_they_leave_open(rules: Any, funnel: bool, healths: dict[
     assert told(list(doctor.examine_rules(rules, funnel=funnel))) == healths
 
 
+def test_a_rule_whose_later_cannot_be_awaited_says_what_to_write() -> None:
+    """Each kept order would fail when its turn comes."""
+
+    def later(op: object) -> None:
+        """Places it, and gives nothing to wait for."""
+
+    (line,) = doctor.examine_rules((rule(later=later, terms="1"),), funnel=True)
+    assert line.found == "later= is no async function: unless it gives an awaitable, no kept order is placed"
+    assert (line.health, line.do) == (Health.WARN, "write `async def`")
+
+
 @pytest.mark.parametrize(
     ("options", "found"),
     [({"later": replay, "terms": "1"}, "kept through an outage"), ({}, "in an outage: refused, not charged, basket kept")],
@@ -290,6 +301,13 @@ class Checked(FakeGateway):
 async def test_gateways_are_asked_if_they_can_be(gateway: FakeGateway, health: Health) -> None:
     """A gateway that cannot be reached is found before a shopper finds it."""
     assert told(await examine_gateways([gateway])) == {"gateway fake:test": health}
+
+
+@pytest.mark.asyncio
+async def test_a_gateway_that_does_not_answer_is_told_with_what_was_raised() -> None:
+    """By its kind: the text may quote a credential."""
+    (line,) = await examine_gateways([Checked(OSError("no route"))])
+    assert (line.found, line.do) == ("did not answer: OSError", "see whether this machine reaches it, and its credentials")
 
 
 @pytest.mark.asyncio
