@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from cxguard.core.money import MoneyState
@@ -72,9 +73,17 @@ def callable_or_none(notify: Notify | None) -> Notify | None:
 
 @dataclass(slots=True)
 class Rest:
-    """How long the hook is not called, since it hangs: every order would wait for it in vain before it is placed."""
+    """How long the hook is not called, since it hangs: every order would wait for it in vain before it is placed.
 
-    until: float | None = None  # monotonic, in seconds; None: nothing is wrong
+    One that goes well now and then is slow or unsteady, and is not spared: the others would run out of their tries meanwhile.
+
+    Attributes:
+        until: monotonic, in seconds; None: nothing is wrong.
+        well_at: when a call last went well, also one that was not waited for.
+    """
+
+    until: float | None = None
+    well_at: float = -inf
 
     def begin(self, now: float) -> None:
         """One call more, which finds out for the others.
@@ -89,7 +98,10 @@ class Rest:
 
     def end(self, *, began: float, now: float, failed: bool) -> None:
         """How that call ended."""
-        self.until = now + REST_SECONDS if failed and now - began >= SLOW_SECONDS else None
+        if not failed:
+            self.well_at = now
+        hangs = failed and now - began >= SLOW_SECONDS and now - self.well_at >= REST_SECONDS
+        self.until = now + REST_SECONDS if hangs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +163,18 @@ class Courier:
             call.cancel()
             raise
         if not call.done():
-            call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # perhaps nobody comes back for it
+            call.add_done_callback(self._ended_late)
             self._late[notice.id] = call
             if len(self._late) > LATE_KEPT_MAX:
                 del self._late[next(iter(self._late))]
             raise HookFailed(f"notify hook gave no answer in {NOTIFY_SECONDS_MAX:g} s: it goes on, and its end is looked at later")
         call.result()
+
+    def _ended_late(self, call: asyncio.Task[Any]) -> None:
+        """Perhaps nobody comes back for it."""
+        if not call.cancelled() and call.exception() is None:
+            now = self.engine.clock.monotonic()
+            self._rest.end(began=now, now=now, failed=False)
 
     def _failed(self, operation: Operation, kind: NoticeKind, error: HookFailed) -> None:
         tries = tries_of(operation, kind)

@@ -263,6 +263,30 @@ async def test_a_hook_that_hangs_is_called_for_one_order_in_a_while(world: World
     assert sorted(kinds(mails)) == ["paid"] * (ALWAYS_AT_ONCE + 1)
 
 
+async def test_a_hook_that_is_slow_and_works_is_called_for_every_order(world: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for one that hangs, and called for one order in half a minute: the others ran out of tries, and heard nothing."""
+    monkeypatch.setattr(courier, "NOTIFY_SECONDS_MAX", 0.01)
+    mails: list[Notice] = []
+    answers = asyncio.Event()
+
+    async def mail(notice: Notice) -> None:
+        shop.clock.advance(courier.SLOW_SECONDS)
+        await answers.wait()
+        mails.append(notice)
+
+    shop = await outage(world, mail)
+    for number in range(2 * ALWAYS_AT_ONCE):
+        assert (await submit(shop, owner=f"u{number}", cart=f"c{number}")).status_code == 202
+    queue, before = shop.guard.queue(), asyncio.all_tasks()
+    shop.clock.advance(60.0)
+    await queue.run_once()
+    answers.set()
+    await asyncio.wait(asyncio.all_tasks() - before)
+    assert len(mails) == ALWAYS_AT_ONCE
+    await queue.run_once()
+    assert len({mail.id for mail in mails}) == len(mails) == 2 * ALWAYS_AT_ONCE
+
+
 async def test_a_shopper_who_cancels_does_not_wait_for_a_mail(world: Worlds) -> None:
     """The notice is the worker's; the shopper's own request only cancels."""
     mails: list[Notice] = []
@@ -320,4 +344,13 @@ async def test_only_a_hook_that_hangs_is_left_alone_for_a_while(seconds: float, 
     rest = courier.Rest()
     rest.begin(0.0)
     rest.end(began=0.0, now=seconds, failed=failed)
+    assert (rest.until is not None) is rests
+
+
+@pytest.mark.parametrize(("after_seconds", "rests"), [(courier.REST_SECONDS - 1.0, False), (courier.REST_SECONDS, True)])
+async def test_a_hook_that_fails_now_and_then_is_called_on(after_seconds: float, rests: bool) -> None:
+    """What went well a moment ago speaks for it; of two calls at once, one may time out."""
+    rest = courier.Rest()
+    rest.end(began=0.0, now=5.0, failed=False)
+    rest.end(began=0.0, now=5.0 + after_seconds, failed=True)
     assert (rest.until is not None) is rests
