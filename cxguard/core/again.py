@@ -36,8 +36,8 @@ def may_run_again(operation: Operation, keys: Sequence[str], *, now: float) -> b
 
 def is_remembered(operation: Operation, key: str, seconds: float, *, now: float) -> bool:
     """Counted from the first send of the key: later ones do not lengthen a gateway's memory. One that only a fact speaks of is not:
-    nobody knows when it was sent."""
-    return now - min((send.sent_at for send in operation.sends if send.key == key), default=-inf) < seconds
+    nobody knows when it was sent. Nor is one from so far ahead of the clock: it was set back since, and nobody knows for how long."""
+    return abs(now - min((send.sent_at for send in operation.sends if send.key == key), default=-inf)) < seconds
 
 
 def _word_is_over(operation: Operation, now: float) -> bool:

@@ -115,6 +115,20 @@ UNKNOWN_ROWS: list[tuple[str, Operation, Ways, tuple[str, ...], Duty]] = [
         Wait(NOW, "charge_unknown"),
     ),
     (
+        "nor when the clock was set back since by as much: it may have",
+        order(Q, send(UNKNOWN, sent_at=NOW + 86_400.0)),
+        ALL,
+        ("key-1",),
+        Wait(NOW, "charge_unknown"),
+    ),
+    (
+        "but when it was set back by less",
+        order(Q, send(UNKNOWN, sent_at=NOW + 3_600.0)),
+        ALL,
+        ("key-1",),
+        Resend(send(UNKNOWN, sent_at=NOW + 3_600.0)),
+    ),
+    (
         "not for a payment that only a webhook told of",
         order(Q, notes=(fact(Unknown("processing")),)),
         ALL,
