@@ -16,6 +16,7 @@ BATCH_IDS_KEPT_SECONDS = 2 * 3600.0  # the contract asks for an hour
 SESSIONS_KEPT_SECONDS = 400 * 86_400  # a visit is a visitor's day; the last word on one comes days later, a report's window is months
 SESSIONS_FORGOTTEN_MAX = 100  # sessions that one batch clears away: more than come with it, and not so many that it is slow
 PRUNE_MAX = 1000  # records in one `prune`: it holds up no other write for long
+SET_BACK_SECONDS_MAX = 86_400.0  # by more no clock is put right: one that begins years ago is still to be set
 CLOCK_STEP_SECONDS = 1.0  # readings of one clock, written down one after the other: one that is earlier by more was set back
 ENDED = frozenset({State.FINISHED, State.CANCELLED})
 
@@ -45,12 +46,18 @@ def set_back_seconds(*, read_at: float, now: float) -> float:
     return seconds if seconds > CLOCK_STEP_SECONDS else 0.0
 
 
+def back_until(*, read_at: float, now: float) -> float:
+    """Up to which due time orders go back with the clock. None does when a machine that was off, and keeps no time, begins years
+    ago: for how long it was off nobody knows, and the order's own end may have come meanwhile."""
+    return read_at + BACKOFF_SECONDS_MAX if read_at - now <= SET_BACK_SECONDS_MAX else now
+
+
 def brought_back(operation: Operation, *, read_at: float, now: float) -> Operation:
     """The record after its store's clock was set back; the same one, if nothing of it goes back."""
     seconds, lease, due_at = read_at - now, operation.lease, operation.due_at
     if lease is not None:
         return changed(operation, lease=replace(lease, until=lease.until - seconds)) if lease.until > read_at else operation
-    if due_at is not None and now < due_at <= read_at + BACKOFF_SECONDS_MAX:
+    if due_at is not None and now < due_at <= back_until(read_at=read_at, now=now):
         return changed(operation, due_at=due_at - seconds)
     return operation
 

@@ -112,3 +112,15 @@ async def test_an_order_waits_for_no_hour_that_never_came(store: Store, clock: M
     assert [one.id for one in await take(store)] == ([sample("a").id] if waits == 0.0 else [])
     clock.advance(1.0)
     assert waits == 0.0 or [one.due_at for one in await take(store)] == [pytest.approx(clock.now())]
+
+
+@pytest.mark.parametrize(("back", "waits"), [(24 * HOUR, False), (25 * HOUR, True)])
+async def test_an_order_is_not_due_by_a_clock_that_begins_years_ago(store: Store, clock: ManualClock, back: float, waits: bool) -> None:
+    """A machine that was off, and keeps no time: the order's own end may have come meanwhile, so it waits until the clock is set."""
+    await put(store, queued("a", due_at=clock.now() + 5.0))
+    clock.jump(-back)
+    await put(store, sample("b"))
+    clock.advance(10.0)
+    assert [one.id for one in await take(store)] == ([] if waits else [sample("a").id])
+    clock.jump(back)
+    assert not waits or [one.id for one in await take(store)] == [sample("a").id]

@@ -9,8 +9,7 @@ from typing import Any
 import apsw
 
 from cxguard.clock import Clock
-from cxguard.core.schedule import BACKOFF_SECONDS_MAX
-from cxguard.stores.record import CLOCK_STEP_SECONDS, set_back_seconds
+from cxguard.stores.record import CLOCK_STEP_SECONDS, back_until, set_back_seconds
 from cxguard.stores.sqlite.rows import Row
 from cxguard.stores.sqlite.statements import STATEMENTS
 
@@ -37,7 +36,7 @@ class Transaction:
         read_at = float(row[0]) if row is not None else now
         seconds = set_back_seconds(read_at=read_at, now=now)
         if seconds:
-            self.run("bring_times_back", (seconds, read_at, now, read_at + BACKOFF_SECONDS_MAX))
+            self.run("bring_times_back", (seconds, read_at, now, back_until(read_at=read_at, now=now)))
         if row is None or seconds or now > read_at + CLOCK_STEP_SECONDS:
             self.run("put_meta", ("clock", repr(now)))
 
