@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import Arrival, Rule, json_field
 from cxguard.stores.base import Query
+from cxguard.stores.memory import MemoryStore
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
@@ -98,6 +100,17 @@ async def test_the_cap_of_one_shopper_does_not_touch_another(world: Worlds) -> N
     shop = await outage(world, caps=Caps(owner_orders_max=1))
     first, second, other = [await shop.pay(key=key, owner=owner, **ASYNC) for key, owner in (("k1", "ann"), ("k2", "ann"), ("k3", "bob"))]
     assert (first.status_code, second.status_code, other.status_code) == (202, 503, 202)
+
+
+async def test_a_cap_of_one_shopper_counts_more_than_one_page_of_orders(world: Worlds) -> None:
+    """A buyer of a company, say."""
+    shop = await outage(world, caps=Caps(owner_orders_max=60))
+    assert (await shop.pay(**ASYNC)).status_code == 202
+    (kept,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert isinstance(shop.store, MemoryStore)
+    for number in range(1, 60):
+        await shop.store.put(replace(kept, id=f"{number:064}", reference=f"R{number}"))
+    assert (await shop.pay(key="k60", cart="c60", **ASYNC)).status_code == 503
 
 
 async def test_a_rules_own_caps_come_before_the_guards(world: Worlds) -> None:

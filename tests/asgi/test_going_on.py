@@ -10,6 +10,7 @@ from shopworld import Worlds
 
 from cxguard import AskShopper
 from cxguard.core.asks import ASK_SECONDS, CARD_DECLINED
+from cxguard.core.caps import Caps
 from cxguard.core.operation import Operation, State, WaitingFor
 from cxguard.core.outcomes import Outcome, Unknown
 from cxguard.rules import json_field
@@ -278,6 +279,21 @@ async def test_cancelled_in_the_moment_of_going_on_it_is_not_charged(world: Worl
     assert (told.json()["situation"], charged(shop)) == ("cancel_asked", [])
     await recovered(shop)
     assert ((await status(shop, kept))["situation"], charged(shop)) == ("cancelled", [])
+
+
+async def test_cancelled_in_the_moment_of_going_on_over_a_cap_it_is_told_as_cancelled(world: Worlds) -> None:
+    """Not as an order that cannot be kept: its shopper wanted none."""
+    heard: list[Any] = []
+    gateway = FakeGateway(otherwise=Does.NOT_CHARGED)
+    asking = keeping(revalidate=lambda op: AskShopper(1200), caps=Caps(order_minor=1100))
+    shop = await world(pay, asking, gateway=gateway, faulty=True, wrap=CancelledBeforeSave, listeners=[heard.append])
+    kept = await submit(shop)
+    await recovered(shop)
+    token = await token_of(shop, kept)
+    assert isinstance(shop.store, CancelledBeforeSave)
+    shop.store.cancels = lambda: shop.client.post(f"{kept.json()['status_url']}/cancel", headers=JSON)
+    assert (await submit(shop, amount=1200, resume=token)).json()["situation"] == "cancel_asked"
+    assert "order.not_kept" not in [event.name for event in heard]
 
 
 async def test_a_late_decline_can_be_cancelled_and_ends_by_itself(world: Worlds) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from shopworld import World, Worlds, charging_handler, rule
 
+from cxguard.core.breaker import Label
 from cxguard.core.money import MoneyState, NoteKind
-from cxguard.core.operation import Operation, money_of
+from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded, Unknown
+from cxguard.gateways.base import Charge
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
 from cxguard.testing.fake_gateway import Does
@@ -65,6 +67,24 @@ async def test_late_word_of_the_first_refund_does_not_give_back_what_was_bought_
     await shop.pay()
     assert len({send.key for send in (await only(shop)).sends}) == 2
     assert money_of(await told(shop, Refunded(1000, "EUR"))).state is MoneyState.CHARGED
+
+
+async def test_charge_that_is_told_of_an_order_before_it_has_sent_any_is_not_made_again(world: Worlds) -> None:
+    """The breaker was open when it was kept, and its shopper has paid by another way: the order is completed with that."""
+
+    async def later(op: Any) -> dict[str, str]:
+        payment = await op.charge(Charge(op.amount_minor, op.currency, source="tok_ok"))
+        return {"paid": payment.payment_id}
+
+    shop = await world(charging_handler, rule(later=later, terms="1"))
+    shop.guard.engine.breakers.force(shop.gateway.name, "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+    assert (await shop.pay(prefer="respond-async")).json()["situation"] == "kept"
+    assert (await only(shop)).sends == ()
+    await told(shop, Charged(1000, "EUR", payment_id="pay_9"))
+    shop.clock.advance(120.0)
+    await shop.rest()
+    order = await only(shop)
+    assert (order.state, order.money, shop.gateway.count("charge")) == (State.FINISHED, MoneyState.CHARGED, 0)
 
 
 @pytest.mark.parametrize("declined", [1, 2])

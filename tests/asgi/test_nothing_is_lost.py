@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -176,7 +177,9 @@ async def test_an_order_that_was_placed_but_returned_what_cannot_be_kept_is_plac
     assert (len(placed), operation.state, operation.why) == (1, State.HELD, "result_not_kept")
 
 
-async def test_an_order_that_fails_in_a_way_nobody_foresaw_is_shown_to_a_person(world: Worlds) -> None:
+async def test_an_order_that_fails_in_a_way_nobody_foresaw_is_shown_to_a_person(
+    world: Worlds, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its kept charge cannot be opened any more: it is held, and does not come again for ever."""
     shop = await world(charging_handler, keeping())
     shop.gateway.will(Does.UNKNOWN)
@@ -185,7 +188,7 @@ async def test_an_order_that_fails_in_a_way_nobody_foresaw_is_shown_to_a_person(
     sealed = operation.sends[0].parcel or ""
     store = between(shop)
 
-    async def damage(record: Operation, **_: Any) -> None:
+    async def damage(*_: Any, **__: Any) -> None:
         raise ValueError("a bug")
 
     store.before["note"] = damage
@@ -195,6 +198,8 @@ async def test_an_order_that_fails_in_a_way_nobody_foresaw_is_shown_to_a_person(
     assert sealed
     assert told.status_code == 202
     assert ((await only(shop)).state, (await only(shop)).why) == (State.HELD, "attend_failed")
+    (line,) = [json.loads(record.getMessage()) for record in caplog.records if record.name == "cxguard.queue"]
+    assert (line["event"], line["reference"], line["error"]) == ("order.not_attended", operation.reference, "ValueError")
 
 
 async def test_an_answer_that_went_out_before_its_process_died_is_not_run_again_by_the_next_submit(world: Worlds) -> None:

@@ -172,7 +172,7 @@ async def test_a_lower_price_is_not_forced_on_a_kept_request_that_names_the_old_
     await submit(shop)
     order = await recovered(shop)
     assert (order.state, order.waiting_for, order.why) == (State.HELD, WaitingFor.AGENT, "lower_price_cannot_replay")
-    assert charged(shop) == []
+    assert (charged(shop), order.due_at) == ([], None), "there is nothing to ask anybody"
 
 
 async def test_a_later_that_asks_for_other_figures_than_accepted_is_held_at_once(world: Worlds) -> None:

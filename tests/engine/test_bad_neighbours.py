@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from cxguard.core.breaker import BreakerPolicy
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import NotCharged, Outcome, Unknown
+from cxguard.engine import queue as queue_module
 from cxguard.engine.left_behind import DEATHS_MAX
 from cxguard.engine.library import Purpose
 from cxguard.errors import ConfigurationError, PaymentDeferred, StepMismatch
@@ -221,6 +223,31 @@ async def test_what_hangs_is_stopped_with_the_worker_and_comes_again() -> None:
         shop.clock.advance(60.0)
         assert (await queue.run_once(wait_seconds=0.01)).taken == 1
         await queue.drain(seconds=0.0)
+
+
+async def test_code_that_will_not_be_stopped_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process comes to its end all the same."""
+    monkeypatch.setattr(queue_module, "STOP_SECONDS", 0.01)
+    over = asyncio.Event()
+
+    async def later(op: Any) -> str:
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+        return "placed"
+
+    async with till(guarded={"purposes": [Purpose("order", later=later)]}) as shop:
+        queue = shop.guard.queue()
+        with pytest.raises(RuntimeError):
+            await shop.run(_fails)
+        shop.clock.advance(60.0)
+        await queue.run_once(wait_seconds=0.01)
+        try:
+            async with asyncio.timeout(10):
+                await queue.drain(seconds=0.0)
+        finally:
+            over.set()
+        await queue.drain(seconds=20.0)
 
 
 async def dies(shop: Any, queue: Any, *, times: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from deskworld import ANNA, BORIS, SHOP_RULE, DeskWorld
 
-from cxguard.core.desk import Said
+from cxguard.core.desk import WHY_UNPAID, Said
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.names import reference_of
 from cxguard.core.operation import State
@@ -145,6 +145,16 @@ async def test_paid_order_is_closed_by_hand(world: DeskWorld) -> None:
     after = await world.get(order.id)
     assert (became.done, after.state, after.request, after.sends[0].parcel) == (True, S.FINISHED, None, None)
     assert after.keep_until is not None
+
+
+async def test_order_that_is_closed_by_hand_without_a_charge_says_so(world: DeskWorld) -> None:
+    """On invoice, say: its timeline has what was known of the money, and one that was paid only the reason."""
+    unpaid = await world.put("k", S.HELD, why=WHY_UNPAID)
+    paid = await world.put("l", S.HELD, world.send("l", Charged(4999, "EUR", payment_id="p")), why="order_missing")
+    for order in (unpaid, paid):
+        assert (await world.desk.finish(order.reference, ANNA)).done
+    lines = [dict((await world.get(order.id)).history[-1].detail) for order in (unpaid, paid)]
+    assert lines == [{"reason": ANNA.why, "before": WHY_UNPAID, "money": "none"}, {"reason": ANNA.why, "before": "order_missing"}]
 
 
 @pytest.mark.parametrize("state", [S.QUEUED, S.HELD])

@@ -9,11 +9,14 @@ import pytest
 from shopworld import KEYS, SECRET, SHOP, rule
 from tillworld import till
 
+from cxguard.core.hints import due_topic, news_topic
+from cxguard.core.operation import Operation
 from cxguard.engine import duties, left_behind
 from cxguard.engine.duties import UPKEEP_SECONDS, Duties
 from cxguard.engine.left_behind import may_be_tried
 from cxguard.events import Event
 from cxguard.guard import Guard
+from cxguard.stores.base import EVERYTHING
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing.clock import ManualClock
 
@@ -38,7 +41,26 @@ class Pruned(MemoryStore):
         return int(does or 0)
 
 
-async def duties_on(store: Pruned, heard: list[Event]) -> Duties:
+class Looked(MemoryStore):
+    """A store that counts the looks at its queue."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=ManualClock())
+        self.looks = 0
+        self.looked = asyncio.Event()
+
+    async def take(self, **options: Any) -> tuple[Operation, ...]:
+        self.looks += 1
+        self.looked.set()
+        return await super().take(**options)
+
+    async def until(self, looks: int) -> None:
+        while self.looks < looks:
+            self.looked.clear()
+            await self.looked.wait()
+
+
+async def duties_on(store: MemoryStore, heard: list[Event]) -> Duties:
     """Those of a guard that has none of its own."""
     guard = Guard(store, rules=[rule()], shop=SHOP, secret=SECRET, keys=KEYS, duties=False, clock=ManualClock(), listeners=[heard.append])
     await guard.start()
@@ -62,6 +84,25 @@ async def test_round_that_fails_is_told() -> None:
     await made.stop()
     told = [dict(event.detail) for event in heard if event.name == "duty.failed"]
     assert told == [{"duty": "upkeep", "why": "ValueError"}]
+
+
+async def test_queue_is_looked_at_when_an_order_is_due_by_a_hint_and_not_with_every_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who wait for one another hint: each look is a read of the store."""
+    monkeypatch.setattr(duties, "LOOK_SECONDS", 3_600.0)
+    monkeypatch.setattr(duties, "HINTED_LOOK_SECONDS", 3_600.0)
+    monkeypatch.setattr(duties, "HINT_PAUSE_SECONDS", 0.0)
+    store = Looked()
+    made = await duties_on(store, [])
+    made.start()
+    async with asyncio.timeout(20):
+        await store.until(1)
+        for topic, looks in ((EVERYTHING, 2), (news_topic("k"), 2), (due_topic("other", 0.0, 0.0), 2), (due_topic("shop", 0.0, 0.0), 3)):
+            await store.announce((topic or "",))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            await store.until(looks)
+            assert store.looks == looks, topic
+    await made.stop()
 
 
 async def test_stop_ends_a_round_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

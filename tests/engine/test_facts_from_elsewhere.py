@@ -139,7 +139,7 @@ async def test_nobodys_reference_leads_to_no_order(reference: Any) -> None:
     """Of a variable that is not set, say: it led to the newest order of the shop, which was then given back."""
     async with world() as shop:
         await waits(shop)
-        with pytest.raises(ConfigurationError, match=r"write guard.resume\(reference=op.reference\)"):
+        with pytest.raises(ConfigurationError, match=rf"is a {type(reference).__name__}: write guard.resume\(reference=op.reference\)"):
             async with shop.guard.resume(reference=reference) as op:
                 await op.refund()
         assert shop.gateway.count("refund") == 0

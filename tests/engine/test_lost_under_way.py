@@ -8,6 +8,7 @@ import pytest
 from lostworld import World, world
 
 from cxguard.core.decide import NOT_KEPT
+from cxguard.core.lost import CHANGES_LOST_MAX
 from cxguard.core.money import Note, NoteKind
 from cxguard.core.names import gateway_key
 from cxguard.core.operation import Operation, State, changed
@@ -240,12 +241,13 @@ async def test_wish_to_cancel_holds_for_the_life_that_follows_a_lost_decline() -
         assert len(shop.gateway.standing) == 1, "the first order's"
 
 
-async def test_charge_of_a_later_life_that_lands_beside_this_one_goes_back() -> None:
-    """The first life was refused and the second one's charge was on its way, both in the lost writes: the order looks new."""
+@pytest.mark.parametrize("life", [2, 3])
+async def test_charge_of_a_later_life_that_lands_beside_this_one_goes_back(life: int) -> None:
+    """Those before it were refused and its charge was on its way, all in the lost writes: the order looks new."""
     async with world(keyed=True) as shop:
         await shop.fail_over()
         paid = await shop.press()
-        second = await lands(shop, key_of(await shop.record(), 2))
+        second = await lands(shop, key_of(await shop.record(), life))
         await settled(shop)
         record = await shop.record()
         assert (record.state, record.money, record.answer is not None) == ("finished", "charged", True)
@@ -299,11 +301,14 @@ async def test_gateway_that_says_nothing_is_asked_for_a_late_charge_again() -> N
 
 
 async def test_order_is_asked_about_once_for_a_late_charge() -> None:
-    """Nothing was under way: it is done with."""
+    """Two lives without a trace end the search; nothing was under way, and it is done with."""
     async with world(keyed=True) as shop:
         await shop.fail_over()
         await shop.press()
+        shop.gateway.calls.clear()
         await settled(shop)
+        asked = 3 * (1 + CHANGES_LOST_MAX) - 1  # about this life and the next two, but for the key that has paid
+        assert len({call.key for call in shop.gateway.calls}) == asked
         shop.gateway.calls.clear()
         await settled(shop)
         assert (shop.gateway.calls, (await shop.record()).due_at) == ([], None)

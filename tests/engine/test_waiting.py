@@ -131,6 +131,21 @@ async def test_a_lease_that_was_lost_here_is_looked_at_again() -> None:
         assert len(await changes(tasks)) == 1
 
 
+async def test_who_has_seen_another_lease_is_told_by_another_look() -> None:
+    """What has ended for the one is what the other waits for."""
+    async with world_of("here") as (world, [here]):
+        seen = await held_elsewhere(world)
+        assert seen.lease is not None
+        (told,) = here.wait(replace(seen, lease=replace(seen.lease, token=seen.lease.token - 1)))
+        (waits,) = here.wait(seen)
+        assert (await changes([told]), waits.done()) == ([Change(seen)], False)
+        await settled()
+        assert not waits.done()
+        await end(world, seen)
+        here.waiting.news(seen.id)
+        await changes([waits])
+
+
 async def test_whoever_comes_while_it_is_read_is_not_told_what_was_read() -> None:
     """The read was sent before they came: it is read once more."""
     async with world_of("here") as (world, [here]):
