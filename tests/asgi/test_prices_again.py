@@ -236,7 +236,7 @@ async def test_a_hook_that_raises_is_an_error_in_the_log(world: Worlds, caplog: 
     with caplog.at_level(logging.ERROR, logger="cxguard.revalidating"):
         order = await recovered(shop)
     (line,) = [json.loads(record.getMessage()) for record in caplog.records if record.name == "cxguard.revalidating"]
-    assert (line["event"], line["reference"]) == ("order.not_revalidated", order.reference)
+    assert (line["event"], line["reference"], line["error"]) == ("order.not_revalidated", order.reference, "ValueError")
 
 
 async def test_a_hook_that_hangs_is_bounded_and_holds_the_order(world: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,20 @@ async def test_changed_basket_of_a_shopper_without_a_key_is_what_is_charged(worl
     assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [2500]
 
 
+async def test_changed_basket_in_the_spool_is_known_there_as_what_is_bought_now(world: Worlds, tmp_path: Path) -> None:
+    """Whoever buys that under another name meanwhile buys it once."""
+    shop = await spool_world(world, tmp_path, keeping(key=json_field("cart"), purchase=(json_field("amount"),)))
+    shop.go_away()
+    assert (await shop.press(key=None)).json()["situation"] == "spooled"
+    (first,) = await shop.waiting()
+    shop.clock.advance(1.0)
+    assert (await shop.press(key=None, amount=2500)).status_code == 202
+    (changed,) = await shop.waiting()
+    assert (changed.id, changed.amount_minor) == (first.id, 2500)
+    (bought,) = set(changed.claims) - set(first.claims)
+    assert (await shop.spool.store.search(Query(namespace="shop", claim=bought))).operations == (changed,)
+
+
 async def test_wish_to_cancel_that_waits_in_the_spool_is_about_the_life_that_its_shopper_sees(world: Worlds, tmp_path: Path) -> None:
     """The order was cancelled once before, and bought again: the second wish is not taken for the first one."""
     shop = await spool_world(world, tmp_path, keeping(key=json_field("cart")))

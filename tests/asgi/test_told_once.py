@@ -17,7 +17,7 @@ from cxguard.core.operation import State
 from cxguard.engine import courier
 from cxguard.engine.handle import current_operation
 from cxguard.engine.queue import ALWAYS_AT_ONCE
-from cxguard.errors import ConfigurationError
+from cxguard.errors import ConfigurationError, HookFailed
 from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import Rule, json_field
@@ -231,6 +231,16 @@ async def test_a_slow_hook_sends_each_mail_once(world: Worlds, monkeypatch: pyte
     failed = [event.detail["why"] for event in heard if event.name == "shopper.not_told"]
     assert failed[0] == "notify hook gave no answer in 0.01 s: it goes on, and its end is looked at later"
     assert set(failed[1:]) == {"notify hook is still at work on this notice, and is not called anew"}
+
+
+async def test_one_call_finds_out_for_the_others_whether_a_hook_still_hangs() -> None:
+    """Those that come while it is under way do not hang with it."""
+    rest = courier.Rest(until=100.0)
+    rest.begin(100.0)
+    with pytest.raises(HookFailed):
+        rest.begin(100.0)
+    rest.end(began=100.0, now=101.0, failed=False)
+    rest.begin(101.0)
 
 
 async def test_a_hook_that_hangs_is_called_for_one_order_in_a_while(world: Worlds) -> None:

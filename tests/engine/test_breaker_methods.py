@@ -170,6 +170,7 @@ def test_in_shadow_every_event_says_so() -> None:
     till.clock.advance(2.01)
     till.call("", SILENT, queued=True)
     assert [(event.detail["shadow"], event.detail["would_reject"]) for event in till.events] == [(True, 0), (True, 3), (True, 3)]
+    assert {event.detail["gateway"] for event in till.events} == {GATEWAY}
     assert till.bus.undeclared == set()
 
 

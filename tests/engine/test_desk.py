@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from deskworld import ANNA, BORIS, SHOP_RULE, DeskWorld
 
+from cxguard.core.consent import OVER_CONSENT, Consent
 from cxguard.core.desk import WHY_UNPAID, Said
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.names import reference_of
-from cxguard.core.operation import State
+from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import Charged, NeedsShopper
 from cxguard.engine.casefile import Actor, Word
 from cxguard.engine.desk import HANDS_SECONDS
@@ -87,6 +88,17 @@ async def test_requeued_order_is_placed_next(world: DeskWorld) -> None:
     await world.guard.queue().run_once()
     after = await world.get(order.id)
     assert (became.done, after.state, after.money, len(world.gateway.standing)) == (True, S.FINISHED, M.CHARGED, 1)
+
+
+async def test_order_that_costs_more_than_its_shopper_agreed_to_is_not_charged(world: DeskWorld) -> None:
+    """They are asked first, also where a person has put it back."""
+    now = world.clock.now()
+    agreed = Consent("2026-11", at=now, until=now + 86_400.0, ceiling_minor=4000, currency="EUR")
+    order = await world.put("k", why="later_failed", consent=agreed)
+    await world.desk.requeue(order.reference, ANNA)
+    await world.guard.queue().run_once()
+    after = await world.get(order.id)
+    assert (after.state, after.waiting_for, after.why, world.gateway.calls) == (S.HELD, WaitingFor.SHOPPER, OVER_CONSENT, [])
 
 
 async def test_requeued_unknown_is_asked_about_not_charged_again(world: DeskWorld) -> None:

@@ -38,7 +38,8 @@ async def test_word_becomes_a_fact_and_the_queue_goes_on(world: DeskWorld, said:
 async def test_word_is_kept_with_who_why_and_proof(world: DeskWorld) -> None:
     """The fact names the person, the reason and the gateway's number; the history has the line, too."""
     order = await world.unknown()
-    await world.desk.resolve(order.reference, ANNA, Word(Said.CHARGED, payment_id="pay_77"))
+    became = await world.desk.resolve(order.reference, ANNA, Word(Said.CHARGED, payment_id="pay_77"))
+    assert became.words == "It is on record as charged. The queue goes on from there."
     after = await world.get(order.id)
     note, entry = after.notes[-1], after.history[-1]
     assert (note.source, note.text, note.outcome) == ("desk:anna", ANNA.why, Charged(4999, "EUR", payment_id="pay_77"))

@@ -203,6 +203,8 @@ async def test_an_overdue_order_means_that_nobody_works(late_seconds: float, hea
     await store.open(record(State.QUEUED, due_at=clock.now()), holder="h", attempt="a", lease_seconds=None)
     clock.advance(late_seconds)
     assert told(await examine_records(store, namespace="shop"))["queue"] is health
+    clock.advance(7_200.0 - late_seconds)
+    assert "due for 120 minutes: nobody works on it" in [one.found for one in await examine_records(store, namespace="shop")][-1]
 
 
 @pytest.mark.asyncio
@@ -313,5 +315,6 @@ async def test_a_gateway_that_does_not_answer_is_told_with_what_was_raised() -> 
 @pytest.mark.asyncio
 async def test_a_gateway_that_cannot_be_asked_is_not_said_to_answer() -> None:
     """What is known of it is said, and no more."""
-    (line,) = await examine_gateways([FakeGateway(name="fake:test")])
+    line, answers = await examine_gateways([FakeGateway(name="fake:test"), Checked()])
+    assert answers.found == "answers"
     assert line.found == "keys are honoured; its adapter has no check of its own"

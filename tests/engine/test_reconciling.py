@@ -163,7 +163,9 @@ async def test_two_payments_under_one_key_are_a_break() -> None:
         shop.gateway.payments.append(replace(shop.gateway.payments[0], id="pay_2"))
         seen = await shop.look()
         assert [(each.kind, each.payment_id) for each in seen.breaks] == [(BreakKind.SECOND_CHARGE, "pay_2")]
-        assert seen.breaks[0].reference == (await shop.records())[0].reference
+        (record,) = await shop.records()
+        assert seen.breaks[0].reference == record.reference
+        assert [note.kind for note in record.notes] == [NoteKind.REMARK], "whoever opens the order reads of it"
 
 
 async def test_a_record_that_lost_its_line_is_found_by_the_name_in_the_payment() -> None:

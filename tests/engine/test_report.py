@@ -106,6 +106,7 @@ async def test_report_is_json() -> None:
     value = json.loads(json.dumps(report_to_json(await build_report(await _store(_known_case()), namespace="shop"))))
     assert value["errors"][0]["money"] == {"EUR": {"lost_minor": "107096", "low_minor": "75000", "high_minor": "140000"}}
     assert value["stages"][0]["errors"]["exposed"] == 45
+    assert (value["errors"][0]["lost"], value["dropped"]) == (21.42, 0)
 
 
 @pytest.mark.asyncio

@@ -141,6 +141,7 @@ async def test_a_failure_now_and_then_opens_nothing() -> None:
 async def test_it_is_probed_in_the_background_and_no_caller_waits() -> None:
     """Who meets the open breaker is refused, and leaves a probe behind; the next one gets through."""
     world = await away()
+    world.clock.advance(60.0)
     await world.open_breaker()
     world.faulty.heal()
     world.clock.advance(POLICY.open_seconds)

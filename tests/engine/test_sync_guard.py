@@ -103,6 +103,16 @@ def test_the_longer_form(guard: Guard, gateway: FakeGateway) -> None:
     assert gateway.payments[0].refunded_minor == 1000
 
 
+def test_what_is_named_in_a_thread_is_what_happens(guard: Guard, gateway: FakeGateway) -> None:
+    """A step's arguments, and which capture it is."""
+    with guard.sync.operation(**NAMED) as op:
+        assert op.step("number", lambda *, start: start + 1, start=6) == 7
+        op.charge(Charge(4999, "EUR", source="tok_ok", capture=False))
+        op.capture(2000, step="the first parcel")
+        with pytest.raises(StepMismatch, match="the first parcel"):
+            op.capture(1000, step="the first parcel")
+
+
 def test_what_the_body_raises_comes_out_and_frees_the_key(guard: Guard) -> None:
     """Nothing was sent: the next run begins anew."""
 
