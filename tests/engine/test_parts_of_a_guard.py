@@ -50,6 +50,22 @@ def test_a_process_has_another_name_each_time() -> None:
     assert all(len(name) < 64 for name in names)
 
 
+@pytest.mark.asyncio
+async def test_secret_that_is_gone_is_not_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The orders are named and sealed with the old one: whoever mended it by a new one would find none of them."""
+    monkeypatch.delenv("CXGUARD_SECRET", raising=False)
+    monkeypatch.delenv("CXGUARD_KEYS", raising=False)
+    url, secret = f"sqlite:///{tmp_path / 'shop.db'}", tmp_path / "shop.db.secret"
+    async with Guard(url, shop=SHOP, duties=False):
+        assert secret.exists()
+    secret.unlink()
+    guard = Guard(url, shop=SHOP, duties=False)
+    with pytest.raises(ConfigurationError):
+        await guard.start()
+    await guard.stop()
+    assert not secret.exists()
+
+
 def test_secrets_of_a_shared_store_are_those_given() -> None:
     """They come from elsewhere; where nobody gave any, only a store in memory makes its own."""
     secrets = shared_secrets((SECRET, KEYS), in_memory=False)
