@@ -235,6 +235,7 @@ def test_forced_open_and_lifted() -> None:
     assert (view.label, view.forced_reason, view.until) == (Label.OPEN, "bank holiday", shop.clock.now() + 600.0)
     shop.breakers.force(GATEWAY, "charge", None)
     assert shop.call(CHARGED)
+    assert shop.breakers.states()[0].forced_reason == ""
     assert [(event.name, event.detail["forced"]) for event in shop.events] == [("breaker.opened", True), ("breaker.closed", False)]
 
 
@@ -350,6 +351,17 @@ def test_asking_and_giving_back_go_by_no_ramp() -> None:
     shop = Shop()
     assert all(shop.call(CHARGED, kind="find", queued=True, operation_id=f"o{number}") for number in range(50))
     assert shop.breakers.room(GATEWAY, "find") == ROOM_MAX
+
+
+def test_what_waited_to_be_given_back_goes_by_no_ramp_after_an_outage() -> None:
+    """Refunds charge nobody, and their shoppers have waited long enough."""
+    shop, back = Shop(), Refunded(1, "EUR")
+    shop.trip("refund")
+    shop.clock.advance(1.0)
+    for number in range(2):
+        shop.clock.advance(1.01)
+        assert shop.call(back, kind="refund", queued=True, operation_id=f"probe-{number}")
+    assert all(shop.call(back, kind="refund", queued=True, operation_id=f"r{number}") for number in range(50))
 
 
 def test_room_follows_the_label() -> None:
