@@ -220,6 +220,24 @@ async def test_a_shop_that_cannot_be_asked_leaves_what_was_pressed_before_to_a_p
     assert told["money"] == ("unknown" if kept.state == "held" else "not_charged")
 
 
+async def test_an_order_that_comes_from_the_spool_long_after_a_failover_is_told_as_cancelled(world: Worlds) -> None:
+    """No run of it has said yet that it is new: the queue says so when it ends, and nobody is told that it may be paid."""
+    shop = Shop()
+    made = await started(world, shop, later=shop.later, terms="1", resolve=None)
+    await fail_over(made, await lost(made))
+    await made.guard.engine.epochs.lost_since()
+    made.clock.advance(2 * 3600.0)
+    now, operations = made.clock.now(), made.guard.engine.operations
+    laid: dict[str, Any] = {"kept": True, "client_key": False, "charged_by": "shop", "due_at": now}
+    order = Operation("1" * 64, "shop", "POST /pay", "ann", "R", "f", State.QUEUED, now, now, **laid)
+    await operations.lay(order)
+    await operations.note(order.id, Note("cancel:1", NoteKind.CANCEL, now, generation=1))
+    await made.rest()
+    ended = await made.store.get(order.id)
+    assert ended is not None
+    assert (ended.state, ended.money, made.guard.engine.epochs.doubts(ended)) == (State.CANCELLED, "none", False)
+
+
 @pytest.mark.parametrize(("lost_tail", "end"), [(True, ("held", "unknown")), (False, ("finished", "declined"))])
 async def test_a_webhook_of_a_lost_tries_decline_is_no_answer_to_the_call_that_has_none(
     world: Worlds, lost_tail: bool, end: tuple[str, str]
