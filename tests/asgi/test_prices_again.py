@@ -149,7 +149,7 @@ async def test_without_a_hook_the_accepted_price_is_charged_while_its_quote_hold
         assert order.why == ("" if amounts else "quote_ended")
 
 
-async def test_the_request_may_say_how_long_its_price_holds(world: Worlds) -> None:
+async def test_the_request_may_say_how_long_its_price_holds(world: Worlds, caplog: pytest.LogCaptureFixture) -> None:
     """Never longer than the rule's own time; what has passed, or cannot be read, is not kept, and listeners hear which."""
     heard: list[Event] = []
     shop = await outage(world, heard=heard, quote_until=json_field("valid_until"), quote_seconds=3_600.0)
@@ -164,6 +164,8 @@ async def test_the_request_may_say_how_long_its_price_holds(world: Worlds) -> No
     kept = (await shop.store.search(Query(namespace="shop", states=(State.QUEUED,)))).operations
     assert sorted((order.quote_until or 0.0) - now for order in kept) == [300.0, 3_600.0, 3_600.0]
     assert [event.detail["why"] for event in heard if event.name == "order.not_kept"] == ["quote_ended", "quote_unreadable"]
+    (line,) = [json.loads(record.getMessage()) for record in caplog.records if record.name == "cxguard.keeping"]
+    assert (line["event"], line["why"], line["error"]) == ("keeping.not_asked", "quote_unreadable", "BadBody")
 
 
 async def test_a_lower_price_is_not_forced_on_a_kept_request_that_names_the_old_one(world: Worlds) -> None:

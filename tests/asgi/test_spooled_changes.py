@@ -10,7 +10,7 @@ from spoolworld import keeping, spool_world
 
 from cxguard.core.money import MoneyState, NoteKind
 from cxguard.core.operation import money_of
-from cxguard.core.outcomes import Declined
+from cxguard.core.outcomes import Charged, Declined, Unknown
 from cxguard.core.reading import Reading
 from cxguard.core.spooling import is_second_name
 from cxguard.rules import json_field, per_purchase
@@ -68,6 +68,21 @@ async def test_wish_to_cancel_that_waits_in_the_spool_is_about_the_life_that_its
     shop.gateway.otherwise = Does.CHARGE
     await shop.rest()
     assert ((await shop.page(again))["situation"], shop.gateway.standing) == ("cancelled", [])
+
+
+async def test_charge_of_another_amount_that_is_told_while_the_store_is_away_is_not_believed(world: Worlds, tmp_path: Path) -> None:
+    """As where the store is there: it stays unknown until a person looks."""
+    shop = await spool_world(world, tmp_path)
+    shop.gateway.will(Does.UNKNOWN)
+    shop.gateway.will_say("find", [Unknown("no answer in time")])
+    assert (await shop.press()).json()["money"] == "unknown"
+    (order,) = await shop.orders()
+    shop.go_away()
+    await shop.guard.note(Charged(1, "EUR", payment_id="pay_9"), gateway_key=order.sends[0].key, event_id="evt_1")
+    await shop.come_back()
+    await shop.forward()
+    (order,) = await shop.orders()
+    assert (order.notes[-1].event_id, money_of(order).state) == ("evt_1", MoneyState.UNKNOWN)
 
 
 async def test_other_request_that_waits_in_the_spool_under_the_same_key_is_shown_to_a_person(world: Worlds, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cxguard.core.desk import WHY_UNPAID, Said
 from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.names import reference_of
 from cxguard.core.operation import State, WaitingFor
-from cxguard.core.outcomes import Charged, NeedsShopper
+from cxguard.core.outcomes import Charged, NeedsShopper, Unknown
 from cxguard.engine.casefile import Actor, Word
 from cxguard.engine.desk import HANDS_SECONDS
 
@@ -107,6 +107,15 @@ async def test_requeued_unknown_is_asked_about_not_charged_again(world: DeskWorl
     await world.desk.requeue(order.reference, ANNA)
     await world.guard.queue().run_once()
     assert (await world.money(order.id), len(world.gateway.payments)) == ("charged", 1)
+
+
+async def test_held_order_of_which_the_gateway_says_nothing_is_asked_about_again_later(world: DeskWorld) -> None:
+    """Not at once, and again and again: nothing has happened."""
+    order = await world.unknown(charged=False, due_at=world.clock.now())
+    world.gateway.will_say("find", [Unknown("no answer in time")] * 3)
+    assert (await world.guard.queue().run_once()).held == 1
+    after = await world.get(order.id)
+    assert (after.why, after.due_at is not None and after.due_at > world.clock.now()) == ("charge_unknown", True)
 
 
 async def test_paid_order_without_a_way_to_place_it_is_not_requeued(world: DeskWorld) -> None:

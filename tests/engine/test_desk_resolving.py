@@ -66,7 +66,8 @@ async def test_word_covers_only_the_sends_made_so_far(world: DeskWorld) -> None:
 async def test_surely_not_charged_waits_for_a_decision(world: DeskWorld) -> None:
     """After "not charged" the order is not charged anew by itself: a person puts it back, or cancels."""
     order = await world.unknown(charged=False)
-    await world.desk.resolve(order.reference, ANNA, Word(Said.NOT_CHARGED))
+    became = await world.desk.resolve(order.reference, ANNA, Word(Said.NOT_CHARGED))
+    assert became.words == "It is on record that nothing was charged. Put it back into the queue, or cancel it."
     await world.guard.queue().run_once()
     after = await world.get(order.id)
     assert (after.state, after.waiting_for, after.why, world.gateway.payments) == (S.HELD, WaitingFor.AGENT, "not_charged", [])
