@@ -11,6 +11,7 @@ from cxguard.core.breaker import Label
 from cxguard.core.money import MoneyState, NoteKind
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Refunded, Unknown
+from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
@@ -43,7 +44,10 @@ async def test_late_no_about_the_first_card_is_not_taken_for_the_second_one(worl
     shop = await second_card(world, Does.CHARGE_THEN_UNKNOWN)
     shop.gateway.will_say("find", [Unknown("not_found")])
     await shop.pay()
+    heard: list[Event] = []
+    shop.guard.engine.operations.bus.listen(heard.append)
     noted = await told(shop, outcome)
+    assert [(event.name, dict(event.detail)) for event in heard] == [("order.remarked", {"by": "webhook"})]
     assert (money_of(noted).state, noted.notes[-1].kind) == (MoneyState.UNKNOWN, NoteKind.REMARK)
     assert "not of which of its payments" in noted.notes[-1].text
     shop.clock.advance(60.0)

@@ -38,6 +38,8 @@ async def test_a_try_while_the_gateway_is_down_loses_neither_the_order_nor_the_l
     assert (told["situation"], told["money"], told["reference"]) == ("shopper_asked", "not_charged", held.reference)
     waits = await only(shop)
     assert (waits.state, waits.waiting_for, waits.give_up_at) == (State.HELD, WaitingFor.SHOPPER, held.give_up_at)
+    assert held.consent is not None
+    assert waits.consent == held.consent, "what it was accepted on stays on record"
     assert (await recovered(shop)).state is State.HELD
     token = token if link == "same" else await token_of(shop, refused)
     again = await submit(shop, resume=token)  # the breaker's first probe belongs to the queue: turned away once more, nothing is lost
@@ -93,7 +95,7 @@ async def test_an_unknown_try_that_turns_out_uncharged_waits_for_its_shopper_aga
     assert unsure.json()["money"] == "unknown"
     assert (await submit(shop, resume=token, card="tok_other")).json()["money"] == "unknown"
     waits = await recovered(shop, after_seconds=3_600.0)
-    assert (waits.state, waits.why, charged(shop)) == (State.HELD, "try_failed", [])
+    assert (waits.state, waits.why, waits.kept, charged(shop)) == (State.HELD, "try_failed", True, [])
     paid = await submit(shop, resume=token)
     assert (paid.status_code, charged(shop)) == (201, [(1000, "tok_ok")])
 

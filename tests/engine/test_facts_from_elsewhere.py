@@ -118,7 +118,8 @@ async def test_fact_whose_payment_names_its_order_goes_there_though_the_key_is_n
     async with world() as shop:
         order = await waits(shop)
         engine = shop.guard.engine
-        assert (await note_outcome(engine, PAID, event_id="evt_1", gateway_key="of a lost line", operation_id=order.id)).id == order.id
+        noted = await note_outcome(engine, PAID, event_id="evt_1", gateway_key="of a lost line", operation_id=order.id)
+        assert (noted.id, noted.notes[-1].source) == (order.id, "webhook")
         later = engine.operation_id(purpose="order", owner="ann", key="comes later")
         assert (await note_outcome(engine, PAID, event_id="evt_2", gateway_key="unknown", operation_id=later)).id == later
 
