@@ -144,6 +144,11 @@ async def test_the_line_of_a_refund_says_whether_its_gateway_knows_keys(keyed: b
         await cancelled(shop)
         await shop.settle()
         assert [(send.kind, send.keyed) for send in (await shop.record()).sends] == [(SendKind.CHARGE, keyed), (SendKind.REFUND, keyed)]
+    async with till(gateway=FakeGateway(keyed=keyed)) as shop:
+        await shop.paid(TAKE)
+        async with shop.guard.resume(reference=shop.reference) as op:
+            await op.refund(1000)
+        assert [(send.kind, send.keyed) for send in (await shop.record()).sends] == [(SendKind.CHARGE, keyed), (SendKind.REFUND, keyed)]
 
 
 async def test_a_refund_of_the_queue_is_told_with_its_reason() -> None:

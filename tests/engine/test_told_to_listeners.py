@@ -64,6 +64,18 @@ async def test_decline_is_told_without_the_charge() -> None:
         assert [each["money"] for each in heard.of("operation.finished")] == ["declined"]
 
 
+async def test_call_that_charged_nothing_is_told_with_the_reason() -> None:
+    """Whoever reads the timeline need not look for it in a log."""
+    async with world() as shop:
+        heard = listen(shop)
+        shop.gateway.will(Does.REFUSE)
+        with pytest.raises(PaymentDeferred):
+            await shop.press()
+        (told,) = heard.of("payment.answered")
+        assert (told["outcome"], told["why"]) == ("not_charged", "refused: scripted")
+        assert [each["why"] for each in line(await shop.record(), "payment.answered")] == ["refused: scripted"]
+
+
 async def test_kept_order_is_told_with_its_times_and_then_how_many_runs_it_took() -> None:
     """The queue's first one."""
     async with world() as shop:
