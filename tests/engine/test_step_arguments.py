@@ -83,3 +83,22 @@ async def test_what_is_no_step_is_not_on_record(given: Any, says: str, sync: boo
         with pytest.raises(ConfigurationError, match=rf"{says}: write op.step\("):
             await shop.run(lambda op: asyncio.to_thread(op.sync.step, *given) if sync else op.step(*given))
         assert await shop.run(lambda op: op.step("book", lambda: "booked")) == "booked"
+
+
+async def test_two_objects_that_can_be_called_are_told_apart_under_one_name() -> None:
+    """They have no name of their own, and their classes have: the second one is not taken for done."""
+
+    class Mails:
+        async def __call__(self) -> int:
+            return 1
+
+    class Ships(Mails):
+        pass
+
+    async def both(op: Any) -> None:
+        assert await op.step("send", Mails()) == 1
+        await op.step("send", Ships())
+
+    async with till() as shop:
+        with pytest.raises(StepMismatch, match="two functions"):
+            await shop.run(both)
