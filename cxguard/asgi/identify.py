@@ -197,8 +197,11 @@ def _claims(guard: Guard, identity: Identity, owner: str) -> tuple[str, ...]:
     """The owner's current operation, or the purchase: at most one record has each."""
     if not identity.asked.key.value:
         return (current_claim(guard, identity.rule, owner),)
-    basket = _basket(guard, identity, owner)
-    return (basket,) if basket else ()
+    basket, amount_minor = _basket(guard, identity, owner), identity.asked.amount_minor
+    if not basket or amount_minor is None:
+        return (basket,) if basket else ()
+    currency = identity.asked.currency or ""
+    return (basket, names.amount_claim(guard.engine.naming, basket=basket, amount_minor=amount_minor, currency=currency))
 
 
 def current_claim(guard: Guard, rule: Rule, owner: str) -> str:

@@ -62,6 +62,15 @@ def purchase_claim(secret: bytes, *, namespace: str, purpose: str, owner: str, p
     return "p-" + keyed_hash(secret, "purchase", namespace, purpose, owner, *parts)[:40]
 
 
+def amount_claim(secret: bytes, *, basket: str, amount_minor: int, currency: str) -> str:
+    """The name that a purchase claims beside its *basket* claim: the basket at what it costs.
+
+    A basket that costs something else by now takes the basket's claim from the order that paid for it before; that order keeps
+    this one, so that it is found again when the basket costs what it did.
+    """
+    return "a-" + keyed_hash(secret, "amount", basket, str(amount_minor), currency)[:40]
+
+
 def current_claim(secret: bytes, *, namespace: str, purpose: str, owner: str) -> str:
     """The name of the owner's one current operation under a rule (`per_purchase`)."""
     return "c-" + keyed_hash(secret, "current", namespace, purpose, owner)[:40]
