@@ -13,10 +13,12 @@ from cxguard.asgi.types import Message, Scope
 from cxguard.core.answer import Situation, Telling, can_be_told, status_for
 from cxguard.core.cards import carries_card
 from cxguard.core.consent import NO_CONSENT
+from cxguard.core.decide import Do
 from cxguard.core.operation import Operation
 from cxguard.core.snapshot import Snapshot, full_path
 from cxguard.engine.entering import Submission
 from cxguard.engine.keeping import CANNOT_WAIT, promise_for
+from cxguard.engine.operations import SEIZING
 from cxguard.errors import BadRequest, StoreError
 from cxguard.guard import Guard, Mode
 from cxguard.render.renderer import Renderer
@@ -215,19 +217,33 @@ _WHY_NOT = {
 
 
 async def _stored(guard: Guard, submission: Submission, foreteller: Foreteller) -> tuple[str, Stored | None]:
-    """What the store has: by the order's own name first, then by what it claims, as `open` looks."""
-    store: Any = guard.store
     try:
-        now = await store.clock()
-        found, request = await store.get(submission.fresh.id), SAME
-        for claim in submission.fresh.claims:
-            if found is None:
-                page = await store.search(Query(guard.namespace, claim=claim, limit=1))
-                found, request = next(iter(page.operations), None), CLAIM
+        stored = await _meets(guard, submission, foreteller)
     except StoreError as error:
         return f"not asked: {error}", None
-    if found is None:
+    if stored is None:
         return "nothing: this request would be the first", None
-    held = leased(found, now=now)
-    how = "by its own name" if request == SAME else "as the same purchase, under another name"
-    return f"an order, found {how}", Stored(found, held, foreteller.meeting(found, request=request, leased=held))
+    how = "by its own name" if stored.meets.request == SAME else "as the same purchase, under another name"
+    return f"an order, found {how}", stored
+
+
+async def _meets(guard: Guard, submission: Submission, foreteller: Foreteller) -> Stored | None:
+    """What the store has: by the order's own name first, then by what it claims, past what it supersedes, as `Operations.enter` looks."""
+    store: Any = guard.store
+    fresh, now = submission.fresh, await store.clock()
+
+    def met(found: Operation, request: str) -> Stored:
+        held = leased(found, now=now)
+        return Stored(found, held, foreteller.meeting(found, request=request, leased=held))
+
+    own = await store.get(fresh.id)
+    first = met(own, SAME) if own is not None else None
+    if first is not None and first.meets.do not in SEIZING:
+        return first
+    for claim in fresh.claims:
+        page = await store.search(Query(guard.namespace, claim=claim, limit=1))
+        for other in (met(one, CLAIM) for one in page.operations if one.id != fresh.id):
+            if other.meets.do != Do.SUPERSEDE:
+                return other
+            first = first or other
+    return first

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from httpx import Response as Got
-from shopworld import World, Worlds, rule
+from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -181,6 +181,40 @@ async def test_the_same_purchase_under_another_key_is_found(world: Worlds) -> No
     assert "another name" in foretold.store
     assert foretold.stored.meets.told is not None
     assert same_as(foretold.stored.meets.told, await shop.pay(key="k2"))
+
+
+@pytest.mark.asyncio
+async def test_a_basket_that_costs_what_it_did_is_found_past_the_one_it_supersedes(world: Worlds) -> None:
+    """The newest order holds the basket, at another price; the one that was paid at this price holds that."""
+    shop = await world(charging_handler, rule(purchase=(json_field("cart"),)))
+    await shop.pay(key="k1")
+    await shop.pay(key="k2", amount=700)
+    foretold = await explained(shop, key="k3")
+    assert foretold.stored is not None
+    assert (foretold.stored.meets.do, foretold.stored.operation.amount_minor) == ("duplicate", 1000)
+    assert foretold.stored.meets.told is not None
+    assert same_as(foretold.stored.meets.told, await shop.pay(key="k3"))
+    other = await explained(shop, key="k3", amount=800)
+    assert other.stored is not None
+    assert (other.stored.meets.do, other.stored.operation.amount_minor) == ("supersede", 700)
+    assert (await shop.pay(key="k3", amount=800)).status_code == 201
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_is_free_again_does_not_hide_who_has_the_purchase(world: Worlds) -> None:
+    """Its own order charged nothing and would go on; another one was paid for this basket at this price."""
+    shop = await world(charging_handler, rule(purchase=(json_field("cart"),)))
+    await shop.pay(key="k1")
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    assert (await shop.pay(key="k2", amount=700)).status_code == 503
+    foretold = await explained(shop, key="k2")
+    assert foretold.stored is not None
+    assert (foretold.stored.meets.do, foretold.stored.operation.amount_minor) == ("duplicate", 1000)
+    assert foretold.stored.meets.told is not None
+    assert same_as(foretold.stored.meets.told, await shop.pay(key="k2"))
+    own = await explained(shop, key="k2", amount=700)
+    assert own.stored is not None
+    assert own.stored.meets.do == "reopen"
 
 
 @pytest.mark.asyncio
