@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from copyworld import fail_over, page_of, record, told_by
 from shopworld import World, Worlds, charging_handler, rule
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cxguard.core.operation import Operation
-from cxguard.core.outcomes import Charged, Unknown
+from cxguard.core.outcomes import Charged, Refunded, Unknown
+from cxguard.engine.handle import current_operation
 from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
@@ -82,3 +87,42 @@ async def test_without_a_failover_a_webhook_is_believed_at_once(world: Worlds) -
     made, copy, page = await charged_in_silence(world)
     await hear_webhook(made, copy)
     assert await told_by(made, page) == ("paid_unfinished", "charged")
+
+
+async def copy_of_a_charge_that_was_answered(world: Worlds) -> tuple[World, str]:
+    """A shop whose only order is paid; the store has it as it was while the goods were taken from the stock."""
+
+    async def handler(request: Request) -> Response:
+        answer = await charging_handler(request)
+        await current_operation().step("take goods", take_goods)
+        return answer
+
+    async def take_goods() -> None:
+        copies.append(await record(made))
+
+    copies: list[Operation] = []
+    made = await world(handler, rule(), faulty=True)
+    await made.guard.engine.epochs.lost_since()
+    assert (await made.pay()).status_code == 201
+    await fail_over(made, replace(copies[0], due_at=made.clock.now()))  # its lease lapses
+    return made, await page_of(made)
+
+
+async def test_a_charge_that_nobody_confirms_goes_to_a_person_and_is_asked_about_again(world: Worlds) -> None:
+    """The gateway is silent when the order is taken up. Later it says that all went back."""
+    made, page = await copy_of_a_charge_that_was_answered(world)
+    made.gateway.will_say("find", [SILENCE])
+    await made.rest()
+    assert await told_by(made, page) == ("paid_unfinished", "charged")
+    made.gateway.will_say("find", [Refunded(1000, "EUR")])
+    made.clock.advance(600.0)
+    await made.rest()
+    assert await told_by(made, page) == ("refunded", "not_charged")
+
+
+async def test_a_charge_that_the_gateway_has_confirmed_is_not_asked_about_again(world: Worlds) -> None:
+    """It stands: the rest is the person's."""
+    made, page = await copy_of_a_charge_that_was_answered(world)
+    await made.rest()
+    assert await told_by(made, page) == ("paid_unfinished", "charged")
+    assert ((await record(made)).why, (await record(made)).due_at, made.gateway.count("find")) == ("order_missing", None, 1)

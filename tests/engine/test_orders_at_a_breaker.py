@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from lostworld import KEY, SECRET, place
-from shopworld import SHOP
+from shopworld import SHOP, World, Worlds, rule
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from cxguard.core.breaker_policy import BreakerPolicy
 from cxguard.core.operation import Operation
+from cxguard.core.outcomes import NotCharged, Outcome
 from cxguard.engine.library import Purpose
 from cxguard.errors import PaymentDeferred
 from cxguard.guard import Guard
@@ -76,3 +79,40 @@ async def test_order_that_failed_as_a_probe_is_not_the_next_one(following: str, 
     async with outage(BreakerPolicy(consecutive_failures=3)) as shop:
         assert await seconds_until_called(shop, "o1") < 10
         assert least <= await seconds_until_called(shop, following) <= most
+
+
+class OwnCharging:
+    """Charges by itself, and fails; its books know of nothing."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    async def pay(self, request: Request) -> Response:
+        self.tries += 1
+        return JSONResponse({}, status_code=500)
+
+    async def ask(self, op: Any) -> Outcome:
+        return NotCharged("not in our books")
+
+    async def seconds_until_tried(self, made: World, key: str) -> int:
+        """Its shopper presses each second."""
+        before = self.tries
+        for second in range(1, 60):
+            made.clock.advance(1.0)
+            await made.pay(key=key)
+            if self.tries > before:
+                return second
+        raise AssertionError("it was never tried again")
+
+
+@pytest.mark.parametrize(("following", "least", "most"), [("o1", 15, 20), ("o2", 1, 10)])
+async def test_order_that_failed_as_a_probe_of_the_shops_own_charging_is_not_the_next_one(following: str, least: int, most: int) -> None:
+    """As above, where the breaker is fed by what the shop's answers mean."""
+    shop = OwnCharging()
+    async with AsyncExitStack() as stack:
+        own = rule(charged_by="shop", resolve=shop.ask, deadline_seconds=5.0)
+        made = await Worlds(stack)(shop.pay, own, breakers=BreakerPolicy(consecutive_failures=3))
+        for number in range(3):
+            await made.pay(key=f"opens-{number}")
+        assert await shop.seconds_until_tried(made, "o1") < 10
+        assert least <= await shop.seconds_until_tried(made, following) <= most
