@@ -40,7 +40,8 @@ class PartlyRenewed(StoreUnavailable):
 
 
 class PartAway(StoreUnavailable):
-    """One server of a store does not answer, while others do. It may have happened or not; the store itself is not away."""
+    """One server of a store does not answer, or one record is held by a transaction of the shop's own, while others answer. It
+    may have happened or not; the store itself is not away."""
 
 
 class StoreRelocated(StoreUnavailable):

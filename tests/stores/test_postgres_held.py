@@ -7,16 +7,19 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 import pytest_asyncio
 from postgres_server import PostgresServer
 
-from cxguard.core.operation import Operation, changed
+from cxguard.clock import SystemClock
+from cxguard.core.operation import Operation, State, changed
+from cxguard.engine.store_breaker import LATE_SECONDS, breaker_around
 from cxguard.errors import StoreUnavailable
-from cxguard.stores.base import Match, Seen
+from cxguard.events import Bus
+from cxguard.stores.base import Match, Opened, Seen, Store
 from cxguard.stores.postgres import PostgresStore, writing
 from cxguard.stores.postgres import store as postgres_store
 from cxguard.testing.contract.base import SHOP, charged_note, open_leased, sample, token_of
@@ -120,3 +123,73 @@ async def test_purchase_whose_record_is_held_is_told_by_it(store: PostgresStore,
         assert fresh.won
     await store.save(changed(first, claims=()), token=token_of(first), keep_lease=False)
     assert (await store.open(sample("b", claims=("basket",)), holder="h", attempt="z", lease_seconds=5.0)).won
+
+
+async def ended(store: PostgresStore, name: str, *claims: str) -> Operation:
+    first = await open_leased(store, sample(name, claims=claims))
+    return await store.save(changed(first, state=State.FINISHED), token=token_of(first), keep_lease=False)
+
+
+async def opening(store: Store, *superseding: Operation) -> Opened:
+    """An order that claims its basket, and its basket at its price."""
+    over = [Seen(each.id, each.revision) for each in superseding]
+    return await store.open(sample("c", claims=("basket", "price")), holder="h", attempt="x", lease_seconds=5.0, superseding=over)
+
+
+async def test_held_record_is_found_past_one_that_is_superseded(store: PostgresStore, server: PostgresServer, schema: str) -> None:
+    """One order has the basket, and gives way; another one has it at this price, and its transaction hangs: that one is told."""
+    newer, first = await ended(store, "b", "basket"), await ended(store, "a", "price")
+    async with held(server, schema, first):
+        opened = await opening(store, newer)
+        assert (opened.won, opened.leased, opened.claim, opened.operation.id) == (False, True, "price", first.id)
+
+
+async def test_record_that_nobody_holds_is_told_as_it_is(store: PostgresStore, server: PostgresServer, schema: str) -> None:
+    """Nobody is at work on the order that has the basket, whoever hangs over the one that has it at this price."""
+    newer, first = await ended(store, "b", "basket"), await ended(store, "a", "price")
+    async with held(server, schema, first):
+        opened = await opening(store)
+        assert (opened.won, opened.leased, opened.claim, opened.operation.id) == (False, False, "basket", newer.id)
+
+
+async def test_order_of_ours_does_not_hide_the_held_one_that_has_its_purchase(
+    store: PostgresStore, server: PostgresServer, schema: str
+) -> None:
+    """It is found as it is, and who would go on with it hears of the other one."""
+    own, first = await ended(store, "c"), await ended(store, "a", "basket")
+    async with held(server, schema, first):
+        opened = await opening(store)
+        assert (opened.won, opened.leased, opened.match, opened.operation.id) == (False, False, Match.ID, own.id)
+        seized = await store.seize(Seen(own.id, own.revision), holder="h", attempt="y", lease_seconds=5.0, claims=("basket", "price"))
+        assert (seized.won, seized.leased, seized.claim, seized.operation.id) == (False, True, "basket", first.id)
+
+
+async def test_held_record_that_is_to_be_superseded_is_waited_for(store: PostgresStore, server: PostgresServer, schema: str) -> None:
+    """Nobody is told of it again and again: it gives way once its transaction is over, if that has changed nothing."""
+    first = await ended(store, "a", "basket")
+    async with held(server, schema, first) as connection:
+        asked = asyncio.ensure_future(opening(store, first))
+        for waits in (True, False):  # it waited, and waits for the lock no longer
+            while await waiting(server) is not waits:
+                continue
+        await connection.rollback()
+    opened = await asked
+    assert (opened.won, opened.operation.claims) == (True, ("basket", "price"))
+
+
+async def test_transaction_that_hangs_does_not_pass_for_a_store_that_is_away(
+    store: PostgresStore, server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who needs its record is told so; all other shoppers go on."""
+    monkeypatch.setattr(postgres_store, "HELD_SECONDS", LATE_SECONDS)
+    breaker = breaker_around(store, SystemClock(), bus=Bus(), confirm=right)
+    await breaker.start()
+    first = await ended(store, "a", "basket")
+    async with held(server, schema, first):
+        with pytest.raises(StoreUnavailable, match="holds this record"):
+            await opening(cast(Store, breaker), first)
+        assert not breaker.away
+
+
+async def right(store: Store) -> None:
+    """It is the right store."""

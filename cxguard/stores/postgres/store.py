@@ -18,7 +18,7 @@ from typing import Any
 from cxguard.clock import Clock
 from cxguard.core.money import Note
 from cxguard.core.operation import RECORD_VERSION, Operation
-from cxguard.errors import ConfigurationError, StoreUnavailable
+from cxguard.errors import ConfigurationError, PartAway
 from cxguard.stores import verbs
 from cxguard.stores.base import Level, Match, Opened, Page, Query, Seen, SessionBatch, SessionRow, Tally, Versioned
 from cxguard.stores.batch import PATIENCE_SECONDS
@@ -33,8 +33,8 @@ from cxguard.stores.postgres.lines import Line, Read
 from cxguard.stores.postgres.one_trip import MISSED, taken
 from cxguard.stores.postgres.schema import SCHEMA_NAME
 from cxguard.stores.postgres.statements import statements_of
-from cxguard.stores.postgres.writing import HELD, Held
-from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take
+from cxguard.stores.postgres.writing import Held
+from cxguard.stores.record import PRUNE_MAX, check_lease_seconds, check_limit, check_query, check_take, leased
 
 HELD_SECONDS, HELD_PAUSE_SECONDS = 2.0, 0.05  # as long as a lock of any other kind is waited for, in all
 SLOTS = 16  # of each counter: more processes than that share them
@@ -129,7 +129,8 @@ class PostgresStore:
         if self._known.get(operation.id) is None and not superseding:
             opened = await self._quickly(KnownJob(run, operation.id, claims=operation.claims))
         if opened is None:
-            opened = await self._opened(RecordJob(run, ids=(operation.id,), claims=operation.claims), operation.namespace)
+            job = RecordJob(run, ids=(operation.id,), claims=operation.claims)
+            opened = await self._opened(job, namespace=operation.namespace, superseding=superseding)
         self._known.see(opened)
         return opened
 
@@ -181,7 +182,7 @@ class PostgresStore:
             claims=claims,
             superseding=superseding,
         )
-        opened = await self._opened(RecordJob(run, ids=(seen.id,), claims=tuple(claims)))
+        opened = await self._opened(RecordJob(run, ids=(seen.id,), claims=tuple(claims)), superseding=superseding, seen=seen)
         self._known.see(opened)
         return opened
 
@@ -270,22 +271,29 @@ class PostgresStore:
 
     async def _write(self, job: Job) -> Any:
         answer = await (await self._line()).writes.ask(job)
-        return answer if answer is not HELD else await self._when_free(job)
+        return await self._when_free(job) if isinstance(answer, Held) else answer
 
-    async def _opened(self, job: RecordJob, namespace: str = "") -> Opened:
-        """As `_write`. A record that is held is somebody's: not won, told as it is for all who only read."""
+    async def _opened(self, job: RecordJob, *, superseding: Sequence[Seen], namespace: str = "", seen: Seen | None = None) -> Opened:
+        """As `_write`. A record that is held is somebody's: not won, told as it is for all who only read; the others, as they are.
+
+        Args:
+            seen: the record that is to be seized; None: it is to be opened.
+        """
         answer: Opened | Held = await (await self._line()).writes.ask(job)
-        if answer is not HELD:
+        if not isinstance(answer, Held):
             return answer
-        now = await self.clock()
-        for id in job.ids:
-            found = await self.get(id)
-            if found is not None:
-                return Opened(False, found, True, Match.ID, now)
+        now, (id,) = await self.clock(), job.ids
+        own = await self.get(id)
+        if own is not None:
+            taken = id in answer.ids or leased(own, now=now)
+            if taken or seen is None or own.revision != seen.revision:
+                return Opened(False, own, taken, Match.ID, now)
         for claim in job.claims:
-            for other in (await self.search(Query(namespace=namespace, claim=claim, limit=1))).operations:
-                return Opened(False, other, True, Match.CLAIM, now, claim)
-        opened: Opened = await self._when_free(job)
+            page = await self.search(Query(namespace=own.namespace if own is not None else namespace, claim=claim, limit=1))
+            for other in page.operations:
+                if other.id != id and Seen(other.id, other.revision) not in superseding:
+                    return Opened(False, other, other.id in answer.ids or leased(other, now=now), Match.CLAIM, now, claim)
+        opened: Opened = await self._when_free(job)  # what is held is to be superseded, or was given up since
         return opened
 
     async def _when_free(self, job: Job) -> Any:
@@ -294,9 +302,9 @@ class PostgresStore:
         for _ in range(round(HELD_SECONDS / HELD_PAUSE_SECONDS)):
             await asyncio.sleep(HELD_PAUSE_SECONDS)
             answer = await (await self._line()).writes.ask(replace(job, passes=True))
-            if answer is not HELD:
+            if not isinstance(answer, Held):
                 return answer
-        raise StoreUnavailable("a transaction of the shop's own holds this record: nothing was written; try again in a moment")
+        raise PartAway("a transaction of the shop's own holds this record: nothing was written; try again in a moment")
 
     async def _read(self, read: Read) -> Any:
         return await (await self._line()).reads.ask(read)

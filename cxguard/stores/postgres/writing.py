@@ -7,7 +7,7 @@ a number too large) fails only whoever brought it: the others run again, each al
 
 A record may be held for long by a transaction that is not ours: the shop's own, which finishes an order (`joined`), and hangs.
 Whoever waits for it must not make everybody else wait. So after LOCK_SECONDS the batch is run again without the records that
-are held, and the jobs that name one are told `HELD`.
+are held, and the jobs that name one are told so (`Held`).
 
 Everybody locks records in the order of their ids, and a claim belongs to the record that holds it: whoever moves or frees
 one has locked that record.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from enum import Enum
+from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
 import psycopg
@@ -47,13 +47,15 @@ AGAIN: tuple[type[Exception], ...] = (errors.UniqueViolation, errors.DeadlockDet
 UNWRITABLE: tuple[type[Exception], ...] = (errors.DataError, UnicodeError, OverflowError)
 
 
-class Held(Enum):
-    """A transaction of somebody's holds a record that the job names: nothing of the job was done."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A transaction of somebody's holds a record that the job names: nothing of the job was done.
 
-    HELD = "held"
+    Attributes:
+        ids: all that are held of those that its batch names.
+    """
 
-
-HELD = Held.HELD
+    ids: frozenset[str]
 
 
 async def write_batch(server: Server, jobs: Sequence[Job], *, slot: int, clock: Clock | None) -> list[Any]:
@@ -209,7 +211,7 @@ class _Batch:
         match job:
             case RecordJob():
                 if not (self._held.isdisjoint(job.ids) and self._held_claims.isdisjoint(job.claims)):
-                    return HELD
+                    return Held(frozenset(self._held))
                 try:
                     return job.run(self._table)
                 except _REFUSALS as error:
