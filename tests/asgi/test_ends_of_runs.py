@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +21,7 @@ from cxguard.events import Event
 from cxguard.gateways.base import Charge
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
-from cxguard.testing.fake_gateway import Does
+from cxguard.testing.fake_gateway import Does, FakeGateway
 
 pytestmark = pytest.mark.asyncio
 ASYNC = {"prefer": "respond-async"}
@@ -276,3 +277,20 @@ async def test_the_line_of_a_press_that_the_shop_turned_away_says_who_did(world:
     await shop.pay()
     (order,) = (await shop.store.search(Query(namespace="shop"))).operations
     assert [send.outcome for send in order.sends] == [NotCharged("rejected by the shop")]
+
+
+async def test_a_charge_that_its_handler_gave_up_is_asked_about_also_in_the_last_second(world: Worlds) -> None:
+    """It waited for the gateway until half a second was left, and says that nothing was paid: that is found out first."""
+    gateway = FakeGateway(Does.CHARGE_THEN_HANG)
+
+    async def handler(request: Request) -> Response:
+        charge = asyncio.create_task(charging_handler(request))
+        await gateway.until_hanging()
+        shop.clock.advance(4.5)
+        charge.cancel()
+        await asyncio.wait({charge})
+        return JSONResponse({}, status_code=402)
+
+    shop = await world(handler, rule(deadline_seconds=5.0), gateway=gateway)
+    told = (await shop.pay()).json()
+    assert (told["situation"], told["money"], gateway.count("find")) == ("paid_unfinished", "charged", 1)
