@@ -271,6 +271,15 @@ async def test_a_persons_word_reaches_everybody() -> None:
         assert [await process.call(CHARGED) for process in shop.all] == [1] * 4
 
 
+async def test_a_persons_word_without_an_end_is_refused() -> None:
+    """Nobody would take it back."""
+    async with world(1) as shop:
+        with pytest.raises(ValueError, match="how long"):
+            await shop.all[0].sharing.say(CARDS, Label.OPEN, reason="bank holiday")
+        await shop.look()
+        assert shop.labels == {Label.CLOSED}
+
+
 async def test_well_running_shops_write_seldom() -> None:
     """A thousand good calls are told in one batch, after a while, and an idle process tells nothing."""
     async with world(2) as shop:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from shopworld import KEYS, SECRET, SHOP
 
+from cxguard.core.operation import State
 from cxguard.errors import LoopEnded
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
+from cxguard.stores.base import Query
 from cxguard.stores.memory import MemoryStore
 from cxguard.testing import ManualClock
 from cxguard.testing.fake_gateway import Does, FakeGateway
@@ -138,3 +142,53 @@ def test_whoever_waits_for_a_loop_that_ends_is_told() -> None:
     server.join(WAIT_SECONDS)
     loop.run_until_complete(guard.stop())
     loop.close()
+
+
+def test_operation_whose_loop_ends_is_not_ended_as_done() -> None:
+    """A server that ends, in the middle of a body, stops what runs in its loop: the order is let go, and whoever comes again is
+    not told that it was placed."""
+    guard, entered, left = make(FakeGateway()), threading.Event(), threading.Event()
+
+    def shop() -> None:
+        with guard.sync.operation(purpose="order", key="o1", owner="ann"):
+            entered.set()
+            left.wait(WAIT_SECONDS)
+
+    async def server() -> Future[Any]:
+        await guard.start()
+        waiting = elsewhere(shop)
+        await asyncio.to_thread(entered.wait, WAIT_SECONDS)
+        return waiting
+
+    waiting = asyncio.run(server())
+    left.set()
+    assert isinstance(waiting.exception(WAIT_SECONDS), (LoopEnded, CancelledError))
+    (order,) = asyncio.run(guard.store.search(Query("shop"))).operations
+    assert order.state is State.CANCELLED
+
+
+LEAVING = """
+import asyncio, sys
+from cxguard.engine import bridge
+
+bridge.STOP_SECONDS = 0.2
+bridged = bridge.Bridge(lambda: None)
+
+async def stop():
+    print("asked", flush=True)
+    await asyncio.sleep(float(sys.argv[1]))
+    print("stopped", flush=True)
+
+async def work():
+    print("worked", flush=True)
+
+bridged.at_exit(stop)
+bridged.wait(work)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "told"), [("0", ["worked", "asked", "stopped"]), ("3600", ["worked", "asked"])])
+def test_script_that_ends_stops_its_guard_and_waits_for_that_a_moment_only(seconds: str, told: list[str]) -> None:
+    """Nobody has closed it. What hangs in the stop does not keep the program from ending."""
+    ended = subprocess.run([sys.executable, "-c", LEAVING, seconds], capture_output=True, text=True, timeout=WAIT_SECONDS)
+    assert (ended.returncode, ended.stdout.splitlines()) == (0, told), ended.stderr

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from virtual_time import LoopClock, passed, run_virtually
 
 from cxguard.core.hints import ECHO_LATE_SECONDS, ECHO_SECONDS
 from cxguard.engine.hints import UNTOLD_MAX, Hints
@@ -102,6 +103,21 @@ async def test_a_process_knows_that_hints_come_by_its_own_echo() -> None:
         clock.advance(ECHO_SECONDS + ECHO_LATE_SECONDS + 0.1)
         assert not hints.come
     assert not hints.come
+
+
+async def test_a_process_in_which_nothing_happens_goes_on_hearing_itself() -> None:
+    """A minute in which nobody tells anything: its own echo says all the while that hints come."""
+
+    async def minute() -> list[bool]:
+        clock, known = LoopClock(), []
+        hints = Hints(MemoryStore(clock=clock), clock, process="p1")
+        async with started(hints):
+            for _ in range(60):
+                await passed(1.0)
+                known.append(hints.come)
+        return known
+
+    assert await asyncio.to_thread(run_virtually, minute()) == [True] * 60
 
 
 async def test_a_listener_that_hears_nothing_is_found_out() -> None:
