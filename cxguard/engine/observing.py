@@ -260,6 +260,9 @@ class _Observation:
         if asked.purchase:
             basket = names.purchase_claim(naming, namespace=self._namespace, purpose=rule.name, owner=self._owner, parts=asked.purchase)
             claims = (*claims, basket)
+            if asked.amount_minor is not None:
+                currency = asked.currency or ""
+                claims = (*claims, names.amount_claim(naming, basket=basket, amount_minor=asked.amount_minor, currency=currency))
         return claims
 
 

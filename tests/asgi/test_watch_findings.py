@@ -208,6 +208,17 @@ async def test_the_same_basket_may_be_bought_again_after_the_window(world: World
 
 
 @pytest.mark.asyncio
+async def test_a_basket_that_costs_what_it_did_again_is_the_one_that_was_paid(world: Worlds) -> None:
+    """Changed under a second key, and changed back under a third: the guard would show the first order."""
+    with_guard = await watched(world, paid, rule(charged_by="shop", purchase=(json_field("cart"),)))
+    for key, amount in (("k1", 1000), ("k2", 700), ("k3", 1000)):
+        await with_guard.pay(key=key, amount=amount)
+        await settled(with_guard)
+    found = await findings(with_guard)
+    assert (found["purchases_again"], found["purchases_again.succeeded_again"]) == (1, 1)
+
+
+@pytest.mark.asyncio
 async def test_without_a_key_only_a_second_press_counts(world: Worlds) -> None:
     """`per_purchase`: a submit some time later may be a new purchase, whose confirmation page nobody watched."""
     key = per_purchase(done="GET /thanks")
