@@ -148,7 +148,6 @@ class _Judging:
             reading=reading,
             policy=_policy_of(rule),
             arrived_at=self._arrived_at,
-            confirmed=identity.confirmed,
         )
         found |= await observe(self._guard.engine, watched)
         if secrets.randbelow(FORGET_ONE_IN) == 0:

@@ -98,7 +98,6 @@ class Watched:
     """One submit that was watched, and how the shop answered it.
 
     Attributes:
-        confirmed: the reference that the shopper confirmed to buy again.
         arrived_at: wall clock, seconds since the epoch.
     """
 
@@ -108,7 +107,6 @@ class Watched:
     reading: Reading
     policy: Policy
     arrived_at: float
-    confirmed: str | None = None
 
 
 async def forget_once(engine: Engine) -> int:
@@ -200,7 +198,6 @@ class _Observation:
             same_request=same,
             amount_minor=watched.asked.amount_minor,
             currency=watched.asked.currency,
-            confirmed=watched.confirmed,
         )
 
     def _named(self) -> Operation:

@@ -21,7 +21,7 @@ from cxguard.asgi import GuardMiddleware
 from cxguard.core.outcomes import Declined
 from cxguard.core.reading import Reading
 from cxguard.engine.handle import current_operation
-from cxguard.engine.observing import MEANINGS, READINGS, Finding
+from cxguard.engine.observing import LIVES_MAX, MEANINGS, READINGS, Finding
 from cxguard.errors import PaymentDeclined
 from cxguard.gateways.base import Charge
 from cxguard.guard import Guard
@@ -194,6 +194,20 @@ async def test_a_second_try_after_a_decline_is_no_duplicate(world: Worlds, decli
     found = await findings(with_guard)
     assert found["duplicates"] == 1
     assert found["duplicates.succeeded_again"] == 1
+
+
+@pytest.mark.asyncio
+async def test_who_tries_one_basket_for_ever_leaves_so_many_records_at_most(world: Worlds) -> None:
+    """Somebody who tries stolen cards: the first tries are told apart, and no more is kept of the others."""
+    tries = LIVES_MAX + 4
+    rules = (rule(key=json_field("cart"), charged_by="shop", double_click_seconds=1.0),)
+    with_guard = await watched(world, failing(*[402] * tries), *rules)
+    for _ in range(tries):
+        await with_guard.pay(key=None)
+        await settled(with_guard)
+        with_guard.clock.advance(5)
+    assert (await findings(with_guard))["readings.declined"] == tries
+    assert len((await with_guard.store.search(Query(namespace="shop:watch", limit=100))).operations) == LIVES_MAX
 
 
 @pytest.mark.asyncio
