@@ -58,12 +58,26 @@ class PostgresMachine:
             os.waitpid(self._server.pid, 0)
 
     def start(self) -> None:
+        """A server that gives up (a process of before, just killed, may still hold its memory or its port) is started once more."""
+        asked = [str(self._server.binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
+        for _ in range(READY_SECONDS * 10):
+            if self._again is None or self._again.poll() is not None:
+                self._again = self._started()
+            if subprocess.run(asked, check=False).returncode == 0:
+                return
+            threading.Event().wait(0.1)
+        raise AssertionError(f"PostgreSQL did not come back; its log ends with: {self._log.read_text(encoding='utf-8')[-2000:]}")
+
+    def _started(self) -> subprocess.Popen[bytes]:
         data = self._server.data
         user = pwd.getpwuid(data.stat().st_uid).pw_name if os.getuid() == 0 else None
         command = [str(self._server.binaries / "postgres"), "-D", str(data), "-p", str(self.port), "-k", str(data.parent)]
-        with (data.parent / "log").open("ab") as log:
-            self._again = subprocess.Popen([*command, "-h", "127.0.0.1"], user=user, stdout=log, stderr=log, cwd=data.parent)
-        self._wait_until_ready()
+        with self._log.open("ab") as log:
+            return subprocess.Popen([*command, "-h", "127.0.0.1"], user=user, stdout=log, stderr=log, cwd=data.parent)
+
+    @property
+    def _log(self) -> Path:
+        return self._server.data.parent / "log"
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -113,14 +127,6 @@ class PostgresMachine:
             children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
             return [first, *map(int, children)]
         return []
-
-    def _wait_until_ready(self) -> None:
-        asked = [str(self._server.binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
-        for _ in range(READY_SECONDS * 10):
-            if subprocess.run(asked, check=False).returncode == 0:
-                return
-            threading.Event().wait(0.1)
-        raise AssertionError("PostgreSQL did not come back")
 
 
 class RedisMachine:
