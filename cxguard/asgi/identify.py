@@ -117,6 +117,7 @@ def submission_of(guard: Guard, identity: Identity, *, resumed: Resumed | None =
             currency=fresh.currency,
             confirmed=identity.confirmed,
             basket=fresh.basket,
+            claims=fresh.claims,
             may_keep=not why_not,
             resumes=resumed.generation if resumed else None,
         )

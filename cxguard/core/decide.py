@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cxguard.core import names
 from cxguard.core.asks import link_generation, may_resume
 from cxguard.core.figures import may_all_be_back
 from cxguard.core.money import Money, MoneyState, NoteKind
@@ -53,6 +54,7 @@ class Submit:
     Attributes:
         same_request: its fingerprint is that of the record found.
         basket: keyed hash of what is bought, when the rule names it.
+        claims: what its record would claim.
         confirmed: the reference that the shopper confirmed to buy again, if any.
         resumes: the generation that the shopper's link to go on was made for; None: the request carries no such link.
         may_keep: this request may be kept for later: its client can be told, and it holds no card.
@@ -65,6 +67,7 @@ class Submit:
     currency: str | None = None
     confirmed: str | None = None
     basket: str = ""
+    claims: tuple[str, ...] = ()
     may_keep: bool = True
     resumes: int | None = None
 
@@ -226,11 +229,16 @@ def _same_purchase(operation: Operation, submit: Submit, policy: Policy, *, mone
         return Do.DUPLICATE if leased or doubted or not _lapsed_unsent(operation, money) else Do.SUPERSEDE
     if money.state is not MoneyState.CHARGED:
         return Do.DUPLICATE if doubted else Do.SUPERSEDE
-    same_amount = (operation.amount_minor, operation.currency) == (submit.amount_minor, submit.currency)
     ended_at = operation.answered_at or operation.updated_at
-    if not same_amount or now - ended_at > policy.duplicate_window_seconds:
+    if not _same_amount(operation, submit) or now - ended_at > policy.duplicate_window_seconds:
         return Do.SUPERSEDE
     return Do.SUPERSEDE if submit.confirmed == operation.reference else Do.DUPLICATE
+
+
+def _same_amount(operation: Operation, submit: Submit) -> bool:
+    """It costs what was charged; or what its shopper agreed to, where less was charged later."""
+    agreed = any(names.is_amount_claim(claim) and claim in operation.claims for claim in submit.claims)
+    return agreed or (operation.amount_minor, operation.currency) == (submit.amount_minor, submit.currency)
 
 
 def _lapsed_unsent(operation: Operation, money: Money) -> bool:

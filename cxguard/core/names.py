@@ -71,6 +71,11 @@ def amount_claim(secret: bytes, *, basket: str, amount_minor: int, currency: str
     return "a-" + keyed_hash(secret, "amount", basket, str(amount_minor), currency)[:40]
 
 
+def is_amount_claim(claim: str) -> bool:
+    """Whether `amount_claim` has made it."""
+    return claim.startswith("a-")
+
+
 def current_claim(secret: bytes, *, namespace: str, purpose: str, owner: str) -> str:
     """The name of the owner's one current operation under a rule (`per_purchase`)."""
     return "c-" + keyed_hash(secret, "current", namespace, purpose, owner)[:40]

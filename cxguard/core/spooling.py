@@ -287,7 +287,8 @@ def _filled(stub: Operation, fresh: Operation, content: Mapping[str, Any]) -> Op
 def _content(fresh: Operation, there: Operation, *, request: bytes | None, same: bool) -> dict[str, Any]:
     """What is bought. Finished steps belong to the request that they were made for."""
     steps = there.steps if same else tuple(step for step in there.steps if step.ended_at is None)
-    own = {name: getattr(fresh, name) for name in ("fingerprint", "basket", "amount_minor", "currency", "consent", "quote_until")}
+    names = ("fingerprint", "basket", "claims", "amount_minor", "currency", "consent", "quote_until")
+    own = {name: getattr(fresh, name) for name in names}
     return {**own, "request": request, "steps": steps}
 
 

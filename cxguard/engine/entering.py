@@ -160,21 +160,27 @@ async def _take_up(engine: Engine, submission: Submission, entered: Entered, han
         case Do.REOPEN:
             return await _run_again(engine, submission, handle, Move.REOPEN)
         case Do.REPLACE:
-            return await _replace_kept(engine, submission, work)
+            return await _replace_kept(engine, submission, entered, work)
         case Do.RESUME:
             return await _resume(engine, submission, handle)
         case Do.RERUN:
-            return await _go_on(engine, submission, handle)
+            return await _go_on(engine, submission, entered, handle)
         case _:
             return await _resolve_first(engine, submission, entered, handle)
 
 
-async def _go_on(engine: Engine, submission: Submission, handle: OperationHandle) -> Begun:
+def _as_claimed_before(entered: Entered, operation: Operation) -> Operation:
+    """The record that stays what it was: what this submit would have bought is not its own."""
+    return operation if entered.do is Do.RUN else changed(operation, claims=entered.claims_before)
+
+
+async def _go_on(engine: Engine, submission: Submission, entered: Entered, handle: OperationHandle) -> Begun:
     """A script's function is run again, and skips what it has done. Not over a charge that went back, in writes that the store has
     lost; and where nobody confirms one, the queue asks on."""
     work = handle.work
     if await still_stands(engine, work, submission.gateways):
         return await _run_again(engine, submission, handle, Move.START)
+    work.operation = _as_claimed_before(entered, work.operation)
     if money_of(work.operation).state is MoneyState.CHARGED:
         due_now = changed(work.operation, due_at=engine.clock.now())
         return Begun(Do.TELL, await engine.operations.end(due_now, work.lease))
@@ -190,18 +196,19 @@ async def _resolve_first(engine: Engine, submission: Submission, entered: Entere
     await ask_everyone(engine, handle, submission.tenor.ask)
     if entered.do is Do.RUN and submission.tenor.ask is not None and money_of(work.operation).state is MoneyState.NONE:
         await _ask_about_next_life(engine, handle, submission.tenor.ask)
+    money = money_of(work.operation).state
+    shop = work.operation.charged_by == SHOP
+    rerun = work.operation.answer is None and (money is MoneyState.NONE or (money is MoneyState.UNKNOWN and shop and submission.rerun_safe))
+    if rerun and not work.operation.cancel_asked and not (work.operation.kept and work.operation.state is State.QUEUED):
+        return await _run_again(engine, submission, handle, None if work.operation.state is State.RUNNING else Move.START)
+    work.operation = _as_claimed_before(entered, work.operation)
     if work.operation.answer is not None:  # it went out before its process died: whether the rest happened is for a person to say
         handle.deferral = Deferral(why="answered_not_confirmed", hold=True)
         told = await end_run(engine, handle, submission.tenor, reading=None, answer=None)
         return Begun(Do.TELL, told.operation)
-    money = money_of(work.operation).state
-    shop = work.operation.charged_by == SHOP
-    rerun = money is MoneyState.NONE or (money is MoneyState.UNKNOWN and shop and submission.rerun_safe)
-    if rerun and not work.operation.cancel_asked and not (work.operation.kept and work.operation.state is State.QUEUED):
-        return await _run_again(engine, submission, handle, None if work.operation.state is State.RUNNING else Move.START)
     if entered.do is Do.RESOLVE and work.operation.notes == entered.operation.notes:
         # nothing was learned: pressing again neither puts the queue's own turn off nor uses up its looks
-        return Begun(Do.TELL, await engine.operations.end(entered.operation, work.lease))
+        return Begun(Do.TELL, await engine.operations.end(_as_claimed_before(entered, entered.operation), work.lease))
     if money is MoneyState.NONE:  # kept, or on its way out: the queue goes on with it
         handle.deferral = Deferral(why=work.operation.why or "charge_unknown", outage=True)
     elif money is MoneyState.CHARGED:  # nothing has failed in placing it: its turn is now
@@ -272,6 +279,7 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         operation,
         fingerprint=fresh.fingerprint,
         basket=fresh.basket,
+        claims=operation.claims if resumed else _claims_now(engine, work.operation, fresh),
         request=_sealed_for(engine, operation, fresh, "request") or operation.request,
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,
@@ -298,6 +306,12 @@ async def _run_again(engine: Engine, submission: Submission, handle: OperationHa
         return await _ended_by_wish(engine, submission, handle)
     engine.operations.emit("operation.opened", work.operation, generation=operation.generation)
     return Begun(Do.RUN, work.operation, handle)
+
+
+def _claims_now(engine: Engine, there: Operation, fresh: Operation) -> tuple[str, ...]:
+    """Those of the purchase that it is from now on; with those of before, where that may have been paid."""
+    sure = money_of(there).state not in (MoneyState.UNKNOWN, MoneyState.CHARGED) and not engine.operations.doubts(there)
+    return fresh.claims if sure else there.claims
 
 
 def _within_its_life(engine: Engine, submission: Submission, work: Work, to: Move) -> Move:
@@ -335,7 +349,7 @@ def _steps_for(submission: Submission, there: Operation, *, reopened: bool) -> t
     return tuple(step for step in there.steps if step.ended_at is None)
 
 
-async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> Begun:
+async def _replace_kept(engine: Engine, submission: Submission, entered: Entered, work: Work) -> Begun:
     """The basket changed while the order waits, surely unpaid: what is kept is now this request."""
     fresh, kept = submission.fresh, work.operation
     wanted = changed(kept, amount_minor=fresh.amount_minor, currency=fresh.currency)
@@ -343,7 +357,7 @@ async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> B
     promise = await promise_for(engine, wanted, keeping) if keeping is not None else Promise(kept.consent, kept.quote_until)
     if promise.why_not:  # what was kept before stays as it is, and is told
         tell_not_kept(engine, wanted, promise.why_not)
-        return Begun(Do.TELL, await engine.operations.end(kept, work.lease))
+        return Begun(Do.TELL, await engine.operations.end(_as_claimed_before(entered, kept), work.lease))
     kept = promise.on(kept)
     record = engine.operations.moved(
         kept,
@@ -353,6 +367,8 @@ async def _replace_kept(engine: Engine, submission: Submission, work: Work) -> B
         why=WHY_REPLACED,
         due_at=kept.due_at or engine.clock.now(),
         fingerprint=fresh.fingerprint,
+        basket=fresh.basket,
+        claims=_claims_now(engine, work.operation, fresh),
         request=_sealed_for(engine, kept, fresh, "request"),
         amount_minor=fresh.amount_minor,
         currency=fresh.currency,

@@ -19,7 +19,7 @@ from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.decide import Policy, Submit
 from cxguard.core.fingerprint import same_request
 from cxguard.core.money import Note, NoteKind
-from cxguard.core.operation import Operation, State, refolded
+from cxguard.core.operation import Operation, State, changed, refolded
 from cxguard.core.outcomes import Charged, Refunded
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.spooling import (
@@ -197,33 +197,45 @@ class Forwarding:
     # --- orders
 
     async def _merge(self, item: Operation, fresh: Operation, *, came_at: float | None) -> End:
-        operations = self._engine.operations
         over: tuple[Seen, ...] = ()
         for _ in range(TURNS_MAX):
             opened = await self._open(fresh, over)
-            there, claim = opened.operation, opened.match is Match.CLAIM
-            if opened.won and is_second_name(there):  # it was written before, and what follows was cut short
-                return await self._merged(fresh, there)
-            if opened.won:
-                operations.emit("order.queued", there, why=WHY_STORE_AWAY, due_at=there.due_at, give_up_at=there.give_up_at)
+            there = opened.operation
+            if opened.won and not is_second_name(there):
+                self._engine.operations.emit("order.queued", there, why=WHY_STORE_AWAY, due_at=there.due_at, give_up_at=there.give_up_at)
                 return End.QUEUED
-            if merged_before(there, fresh):
+            if opened.won or merged_before(there, fresh):  # it was written before, and what follows was cut short
                 return await self._merged(fresh, there)
-            submit = self._submit(item, there)
-            plan = merge(there, came_at, submit, self._policy(item), leased=opened.leased, claim=claim, cancelled=item.cancel_asked)
-            if plan is Merge.WAIT:
+            found, plan = there, self._plan(item, opened, came_at)
+            if plan in CHANGES:
+                seized = await self._seize(there, fresh, over)
+                if seized is not None and seized.won and await self._change(plan, there, item, fresh, held=seized.operation):
+                    return await self._merged(fresh, there)
+                if seized is None or seized.match is not Match.CLAIM:
+                    continue  # it has moved
+                found, plan = seized.operation, self._plan(item, seized, came_at)  # a third record has this purchase
+                plan = plan if plan in (Merge.WAIT, Merge.OVER) else Merge.REMARK
+            passed = await self._passed_over(found) if plan is Merge.OVER else ()
+            if plan is Merge.WAIT or passed is None:
                 return End.WAITING
-            if plan is Merge.OVER and await self._may_be_paid(there):
-                if await self._may_be_paid(await self._look_at_end(there)):
-                    return End.WAITING  # nobody has answered, or somebody is at it: the spool keeps it until then
-            elif plan is Merge.OVER:
-                over = (*over, Seen(there.id, there.revision))
-            elif plan not in CHANGES:
-                await self._remark(there, fresh, plan)
+            if plan is not Merge.OVER:  # ours stays as it is
+                for each in {there.id: there, found.id: found}.values():
+                    await self._remark(each, fresh, plan)
                 return await self._merged(fresh, there)
-            elif await self._change(plan, there, fresh, over, same=submit.same_request):
-                return await self._merged(fresh, there)
+            over = (*over, *passed)
         return End.WAITING
+
+    def _plan(self, item: Operation, opened: Opened, came_at: float | None) -> Merge:
+        there, claim = opened.operation, opened.match is Match.CLAIM
+        submit, policy = self._submit(item, there), self._policy(item)
+        return merge(there, came_at, submit, policy, leased=opened.leased, claim=claim, cancelled=item.cancel_asked)
+
+    async def _passed_over(self, holder: Operation) -> tuple[Seen, ...] | None:
+        """The record that holds the purchase, to open over it; nothing, if it has moved. None: nobody has answered whether it was
+        paid, or somebody is at it: the spool keeps the order until then."""
+        if not await self._may_be_paid(holder):
+            return (Seen(holder.id, holder.revision),)
+        return None if await self._may_be_paid(await self._look_at_end(holder)) else ()
 
     async def _may_be_paid(self, there: Operation) -> bool:
         """Whether the record that holds the purchase may be an older copy of a paid one, and somebody can be asked: as a press
@@ -239,8 +251,7 @@ class Forwarding:
         call = partial(operations.store.open, fresh, holder=operations.holder, attempt=mark_of(fresh), lease_seconds=None, superseding=over)
         return await twice(call)
 
-    async def _change(self, plan: Merge, there: Operation, fresh: Operation, over: tuple[Seen, ...], *, same: bool) -> bool:
-        """Write the merge into the record, under its lease. False: it has moved, so look again."""
+    async def _seize(self, there: Operation, fresh: Operation, over: tuple[Seen, ...]) -> Opened | None:
         operations = self._engine.operations
         seize = partial(
             operations.store.seize,
@@ -252,15 +263,20 @@ class Forwarding:
             superseding=over,
         )
         try:
-            opened = await twice(seize)
+            return await twice(seize)
         except KeyError:
-            return False
-        if not opened.won:
-            return opened.match is Match.CLAIM and await self._purchase_is_taken(there, opened.operation, fresh)
-        held = opened.operation
+            return None
+
+    async def _change(self, plan: Merge, there: Operation, item: Operation, fresh: Operation, *, held: Operation) -> bool:
+        """Write the merge into the record *there*, under its lease. False: it has moved, so look again."""
+        operations = self._engine.operations
         entry = operations.entry("order.queued", why=WHY_REPLACED if plan is Merge.REPLACE else WHY_STORE_AWAY, merge=plan)
         entry = replace(entry, at=fresh.created_at)
-        record = merged(plan, held, fresh, same=same, request=self._request_for(held, fresh), entry=entry)
+        same, request = self._submit(item, there).same_request, self._request_for(held, fresh)
+        record = merged(plan, changed(held, claims=there.claims), fresh, same=same, request=request, entry=entry)
+        await self._engine.epochs.look()
+        if self._engine.epochs.doubts(held):  # what it was before may be paid, in writes that the store has lost
+            record = changed(record, claims=held.claims)
         try:
             saved = await operations.store.save(
                 refolded(record, updated_at=operations.clock.now()), token=held.lease.token if held.lease else 0, keep_lease=False
@@ -268,12 +284,6 @@ class Forwarding:
         except LeaseLost:
             return False
         operations.emit("order.queued", saved, why=saved.why, due_at=saved.due_at, give_up_at=saved.give_up_at)
-        return True
-
-    async def _purchase_is_taken(self, there: Operation, other: Operation, fresh: Operation) -> bool:
-        """A third record has this purchase: our own one stays as it is, and both say so to whoever looks."""
-        await self._remark(there, fresh, Merge.REMARK)
-        await self._remark(other, fresh, Merge.REMARK)
         return True
 
     async def _merged(self, fresh: Operation, there: Operation) -> End:
@@ -308,6 +318,7 @@ class Forwarding:
             currency=item.currency,
             confirmed=item.extra.get(CONFIRMED),
             basket=item.basket,
+            claims=item.claims,
         )
 
     def _same(self, item: Operation, there: Operation) -> bool:

@@ -41,12 +41,17 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """What was decided for a submit, and the lease when we hold one."""
+    """What was decided for a submit, and the lease when we hold one.
+
+    Attributes:
+        claims_before: of a record that was seized: those that it had without the ones of this submit.
+    """
 
     do: Do
     operation: Operation
     lease: HeldLease | None = None
     claim: bool = False
+    claims_before: tuple[str, ...] = ()
 
 
 class Operations:
@@ -122,12 +127,13 @@ class Operations:
             claim = opened.match is Match.CLAIM
             do = self.decide(opened.operation, submit_of, terms, leased=opened.leased, claim=claim)
             if do in SEIZING:
+                claims_before = opened.operation.claims
                 try:
                     opened, asked_at = await self._seize(opened.operation, fresh, terms, superseding)
                 except KeyError:
                     continue  # it was cleared away between the look and the seize: its key is free
                 if opened.won:
-                    return Entered(do, opened.operation, self._hold(opened.operation, terms, asked_at))
+                    return Entered(do, opened.operation, self._hold(opened.operation, terms, asked_at), claims_before=claims_before)
                 if opened.match is not Match.CLAIM and not opened.leased:
                     continue  # it moved between the look and the seize: look again
                 claim = opened.match is Match.CLAIM

@@ -110,6 +110,16 @@ async def test_a_lower_price_is_charged_without_a_question(world: Worlds) -> Non
     assert [entry.detail for entry in order.history if entry.event == "order.price_lowered"] == [figures]
 
 
+async def test_an_order_that_was_made_cheaper_is_known_at_both_prices(world: Worlds) -> None:
+    """A tab that still shows the old one presses again, under a key of its own."""
+    shop = await outage(world, revalidate=lambda op: GoOnLower(700), purchase=(json_field("cart"),))
+    await submit(shop)
+    assert (await recovered(shop)).amount_minor == 700
+    for amount in (1000, 700):
+        assert (await shop.pay(key=f"again-{amount}", amount=amount)).json()["situation"] == "duplicate"
+    assert charged(shop) == [700]
+
+
 async def test_a_price_that_the_shop_has_confirmed_holds_anew(world: Worlds) -> None:
     """As long as the rule says, from the moment at which it was confirmed."""
     shop = await outage(world, revalidate=lambda op: GoOn(), quote_seconds=600.0)

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Unknown
 from cxguard.rules import json_field
+from cxguard.testing.fake_gateway import Does
 
 pytestmark = pytest.mark.asyncio
 
@@ -59,3 +60,21 @@ async def test_a_spooled_order_is_placed_once_nothing_is_found_of_its_purchase(w
     await made.rest(rounds=6)
     assert (len(made.gateway.standing), await made.waiting()) == (1, ())
     assert sorted(each.state for each in await made.orders()) == ["cancelled", "finished"]
+
+
+async def test_a_kept_order_that_may_be_paid_is_known_by_what_it_was_before_a_spooled_one_changed_it(world: Worlds, tmp_path: Path) -> None:
+    """It was placed, the store lost that, went away, and the basket was changed meanwhile: nobody has asked the gateway yet."""
+    made = await spool_world(world, tmp_path, keeping(key=json_field("cart"), purchase=(json_field("amount"),)))
+    await made.guard.engine.epochs.lost_since()
+    made.gateway.will(*[Does.NOT_CHARGED] * 3)
+    assert (await made.press(key=None)).json()["situation"] == "kept"
+    copy = await record(made.shop)
+    made.clock.advance(61.0)
+    await made.rest()
+    await fail_over(made.shop, copy)
+    made.go_away()
+    assert (await made.press(key=None, amount=2500)).json()["situation"] == "spooled"
+    await made.come_back()
+    await made.forward()
+    assert (await made.press(key=None, cart="c2")).json()["situation"] == "duplicate_running"
+    assert [payment.charge.amount_minor for payment in made.gateway.standing] == [1000]

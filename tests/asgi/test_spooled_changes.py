@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from shopworld import Worlds
-from spoolworld import keeping, spool_world
+from spoolworld import SpoolWorld, keeping, spool_world
 
 from cxguard.core.money import MoneyState, NoteKind
 from cxguard.core.operation import money_of
@@ -117,3 +117,61 @@ async def test_a_no_that_came_before_the_order_is_not_believed_of_its_first_send
     (order,) = await shop.orders()
     assert ([send.key for send in order.sends], [note.event_id for note in order.notes]) == ([key], ["evt_1"])
     assert money_of(order).state is MoneyState.UNKNOWN
+
+
+# --- a purchase that other records hold
+
+
+async def held_by_older_ones(world: Worlds, folder: Path, *, later_seconds: float) -> SpoolWorld:
+    """A basket that was paid at 1,000, is kept at 700 under another key, and was changed back while the store was away."""
+    shop = await spool_world(world, folder, keeping(key=json_field("cart"), purchase=(json_field("currency"),)))
+    assert (await shop.press(key=None, cart="c0")).status_code == 201
+    shop.clock.advance(later_seconds)
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    assert (await shop.press(key=None, cart="c1", amount=700)).json()["situation"] == "kept"
+    shop.clock.advance(1.0)
+    shop.go_away()
+    assert (await shop.press(key=None, cart="c1", amount=1000)).json()["situation"] == "spooled"
+    await shop.come_back()
+    await shop.rest()
+    return shop
+
+
+async def test_order_that_was_changed_back_to_a_price_paid_long_ago_is_charged_at_that(world: Worlds, tmp_path: Path) -> None:
+    shop = await held_by_older_ones(world, tmp_path, later_seconds=901.0)
+    assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [1000, 1000]
+
+
+async def test_order_that_was_changed_back_to_a_price_paid_a_moment_ago_stays_as_it_was(world: Worlds, tmp_path: Path) -> None:
+    """It would be the same purchase twice; a person sees that somebody asked for it."""
+    shop = await held_by_older_ones(world, tmp_path, later_seconds=60.0)
+    assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [1000, 700]
+    remarks = [note.source for order in await shop.orders() for note in order.notes if note.kind is NoteKind.REMARK]
+    assert remarks == ["spool", "spool"], "on both orders"
+
+
+async def test_order_that_was_changed_in_the_spool_is_not_known_by_its_first_basket(world: Worlds, tmp_path: Path) -> None:
+    shop = await spool_world(world, tmp_path, keeping(key=json_field("cart"), purchase=(json_field("amount"),)))
+    shop.go_away()
+    assert (await shop.press(key=None)).json()["situation"] == "spooled"
+    shop.clock.advance(1.0)
+    assert (await shop.press(key=None, amount=2500)).json()["situation"] == "spooled"
+    assert (await shop.press(key=None, cart="c2")).json()["situation"] == "spooled"
+    await shop.come_back()
+    await shop.rest()
+    assert sorted(payment.charge.amount_minor for payment in shop.gateway.standing) == [1000, 2500]
+
+
+async def test_kept_order_that_a_spooled_one_changed_is_not_known_by_its_first_basket(world: Worlds, tmp_path: Path) -> None:
+    shop = await spool_world(world, tmp_path, keeping(key=json_field("cart"), purchase=(json_field("amount"),)))
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    assert (await shop.press(key=None)).json()["situation"] == "kept"
+    shop.clock.advance(1.0)
+    shop.go_away()
+    assert (await shop.press(key=None, amount=2500)).json()["situation"] == "spooled"
+    await shop.come_back()
+    await shop.forward()
+    assert (await shop.press(key=None, cart="c2")).status_code == 201
+    assert (await shop.press(key=None, cart="c3", amount=2500)).json()["situation"] == "duplicate_running"
+    await shop.rest()
+    assert sorted(payment.charge.amount_minor for payment in shop.gateway.standing) == [1000, 2500]

@@ -333,6 +333,13 @@ def test_a_word_about_another_order_does_not_confirm_a_purchase() -> None:
     assert done(record(F, CHARGED), submit(confirmed="R2"), claim=True) is Do.DUPLICATE
 
 
+@pytest.mark.parametrize(("claims", "wanted"), [("p-1 a-1000", Do.DUPLICATE), ("p-1 a-700", Do.SUPERSEDE), ("p-1", Do.SUPERSEDE)])
+def test_a_basket_is_the_same_purchase_at_the_price_that_was_agreed_to(claims: str, wanted: Do) -> None:
+    """It was kept, and charged for less later. The basket alone may cost something else."""
+    lowered = record(F, CHARGED, amount_minor=700, claims=("p-1", "a-1000"))
+    assert done(lowered, submit(claims=tuple(claims.split())), claim=True) is wanted
+
+
 LAPSED = {R: Do.SUPERSEDE, Q: Do.SUPERSEDE, H: Do.DUPLICATE, F: Do.SUPERSEDE, C: Do.SUPERSEDE}
 
 
