@@ -18,10 +18,11 @@ from cxguard.core.resolve import SHOP
 from cxguard.core.snapshot import Snapshot, Wants
 from cxguard.engine.cold import seal_member
 from cxguard.engine.engine import Engine
-from cxguard.engine.entering import Submission, shop_line
+from cxguard.engine.entering import Submission
 from cxguard.engine.operations import Terms
 from cxguard.engine.resume_links import read_resume_token
 from cxguard.engine.rulings import policy_of
+from cxguard.engine.shop_lines import shop_line
 from cxguard.engine.tenor import Tenor
 from cxguard.guard import Guard
 from cxguard.rules import Arrival, Asked, Rule, read_asked, resolve_source

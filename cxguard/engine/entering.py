@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cxguard.core import names
 from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.asks import gone_on_with
 from cxguard.core.conclude import Say
 from cxguard.core.decide import LET_GO, Do, Submit
 from cxguard.core.lost import goes_on
-from cxguard.core.money import MoneyState, Note, NoteKind, Send, SendKind, next_number
+from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import Move, Operation, State, Step, changed, money_of, move, remember
-from cxguard.core.outcomes import NotCharged
 from cxguard.core.resolve import SHOP
 from cxguard.engine.breakers import Rejected, Ticket
 from cxguard.engine.charging import GATEWAY_DOWN, Work
@@ -26,6 +24,7 @@ from cxguard.engine.handle import OperationHandle
 from cxguard.engine.keeping import Promise, promise_for, tell_not_kept
 from cxguard.engine.looking import look
 from cxguard.engine.operations import SEIZING, Entered, Terms
+from cxguard.engine.shop_lines import shop_line, unsent
 from cxguard.engine.stray import bring_stray_facts
 from cxguard.engine.tenor import Ask, Tenor
 from cxguard.errors import LeaseLost
@@ -374,29 +373,3 @@ async def _replace_kept(engine: Engine, submission: Submission, entered: Entered
         currency=fresh.currency,
     )
     return Begun(Do.TELL, await engine.operations.end(record, work.lease))
-
-
-def shop_line(engine: Engine, operation: Operation, fresh: Operation) -> tuple[Send, ...]:
-    """The line that stands for what the shop's own code may charge in this run, unseen by us. Unknown from the start."""
-    if operation.charged_by != SHOP:
-        return ()
-    kept = next((send.key for send in operation.sends if send.generation == operation.generation), None)
-    line = Send(
-        number=next_number(operation.sends, operation.notes),
-        gateway=SHOP,
-        key=kept or names.gateway_key(operation.id, step="charge", generation=operation.generation),
-        step="charge",
-        generation=operation.generation,
-        kind=SendKind.CHARGE,
-        amount_minor=fresh.amount_minor,
-        currency=fresh.currency,
-        sent_at=engine.clock.now(),
-        keyed=False,  # we do not see whether the handler passes the key on
-    )
-    return (line,)
-
-
-def unsent(operation: Operation) -> Operation:
-    """The newest line never left: nothing was run under it."""
-    *before, last = operation.sends
-    return changed(operation, sends=(*before, replace(last, outcome=NotCharged(why="cancel_asked"))))

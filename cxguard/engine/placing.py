@@ -30,10 +30,10 @@ from cxguard.engine.cold import KeptResult, StoredAnswer, Tombstone, replayable,
 from cxguard.engine.deferral import Deferral
 from cxguard.engine.ending import ask_about_shop_sends, end_run
 from cxguard.engine.engine import Engine
-from cxguard.engine.entering import shop_line, unsent
 from cxguard.engine.handle import CURRENT, OperationHandle
 from cxguard.engine.losing import carry_wish
 from cxguard.engine.rulings import Rulings
+from cxguard.engine.shop_lines import shop_line, unsent
 from cxguard.engine.stray import bring_stray_facts
 from cxguard.errors import ConfigurationError, LeaseLost, PaymentDeclined, PaymentDeferred, StepMismatch, StoreError
 from cxguard.logs import get_logger, where_raised

@@ -76,6 +76,7 @@ async def test_key_that_was_let_go_and_buys_another_basket_leaves_the_first_to_o
 
 
 async def test_kept_order_whose_basket_was_changed_is_known_by_the_new_one_alone(world: Worlds) -> None:
+    """Who orders the first one under another name is not asked whether it is twice."""
     shop = await world(charging_handler, keeping(key=json_field("cart"), purchase=(json_field("amount"),)))
     shop.gateway.will(*[Does.NOT_CHARGED] * 3)
     assert (await shop.pay(key=None, cart="c1", **ASYNC)).json()["situation"] == "kept"

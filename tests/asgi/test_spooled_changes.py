@@ -138,6 +138,7 @@ async def held_by_older_ones(world: Worlds, folder: Path, *, later_seconds: floa
 
 
 async def test_order_that_was_changed_back_to_a_price_paid_long_ago_is_charged_at_that(world: Worlds, tmp_path: Path) -> None:
+    """The window is over: what was paid then is another purchase."""
     shop = await held_by_older_ones(world, tmp_path, later_seconds=901.0)
     assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [1000, 1000]
 
@@ -151,6 +152,7 @@ async def test_order_that_was_changed_back_to_a_price_paid_a_moment_ago_stays_as
 
 
 async def test_order_that_was_changed_in_the_spool_is_not_known_by_its_first_basket(world: Worlds, tmp_path: Path) -> None:
+    """That one is spooled under another name, as an order of its own."""
     shop = await spool_world(world, tmp_path, keeping(key=json_field("cart"), purchase=(json_field("amount"),)))
     shop.go_away()
     assert (await shop.press(key=None)).json()["situation"] == "spooled"
@@ -163,6 +165,7 @@ async def test_order_that_was_changed_in_the_spool_is_not_known_by_its_first_bas
 
 
 async def test_kept_order_that_a_spooled_one_changed_is_not_known_by_its_first_basket(world: Worlds, tmp_path: Path) -> None:
+    """That one is paid under another name; the new one is known."""
     shop = await spool_world(world, tmp_path, keeping(key=json_field("cart"), purchase=(json_field("amount"),)))
     shop.gateway.will(*[Does.NOT_CHARGED] * 3)
     assert (await shop.press(key=None)).json()["situation"] == "kept"
