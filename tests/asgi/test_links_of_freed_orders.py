@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -68,14 +70,25 @@ async def test_a_second_tabs_link_to_an_order_that_is_turned_away_says_so(world:
 
 
 async def test_who_was_answered_at_the_deadline_reads_how_the_order_ended(world: Worlds) -> None:
-    """The run goes on after the answer, and comes to nothing."""
+    """The run goes on after the answer, and comes to nothing. To open the order takes the store all the time there is."""
+    answered = asyncio.Event()
 
     async def slow(request: Request) -> Response:
-        await asyncio.sleep(1.1)
+        await answered.wait()
         return JSONResponse({"error": "out of stock"}, status_code=422)
 
-    shop = await world(slow, rule(deadline_seconds=1.0))
-    answer = await shop.pay()
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            await send(message)
+            if message["type"] == "http.response.body":
+                answered.set()
+
+        await shop.app(scope, receive, sending)
+
+    shop = await world(slow, rule(deadline_seconds=1.0), faulty=True)
+    shop.store.decide = lambda verb: shop.clock.advance(1.0) if verb == "open" else None  # type: ignore[attr-defined]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://shop.example") as client:
+        answer = await replace(shop, client=client).pay()
     assert answer.json()["situation"] == "in_flight"
     told = await looked_up(shop, answer)
     assert (told["situation"], told["money"]) == ("cancelled", "not_charged")
