@@ -220,6 +220,20 @@ async def test_a_shop_that_cannot_be_asked_leaves_what_was_pressed_before_to_a_p
     assert told["money"] == ("unknown" if kept.state == "held" else "not_charged")
 
 
+async def test_a_kept_order_that_was_declined_since_the_failover_is_cancelled_without_a_person(world: Worlds) -> None:
+    """No `resolve`, but the shop's code has tried to charge it in this life of the store: what it says of it is believed."""
+    shop = Shop("decline")
+    made = await started(world, shop, later=shop.later, terms="1", resolve=None)
+    await fail_over(made, await lost(made))
+    assert (await made.pay(**ASYNC)).status_code == 402
+    made.clock.advance(60.0)
+    made.guard.engine.breakers.force("shop:POST /pay", "charge", Label.OPEN, reason="maintenance", seconds=60.0)
+    page = (await made.pay(**ASYNC)).json()["status_url"]
+    await made.client.post(f"{page}/cancel", headers={"accept": "application/json"})
+    await made.rest()
+    assert await told_by(made, page) == ("cancelled", "not_charged")
+
+
 async def test_an_order_that_comes_from_the_spool_long_after_a_failover_is_told_as_cancelled(world: Worlds) -> None:
     """No run of it has said yet that it is new: the queue says so when it ends, and nobody is told that it may be paid."""
     shop = Shop()

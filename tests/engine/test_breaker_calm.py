@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.outcomes import Charged, Outcome, Unknown
 from cxguard.engine.breakers import Breakers, Ticket
@@ -70,3 +72,30 @@ def test_a_good_answer_in_passing_is_counted_once() -> None:
         left.settle(CHARGED, 0.1)
     _settled(breakers, SILENT, times=10)
     assert breakers.states()[0].label is Label.OPEN
+
+
+class CountingClock(ManualClock):
+    """Counts how often somebody asks what time it is: whoever looks at a breaker closely does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def now(self) -> float:
+        self.asked += 1
+        return super().now()
+
+
+@pytest.mark.parametrize("outcome", [CHARGED, SILENT], ids=["closed", "open"])
+def test_the_usual_case_is_answered_without_a_closer_look(outcome: Outcome) -> None:
+    """Good calls of a closed breaker, and calls that an open one turns away: a flood of either costs next to nothing."""
+    clock = CountingClock()
+    breakers = Breakers(BreakerPolicy(consecutive_failures=1), clock)
+    _settled(breakers, outcome, times=1)
+    asked = clock.asked
+    for _ in range(100):
+        answer = breakers.admit("gw", "find")
+        if isinstance(answer, Ticket):
+            answer.settle(CHARGED, 0.1)
+        assert isinstance(answer, Ticket) is (outcome is CHARGED)
+    assert clock.asked == asked
