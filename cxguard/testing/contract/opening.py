@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cxguard.core.operation import State
+from cxguard.core.operation import Operation, State
 from cxguard.stores.base import Match, Store
 from cxguard.testing.clock import START, ManualClock
 from cxguard.testing.contract.base import (
@@ -146,6 +146,29 @@ class OpeningContract(ContractBase):
         )
         assert opened.won
         assert (await got(store, old.id)).claims == ("owner",)
+
+    async def test_both_claims_go_from_one_record_to_the_next(self, store: Store) -> None:
+        """A purchase has two: an older one of the same basket at the same price gives both up together."""
+        old = await put(store, sample("a", claims=("basket", "price")))
+        new = sample("b", claims=("basket", "price"))
+        opened = await store.open(new, holder="h", attempt="two", lease_seconds=LEASE_SECONDS, superseding=[seen(old)])
+        assert (opened.won, opened.operation.claims) == (True, ("basket", "price"))
+        assert (await got(store, old.id)).claims == ()
+        again = await store.open(sample("c", claims=("price",)), holder="h", attempt="three", lease_seconds=LEASE_SECONDS)
+        assert again.operation == opened.operation
+
+    async def test_each_holder_of_a_claim_is_named_in_turn(self, store: Store) -> None:
+        """Two records hold one each: with the first superseded the second is told, and with both the new one has both."""
+        older = await put(store, sample("a", claims=("price",)))
+        newer = await put(store, sample("b", claims=("basket",)))
+        fresh, told = sample("c", claims=("basket", "price")), list[str]()
+        over: list[Operation] = []
+        for attempt in ("one", "two", "three"):
+            superseding = [seen(each) for each in over]
+            opened = await store.open(fresh, holder="h", attempt=attempt, lease_seconds=LEASE_SECONDS, superseding=superseding)
+            told.append(opened.claim)
+            over.append(opened.operation)
+        assert (told, over[:2], opened.won) == (["basket", "price", ""], [newer, older], True)
 
     async def test_changed_record_is_not_superseded(self, store: Store) -> None:
         """A record that has changed since it was seen keeps its claim."""
