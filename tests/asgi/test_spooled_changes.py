@@ -10,7 +10,7 @@ from spoolworld import SpoolWorld, keeping, spool_world
 
 from cxguard.core.money import MoneyState, NoteKind
 from cxguard.core.operation import money_of
-from cxguard.core.outcomes import Charged, Declined, Unknown
+from cxguard.core.outcomes import Charged, Declined, Refunded, Unknown
 from cxguard.core.reading import Reading
 from cxguard.core.spooling import is_second_name
 from cxguard.rules import json_field, per_purchase
@@ -32,7 +32,8 @@ async def test_changed_basket_of_a_shopper_without_a_key_is_what_is_charged(worl
     await shop.come_back()
     await shop.forward()
     (order,) = [each for each in await shop.orders() if not is_second_name(each)]
-    assert [entry.event for entry in order.history].count("order.queued") == 2, "as it was kept, and as it was changed"
+    queued = [entry for entry in order.history if entry.event == "order.queued"]
+    assert [entry.detail.get("merge") for entry in queued] == [None, "replace"], "as it was kept, and as it was changed"
     await shop.rest()
     assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [2500]
 
@@ -70,6 +71,21 @@ async def test_wish_to_cancel_that_waits_in_the_spool_is_about_the_life_that_its
     shop.gateway.otherwise = Does.CHARGE
     await shop.rest()
     assert ((await shop.page(again))["situation"], shop.gateway.standing) == ("cancelled", [])
+
+
+async def test_fact_that_waits_in_the_spool_goes_to_the_order_whose_key_it_names(world: Worlds, tmp_path: Path) -> None:
+    """Not to the newest one."""
+    shop = await spool_world(world, tmp_path)
+    assert (await shop.press(key="k1", cart="c1")).status_code == 201
+    (first,) = await shop.orders()
+    shop.clock.advance(1.0)
+    assert (await shop.press(key="k2", cart="c2")).status_code == 201
+    shop.go_away()
+    await shop.guard.note(Refunded(1000, "EUR"), gateway_key=first.sends[0].key, event_id="evt_1")
+    await shop.come_back()
+    await shop.forward()
+    assert [order.id for order in await shop.orders() if order.notes] == [first.id]
+    assert {money_of(order).state for order in await shop.orders()} == {MoneyState.REFUNDED, MoneyState.CHARGED}
 
 
 async def test_charge_of_another_amount_that_is_told_while_the_store_is_away_is_not_believed(world: Worlds, tmp_path: Path) -> None:
