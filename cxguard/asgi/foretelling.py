@@ -122,7 +122,9 @@ class Foreteller:
         submit = self._submission.submit_of(operation)
         submit = replace(submit, same_request=False) if request == OTHER else submit
         policy = self._submission.terms.policy
-        do = decide(operation, submit, policy, leased=leased, claim=request == CLAIM, now=self._now)
+        claim = request == CLAIM
+        doubted = claim and self._guard.engine.operations.doubts(operation)
+        do = decide(operation, submit, policy, leased=leased, claim=claim, now=self._now, doubted=doubted)
         told = None
         if do in TELLING:
             identity = self._identity

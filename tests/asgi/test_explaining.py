@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from copyworld import fail_over, record
 from httpx import Response as Got
 from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
@@ -215,6 +216,21 @@ async def test_a_key_that_is_free_again_does_not_hide_who_has_the_purchase(world
     own = await explained(shop, key="k2", amount=700)
     assert own.stored is not None
     assert own.stored.meets.do == "reopen"
+
+
+@pytest.mark.asyncio
+async def test_a_purchase_of_which_the_store_may_have_lost_a_charge_is_not_run(world: Worlds) -> None:
+    """Its record says that nothing was charged, and may be an older copy: the gateway is asked before anything runs beside it."""
+    shop = await world(answering(422), rule(purchase=(json_field("cart"),)), faulty=True)
+    await shop.guard.engine.epochs.lost_since()
+    shop.gateway.will(*[Does.NOT_CHARGED] * 3)
+    await shop.pay(key="k1")
+    before = (await explained(shop, key="k2")).stored
+    await fail_over(shop, await record(shop))
+    after = (await explained(shop, key="k2")).stored
+    assert before is not None
+    assert after is not None
+    assert (before.meets.do, after.meets.do) == ("supersede", "duplicate")
 
 
 @pytest.mark.asyncio
