@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 LOOK_SECONDS = 30.0  # between two readings of the store's clock
 APART_SECONDS = 2.0  # by which clocks may be apart and be taken for the same
+LEAPS_MAX = 16  # more of them in one process are no clock
+UNNOTICED_SECONDS = 60.0  # whoever has not looked since a leap writes down the time of before for so long
 
 
 class Clock(Protocol):
@@ -46,6 +49,7 @@ class SharedClock:
         self.own = own
         self.monotonic = own.monotonic
         self._since = (own.now(), own.monotonic())  # what it was, and when
+        self.is_known = False  # the store was asked
         self._looked_at: float | None = None
         self._apart = 0.0  # wall clock less monotonic, at the last look
 
@@ -77,10 +81,56 @@ class SharedClock:
         return monotonic - self._looked_at >= LOOK_SECONDS or abs(self.own.now() - monotonic - self._apart) > APART_SECONDS
 
     def _learn(self, there: float, *, within_seconds: float) -> None:
-        self._apart = self.own.now() - self.monotonic()
+        self._apart, self.is_known = self.own.now() - self.monotonic(), True
         now = there + within_seconds / 2
         if abs(now - self.now()) > APART_SECONDS + within_seconds / 2:
             self._since = (now, self.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Leap:
+    """A clock was set ahead: what it was, and by how many seconds."""
+
+    was: float
+    seconds: float
+
+
+class Leaps:
+    """When *clock* was set ahead while this process runs: what happened before is not as long ago as it seems.
+
+    With it a basket that was bought a moment ago is known again, though by the clock that was yesterday. A time in which the
+    machine slept counts as such a leap, too.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._leaps: tuple[Leap, ...] = ()
+        self._apart: float | None = None  # wall clock less monotonic, at the last look
+        self._look()
+
+    def seconds_since(self, at: float) -> float:
+        """By how much it was set ahead since *at*, which was written down by it."""
+        self._look()
+        return sum(leap.seconds for leap in self._leaps if at <= leap.was + UNNOTICED_SECONDS)
+
+    def _look(self) -> None:
+        if isinstance(self._clock, SharedClock) and not self._clock.is_known:
+            return  # what the first answer of the store changes is no leap
+        now = self._clock.now()
+        apart = now - self._clock.monotonic()
+        step, self._apart = apart - (apart if self._apart is None else self._apart), apart
+        if step > APART_SECONDS:
+            self._leaps = (*self._leaps, Leap(now - step, step))[-LEAPS_MAX:]
+        elif step < -APART_SECONDS:
+            self._take_back(-step)
+
+    def _take_back(self, seconds: float) -> None:
+        """It was set back: as far as the last leaps went, it is what it was before them."""
+        while self._leaps and seconds > 0:
+            *before, last = self._leaps
+            rest = (replace(last, seconds=last.seconds - seconds),) if last.seconds > seconds else ()
+            self._leaps = (*before, *rest)
+            seconds -= last.seconds
 
 
 def own_clock(clock: Clock) -> Clock:

@@ -22,7 +22,7 @@ from cxguard.core import names
 from cxguard.core.asks import link_generation, may_resume
 from cxguard.core.figures import may_all_be_back
 from cxguard.core.money import Money, MoneyState, NoteKind
-from cxguard.core.operation import Operation, State, money_of
+from cxguard.core.operation import Operation, State, ended_at, money_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +156,8 @@ def _is_over(operation: Operation, submit: Submit, *, money: Money, seconds: flo
     """Whether the owner's current purchase has ended for the shopper, too: then the next submit is another one."""
     if operation.state not in (State.FINISHED, State.CANCELLED) or money.state is MoneyState.UNKNOWN:
         return False
-    ended_at = operation.answered_at or operation.updated_at
-    served = any(note.kind is NoteKind.SERVED and note.at >= ended_at for note in operation.notes)
-    return served or operation.basket != submit.basket or now - ended_at > seconds
+    served = any(note.kind is NoteKind.SERVED and note.at >= ended_at(operation) for note in operation.notes)
+    return served or operation.basket != submit.basket or now - ended_at(operation) > seconds
 
 
 def _free(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:
@@ -192,10 +191,9 @@ def _queued(operation: Operation, submit: Submit, policy: Policy, *, money: Mone
 def _finished(operation: Operation, submit: Submit, policy: Policy, *, money: Money, now: float) -> Do:
     if money.state is not MoneyState.CHARGED or operation.money is not MoneyState.CHARGED:
         return _ended_uncharged(operation, submit, policy, money=money, now=now)
-    ended_at = operation.answered_at or operation.updated_at
     if money.refund_pending and (operation.cancel_asked or may_all_be_back(operation.sends, operation.notes, money.charged_keys)):
         return Do.TELL  # whether it is still paid, nobody knows
-    if submit.client_key or (now - ended_at <= policy.duplicate_window_seconds and not _other_amount(operation, submit)):
+    if submit.client_key or (now - ended_at(operation) <= policy.duplicate_window_seconds and not _other_amount(operation, submit)):
         return Do.REPLAY
     return Do.AGAIN if submit.confirmed == operation.reference else Do.DUPLICATE
 
@@ -217,8 +215,7 @@ def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, mo
     replayable = operation.answer is not None and money.state is operation.money and operation.state is State.FINISHED
     if submit.client_key:
         return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL
-    ended_at = operation.answered_at or operation.updated_at
-    if submit.same_request and now - ended_at <= policy.double_click_seconds:
+    if submit.same_request and now - ended_at(operation) <= policy.double_click_seconds:
         return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL
     return Do.REOPEN
 
@@ -229,8 +226,7 @@ def _same_purchase(operation: Operation, submit: Submit, policy: Policy, *, mone
         return Do.DUPLICATE if leased or doubted or not _lapsed_unsent(operation, money) else Do.SUPERSEDE
     if money.state is not MoneyState.CHARGED:
         return Do.DUPLICATE if doubted else Do.SUPERSEDE
-    ended_at = operation.answered_at or operation.updated_at
-    if not _same_amount(operation, submit) or now - ended_at > policy.duplicate_window_seconds:
+    if not _same_amount(operation, submit) or now - ended_at(operation) > policy.duplicate_window_seconds:
         return Do.SUPERSEDE
     return Do.SUPERSEDE if submit.confirmed == operation.reference else Do.DUPLICATE
 

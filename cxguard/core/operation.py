@@ -266,6 +266,11 @@ def money_of(operation: Operation) -> Money:
     return fold(operation.sends, operation.notes, generation=operation.generation)
 
 
+def ended_at(operation: Operation) -> float:
+    """When its run ended for who sent it: as it was answered, or else as it was last saved."""
+    return operation.answered_at or operation.updated_at
+
+
 def refolded(operation: Operation, **changes: Any) -> Operation:
     """The record with its kept figures brought up to date, every note counted as seen, and *changes* beside that."""
     return changed(operation, **changes, **_figures(money_of(operation), notes=operation.notes))

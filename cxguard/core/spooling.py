@@ -25,7 +25,7 @@ from cxguard.core.answer import WHY_REPLACED, MoneyTold, Situation
 from cxguard.core.consent import Consent
 from cxguard.core.decide import LET_GO, Do, Policy, Submit, decide
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, WaitingFor, appended, changed, money_of, move
+from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, WaitingFor, appended, changed, ended_at, money_of, move
 
 WHY_STORE_AWAY = "store_away"  # why such an order is queued
 WHY_SAME_AS = "same_as"  # why the record of a second name for one purchase ended: `extra` has the id of the first
@@ -220,9 +220,8 @@ def merge(there: Operation, came_at: float | None, submit: Submit, policy: Polic
 
 def _bought_since(there: Operation, submit: Submit, policy: Policy, *, arrived_at: float) -> bool:
     """Under `per_purchase`: whether the owner's current purchase is the very one that was spooled, sent again and paid since."""
-    ended_at = there.answered_at or there.updated_at
     paid = money_of(there).state is MoneyState.CHARGED
-    return policy.current_seconds is not None and paid and there.basket == submit.basket and ended_at > arrived_at
+    return policy.current_seconds is not None and paid and there.basket == submit.basket and ended_at(there) > arrived_at
 
 
 def _ended_uncharged(there: Operation, submit: Submit, do: Do, *, arrived_at: float, cancelled: bool) -> Merge:
@@ -231,8 +230,7 @@ def _ended_uncharged(there: Operation, submit: Submit, do: Do, *, arrived_at: fl
     if cancelled or do is Do.MISMATCH:
         return Merge.DROP if submit.same_request else Merge.REMARK
     let_go = there.state is State.CANCELLED and there.why in LET_GO and not there.cancel_asked
-    ended_at = there.answered_at or there.updated_at
-    return Merge.REOPEN if let_go or (do is Do.REOPEN and ended_at <= arrived_at) else Merge.DROP
+    return Merge.REOPEN if let_go or (do is Do.REOPEN and ended_at(there) <= arrived_at) else Merge.DROP
 
 
 def asked_at(there: Operation) -> float:

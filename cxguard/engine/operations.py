@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from cxguard.clock import Clock
+from cxguard.clock import Clock, Leaps
 from cxguard.core.decide import Do, Policy, Submit, decide
 from cxguard.core.hints import due_topic
 from cxguard.core.lost import due_for_second_look
 from cxguard.core.money import Note
 from cxguard.core.notices import due_for_notice
-from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, appended, changed, move, refolded
+from cxguard.core.operation import RECORD_VERSION, Entry, Move, Operation, State, appended, changed, ended_at, move, refolded
 from cxguard.engine.hints import Hints
 from cxguard.engine.leases import HeldLease, Leases
 from cxguard.engine.spool import Spool
@@ -76,6 +76,7 @@ class Operations:
         self.doubts = doubts  # whether a record may be an older copy, of before its store lost its tail
         self.tells = tells  # somebody gives notices to shoppers: records are due in time for them
         self.clock = clock
+        self._leaps = Leaps(clock)
         self.leases = leases
         self.bus = bus
         self.namespace = namespace
@@ -153,7 +154,8 @@ class Operations:
     ) -> Do:
         """What to do with a submit, when the store has *operation* for it. See `cxguard.core.decide`."""
         now, doubted = self.clock.now(), claim and self.doubts(operation)
-        do = decide(operation, submit_of(operation), terms.policy, leased=leased, claim=claim, now=now, doubted=doubted)
+        unleapt = now - self._leaps.seconds_since(ended_at(operation))
+        do = decide(operation, submit_of(operation), terms.policy, leased=leased, claim=claim, now=unleapt, doubted=doubted)
         asked_lately = 0 <= now - operation.updated_at < LOOK_AGAIN_SECONDS
         return Do.TELL if do is Do.RESOLVE and asked_lately else do
 
