@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cxguard.engine.cold import open_member
+from cxguard.engine.ending import RELEASED_SECONDS
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
 from cxguard.testing import Fault
@@ -52,6 +53,18 @@ async def test_who_waited_for_an_order_that_is_turned_away_reads_that_nothing_wa
     assert (await first).status_code == 422
     told = await looked_up(shop, second)
     assert (told["situation"], told["money"]) == ("cancelled", "not_charged")
+
+
+async def test_order_that_was_turned_away_before_anything_was_sent_is_known_for_a_day(world: Worlds) -> None:
+    """Only its link may have been seen: whoever fills in a form ten times leaves nothing for long."""
+
+    async def turned_away(request: Request) -> Response:
+        return JSONResponse({"error": "out of stock"}, status_code=422)
+
+    shop = await world(turned_away)
+    await shop.pay()
+    (order,) = (await shop.store.search(Query(namespace="shop"))).operations
+    assert order.keep_until == shop.clock.now() + RELEASED_SECONDS
 
 
 async def test_a_second_tabs_link_to_an_order_that_is_turned_away_says_so(world: Worlds) -> None:

@@ -48,9 +48,9 @@ async def only(shop: World) -> Operation:
     return order
 
 
-async def kept(world: Worlds, handler: Any, **changes: Any) -> World:
-    """A shop with an order that was kept in an outage."""
-    shop = await world(handler, rule(**{"terms": "1", **changes}))
+async def kept(world: Worlds, handler: Any, *, wrap: type[FaultyStore] | None = None, **changes: Any) -> World:
+    """A shop with an order that was kept in an outage. *wrap*: around its store."""
+    shop = await world(handler, rule(**{"terms": "1", **changes}), faulty=wrap is not None, wrap=wrap or FaultyStore)
     shop.gateway.will(*[Does.NOT_CHARGED] * 3)
     assert (await shop.pay(**ASYNC)).status_code == 202
     shop.clock.advance(60.0)
@@ -281,6 +281,23 @@ async def test_wish_to_cancel_that_comes_just_before_the_shops_own_code_runs_sto
         shop.clock.advance(300.0)
         await shop.rest()
     assert ((await only(shop)).state, (await only(shop)).why, runs) == (State.CANCELLED, "cancel_asked", [])
+
+
+async def test_wish_to_cancel_that_comes_just_before_a_kept_orders_charge_stops_it(world: Worlds) -> None:
+    """Where the guard charges: nothing is sent, and no person has to look."""
+
+    async def place(op: Any) -> dict[str, str]:
+        return {"paid": (await op.charge(Charge(1000, "EUR", source="tok_ok"))).payment_id}
+
+    shop = await kept(world, charging_handler, later=place, wrap=Wishing)
+    assert isinstance(shop.store, Wishing)
+    shop.store.wish = Note("cancel:1", NoteKind.CANCEL, shop.clock.now(), generation=1)
+    sent = shop.gateway.count("charge")
+    for _ in range(2):
+        await shop.rest()
+        shop.clock.advance(300.0)
+    order = await only(shop)
+    assert (order.state, order.why, shop.gateway.count("charge")) == (State.CANCELLED, "cancel_asked", sent)
 
 
 async def test_paid_order_of_a_shop_that_charges_by_itself_is_completed_without_a_second_charge_on_record(world: Worlds) -> None:

@@ -100,6 +100,7 @@ def test_thread_ends_with_its_guard() -> None:
     before = threading.active_count()
     with make(FakeGateway()) as guard:
         pay(guard, "o1")
+        assert "cxguard-bridge" in {thread.name for thread in threading.enumerate()}, "whoever looks at a program that is stuck finds it"
     assert threading.active_count() == before
 
 

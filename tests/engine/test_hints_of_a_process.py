@@ -234,3 +234,25 @@ async def test_what_is_told_while_the_store_takes_nothing_is_told_next() -> None
     store.away = False
     await hints.stop()
     assert store.announced == [("news:1",), ("news:2",)]
+
+
+async def test_what_was_told_in_a_loop_that_runs_no_more_is_told_in_the_next() -> None:
+    """A program that has one loop after the other, and left the first in the middle of a word."""
+    clock = ManualClock()
+    store = Counting(clock)
+    hints = Hints(store, clock, process="p1")
+
+    def before() -> None:
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            loop.call_soon(hints.tell, "news:1")
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+            asyncio.run(after())
+
+    async def after() -> None:
+        hints.tell("news:2")
+        await hints.stop()
+
+    await asyncio.to_thread(before)
+    assert [topic for topics in store.announced for topic in topics] == ["news:1", "news:2"]

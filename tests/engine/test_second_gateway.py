@@ -7,9 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
-from shopworld import KEYS, SECRET, SHOP, rule
+from shopworld import KEYS, SECRET, SHOP, charging_handler, rule
+from starlette.applications import Starlette
+from starlette.routing import Route
 
+from cxguard.asgi import GuardMiddleware
 from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.operation import Operation, State
 from cxguard.core.outcomes import Charged, NeedsShopper, NotCharged, Unknown
@@ -264,3 +268,15 @@ async def test_queue_works_without_any_gateway() -> None:
 
 async def _place(op: Any) -> None:
     await op.charge(BUY)
+
+
+async def test_request_is_charged_at_the_gateway_of_its_rule() -> None:
+    """Not at the guard's first one."""
+    clock, first, second = ManualClock(), FakeGateway(name="first:test"), FakeGateway(name="second:test")
+    options: dict[str, Any] = {"secret": SECRET, "keys": KEYS, "duties": False, "clock": clock, "rules": [rule(gateway="second:test")]}
+    async with Guard(MemoryStore(clock=clock), shop=SHOP, gateways=[first, second], **options) as guard:
+        app = GuardMiddleware(Starlette(routes=[Route("/pay", charging_handler, methods=["POST"])]), guard=guard)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.example") as client:
+            headers = {"x-user": "ann", "idempotency-key": "k1"}
+            answer = await client.post("/pay", json={"amount": 1000, "currency": "EUR", "cart": "c1"}, headers=headers)
+    assert (answer.status_code, len(first.payments), len(second.standing)) == (201, 0, 1)
