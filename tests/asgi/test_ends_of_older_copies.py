@@ -13,8 +13,10 @@ from starlette.responses import JSONResponse, Response
 
 from cxguard.core.breaker import Label
 from cxguard.core.lost import LOST_BACK_SECONDS
-from cxguard.core.operation import Operation
+from cxguard.core.operation import Operation, changed
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
+from cxguard.core.resolve import LOOK_EVENT, LOOKS_MAX
+from cxguard.core.schedule import resolve_pause_seconds
 from cxguard.engine.handle import current_operation
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
@@ -220,6 +222,18 @@ async def test_the_queue_stops_asking_a_shop_that_never_says(world: Worlds) -> N
     for _ in range(3):
         assert await told_by(made, page) == ("unknown", "unknown")
     assert len(asked) - before in (1, 2), "about this life, and the next"
+
+
+async def test_an_end_that_was_asked_about_for_the_last_time_a_moment_ago_is_not_asked_about_again(world: Worlds) -> None:
+    """The queue has just given up, and the page is reloaded."""
+    made, page = await declined_once(world)
+    declined = await record(made)
+    looks = tuple(made.guard.engine.operations.entry(LOOK_EVENT) for _ in range(LOOKS_MAX))
+    await fail_over(made, changed(declined, history=declined.history + looks))
+    assert await told_by(made, page) == ("unknown", "unknown")
+    assert made.gateway.count("find") == 0
+    made.clock.advance(resolve_pause_seconds(LOOKS_MAX))
+    assert await told_by(made, page) == ("declined", "not_charged")
 
 
 async def test_a_press_that_is_not_let_through_after_a_failover_is_asked_about(world: Worlds) -> None:
