@@ -167,8 +167,9 @@ async def test_a_changed_basket_brings_a_consent_of_its_own(world: Worlds) -> No
     await submit(shop, agrees_to_wait=True)
     assert (await submit(shop, amount=1500, agrees_to_wait=False)).json()["situation"] == "kept"
     assert (await submit(shop, amount=1200, agrees_to_wait=True)).json()["situation"] == "replaced"
-    consent = (await only(shop)).consent
-    assert consent is not None and consent.ceiling_minor == 1200
+    order = await only(shop)
+    assert order.consent is not None and order.consent.ceiling_minor == 1200
+    assert [entry.detail["why"] for entry in order.history if entry.event == "order.queued"][1:] == ["replaced"]
     await recovered(shop)
     assert [payment.charge.amount_minor for payment in shop.gateway.standing] == [1200]
 

@@ -64,6 +64,17 @@ async def test_order_that_meets_an_open_breaker_is_due_when_that_lets_something_
         assert (kept.why, kept.attempts) == ("gateway_down", 0)
 
 
+async def test_kept_order_that_its_script_runs_again_is_waited_for_no_longer_than_was_promised() -> None:
+    """Its shopper was told until when: another try moves that no further."""
+    async with outage(BreakerPolicy(consecutive_failures=3, open_seconds=50.0), Purpose("order", later=place)) as shop:
+        await shop.press("o1")
+        promised = (await shop.newest()).give_up_at
+        shop.clock.advance(10.0)
+        await shop.press("o1")
+        again = await shop.newest()
+        assert (again.kept, again.give_up_at) == (True, promised)
+
+
 async def seconds_until_called(shop: Shop, key: str) -> int:
     """Its shopper presses each second."""
     for second in range(1, 60):
