@@ -9,7 +9,7 @@ from typing import Any
 
 from cxguard.asgi.bodies import ClientGone, Replayed, check_headers, read_body
 from cxguard.asgi.capture import Capture, Phase, send_answer, uncompressed, without_shortcuts
-from cxguard.asgi.finding import followed, looked_at
+from cxguard.asgi.finding import followed, looked_at, overtaker
 from cxguard.asgi.identify import Identity, identify, resumed_by, submission_of, telling_of
 from cxguard.asgi.spooling import spool_order, tell_spooled
 from cxguard.asgi.telling import FINISHED_IN_SCOPE, Teller
@@ -324,12 +324,16 @@ class _Running:
         elif told.conclusion.say is Say.HANDLER and good is not None:
             await self._give_once(good)
         else:
-            await self._give_once(self._corrected(told))
+            await self._give_once(await self._corrected(told))
 
-    def _corrected(self, told: Told) -> HandlerAnswer:
-        """Our own answer in the place of the handler's."""
-        identity, say = self._identity, told.conclusion.say
-        return self._exchange._teller.concluded(say, told.operation, identity.telling, identity.snapshot)
+    async def _corrected(self, told: Told) -> HandlerAnswer:
+        """Our own answer in the place of the handler's; where its purchase was taken over meanwhile, of the order that has it."""
+        teller, say, to = self._exchange._teller, told.conclusion.say, (self._identity.telling, self._identity.snapshot)
+        try:
+            other = await overtaker(self._guard, told.operation, self._submission.fresh.claims) if say is Say.NOT_KEPT else None
+        except StoreError:
+            return teller.situation(Situation.BASKET_BEING_PAID, *to)
+        return teller.concluded(say, told.operation, *to) if other is None else teller.duplicate(other, *to)
 
     async def _left_open(self, error: TransactionOpen) -> None:
         """The shop's own transaction holds the record, so nobody can say how the order ended, or write it down."""

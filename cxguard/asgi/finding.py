@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cxguard.asgi.telling import SPOOLED_PURPOSE
@@ -14,6 +15,7 @@ from cxguard.engine.courier import STATUS_PURPOSE
 from cxguard.engine.duties import PATIENCE_SECONDS
 from cxguard.errors import LeaseLost, StoreError, StoreUnavailable
 from cxguard.guard import Guard
+from cxguard.stores.base import Query
 
 LOOKS_AT_ONCE = 16  # at orders that are over, in one process: live checkouts need the gateway more
 _LOOK = "cxguard-look-at-end"
@@ -86,6 +88,21 @@ async def followed(guard: Guard, operation: Operation) -> Operation:
         return await guard.store.get(first) or operation
     except StoreError:
         return operation
+
+
+async def overtaker(guard: Guard, ended: Operation, claims: Sequence[str]) -> Operation | None:
+    """The record that took the purchase from *ended* while it ran, which had claimed it by *claims*; None: nobody did,
+    or nothing came of it.
+
+    Raises:
+        StoreUnavailable: somebody did, and it is not known who.
+    """
+    for claim in claims:
+        if claim not in ended.claims:
+            for other in (await guard.store.search(Query(guard.namespace, claim=claim, limit=1))).operations:
+                if other.state not in ENDED or money_of(other).state in (MoneyState.CHARGED, MoneyState.UNKNOWN):
+                    return other
+    return None
 
 
 async def looked_at(guard: Guard, seen: Operation) -> Operation:
