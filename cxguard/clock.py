@@ -106,14 +106,15 @@ class Leaps:
         self._clock = clock
         self._leaps: tuple[Leap, ...] = ()
         self._apart: float | None = None  # wall clock less monotonic, at the last look
-        self._look()
+        self.look()
 
     def seconds_since(self, at: float) -> float:
         """By how much it was set ahead since *at*, which was written down by it."""
-        self._look()
+        self.look()
         return sum(leap.seconds for leap in self._leaps if at <= leap.was + UNNOTICED_SECONDS)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Notice that it was set, before anything is written down by it: two steps that are noticed at once pass for one."""
         if isinstance(self._clock, SharedClock) and not self._clock.is_known:
             return  # what the first answer of the store changes is no leap
         now = self._clock.now()

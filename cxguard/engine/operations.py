@@ -118,6 +118,7 @@ class Operations:
         again: Callable[[Operation], Operation],
     ) -> Entered:
         await self.whereabouts.check()
+        self._leaps.look()
         superseding: tuple[Seen, ...] = ()
         entered = None
         for _ in range(ENTER_TURNS_MAX):
@@ -282,6 +283,7 @@ class Operations:
 
     def ready(self, operation: Operation, *, ends: bool) -> Operation:
         """The record as it is saved: folded, and due in time for a notice or a look if its lease *ends* with this save."""
+        self._leaps.look()
         now = self.clock.now()
         # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
         record = refolded(operation, updated_at=now, version=RECORD_VERSION, deaths=0 if ends else operation.deaths)

@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 from shopworld import World, Worlds, charging_handler, rule
 from spoolworld import spool_world
+from starlette.requests import Request
+from starlette.responses import Response
 
 from cxguard.clock import LEAPS_MAX, UNNOTICED_SECONDS, Leaps, SharedClock
 from cxguard.rules import json_field
@@ -67,6 +69,32 @@ async def test_clock_that_is_set_ahead_and_back_leaves_all_as_it_was(world: Worl
     shop.clock.jump(-HOUR)
     shop.clock.advance(901.0)
     assert (await press(shop, "k3"))[0] == 201
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("first", [HOUR, -HOUR])
+async def test_order_that_was_bought_between_two_settings_of_the_clock_is_the_same_order(world: Worlds, first: float) -> None:
+    """Nothing was decided between the two, only an order opened, and ended."""
+    shop = await world(charging_handler, rule(**ONE_PURCHASE))
+    shop.clock.jump(first)
+    assert (await press(shop, "k1"))[0] == 201
+    shop.clock.jump(HOUR)
+    assert await press(shop, "k2") == (200, "duplicate")
+    assert len(shop.gateway.standing) == 1
+
+
+@pytest.mark.asyncio
+async def test_order_whose_run_outlived_a_setting_of_the_clock_is_the_same_order_after_the_next(world: Worlds) -> None:
+    """It ended by the second of three times, at which nobody else came."""
+
+    async def handler(request: Request) -> Response:
+        shop.clock.jump(HOUR)
+        return await charging_handler(request)
+
+    shop = await world(handler, rule(**ONE_PURCHASE))
+    assert (await press(shop, "k1"))[0] == 201
+    shop.clock.jump(HOUR)
+    assert await press(shop, "k2") == (200, "duplicate")
 
 
 @pytest.mark.asyncio
