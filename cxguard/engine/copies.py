@@ -48,8 +48,10 @@ class Copies:
             return False
         for key in keys:
             looked.add(f"given back:{key}")
-            await self.find(work, Find(key))
-            if work.operation.history and work.operation.history[-1].event == SILENCE_EVENT:
+            before = work.operation.history
+            asked = await self.find(work, Find(key))
+            lines = work.operation.history
+            if (asked and lines == before) or (lines and lines[-1].event == SILENCE_EVENT):  # our own breaker says nothing, either
                 looked.add(SILENCE_EVENT)
         if self.rulings.ways(work.operation).find and await awaits_word(self.engine, work.operation):
             looked.update((SILENCE_EVENT, AWAITS_WORD))
@@ -77,13 +79,14 @@ class Copies:
         due = operation.due_at is not None and operation.due_at > now
         return due or (looks >= LOOKS_MAX and 0 <= now - operation.updated_at < resolve_pause_seconds(looks))
 
-    async def find(self, work: Work, duty: Find) -> None:
-        """Ask the gateway, or the rule's hook, what became of a key."""
+    async def find(self, work: Work, duty: Find) -> bool:
+        """Ask the gateway, or the rule's hook, what became of a key. False: there is nobody to ask."""
         ask = self.rulings.ask_of(work.operation)
         if ask is not None:
             await ask_shop(self.engine, OperationHandle(self.engine, work), ask, key=duty.key)
-            return
+            return True
         named = next((send.gateway for send in work.operation.sends if send.key == duty.key), None)
         gateway = self.engine.gateway(named) if named else self.rulings.gateway_of(work.operation)
         if gateway is not None:  # only the account that was asked may say what became of a key
             await look_up(self.engine, work, gateway=gateway, key=duty.key, cancel=duty.cancel)
+        return gateway is not None

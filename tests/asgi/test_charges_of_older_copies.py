@@ -10,6 +10,7 @@ from shopworld import World, Worlds, charging_handler, rule
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cxguard.core.breaker import Label
 from cxguard.core.operation import Operation
 from cxguard.core.outcomes import Charged, Refunded, Unknown
 from cxguard.engine.handle import current_operation
@@ -114,6 +115,17 @@ async def test_a_charge_that_nobody_confirms_goes_to_a_person_and_is_asked_about
     made.gateway.will_say("find", [SILENCE])
     await made.rest()
     assert await told_by(made, page) == ("paid_unfinished", "charged")
+    made.gateway.will_say("find", [Refunded(1000, "EUR")])
+    made.clock.advance(600.0)
+    await made.rest()
+    assert await told_by(made, page) == ("refunded", "not_charged")
+
+
+async def test_a_charge_that_our_own_breaker_kept_from_being_asked_about_is_asked_about_later(world: Worlds) -> None:
+    """That nobody was asked is no word that it stands."""
+    made, page = await copy_of_a_charge_that_was_answered(world)
+    made.guard.engine.breakers.force("fake:test", "find", Label.OPEN, reason="maintenance", seconds=30.0)
+    await made.rest(rounds=1)
     made.gateway.will_say("find", [Refunded(1000, "EUR")])
     made.clock.advance(600.0)
     await made.rest()
