@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from ports import free_port
 from postgres_server import PostgresServer
 
 READY_SECONDS = 10
@@ -41,7 +41,7 @@ def pooled(server: PostgresServer, *, user: str = "shop") -> Iterator[str]:
     """The address of a pooler in front of *server*: three connections for everybody, each transaction on whichever was free last."""
     binary = pgbouncer_binary()
     assert binary is not None, "no PgBouncer here: apt-get install pgbouncer"
-    folder, port = Path(tempfile.mkdtemp(prefix="cxguard-pgbouncer-")), _free_port()
+    folder, port = Path(tempfile.mkdtemp(prefix="cxguard-pgbouncer-")), free_port()
     settings = folder / "pgbouncer.ini"
     text = SETTINGS.format(server=server.port, port=port).replace("host=127.0.0.1", f"host=127.0.0.1 user={user}")
     settings.write_text(text, "utf-8")
@@ -76,10 +76,3 @@ def _owner() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

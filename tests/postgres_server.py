@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from ports import free_port
 
 READY_SECONDS = 30
 
@@ -52,7 +53,7 @@ def running_postgres(*, options: str = "", disk_mb: int | None = None) -> Iterat
     assert binaries is not None, "no PostgreSQL here: install it, or `pip install pgserver`"
     user = _user()
     with _folder(user, disk_mb=disk_mb) as folder:
-        data, port = folder / "data", _free_port()
+        data, port = folder / "data", free_port()
         if disk_mb is not None:
             _initdb(binaries, data, "--wal-segsize=1", user=user)
         else:
@@ -98,7 +99,7 @@ def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
     user, folder = _user(), Path(tempfile.mkdtemp(prefix="cxguard-standby-"))
     if user is not None:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    data, port = folder / "data", _free_port()
+    data, port = folder / "data", free_port()
     copy = [str(primary.binaries / "pg_basebackup"), "-D", str(data), "-d", primary.url, "-R", "-X", "stream", "-c", "fast", "--no-sync"]
     subprocess.run(copy, check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
     try:
@@ -142,10 +143,3 @@ def _wait_until_ready(binaries: Path, port: int) -> None:
             return
         threading.Event().wait(0.1)
     raise AssertionError("PostgreSQL did not become ready")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import redis
+from ports import free_port, free_ports
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
@@ -65,7 +65,7 @@ class Sentinels:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.primary = _server(folder / "primary", stack)
         self.replica = _server(folder / "replica", stack, replicaof=f"127.0.0.1 {self.primary.port}", **{"repl-diskless-sync-delay": "0"})
-        ports = [free_port() for _ in range(3)]
+        ports = free_ports(3)
         for port in ports:
             stack.callback(sentinel_at(folder, port, self.primary.port).stop)
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
@@ -77,7 +77,7 @@ class Cluster:
     """Three primaries, each with a replica, or without."""
 
     def __init__(self, folder: Path, stack: ExitStack, *, replicas: int = 1, **more: str) -> None:
-        ports = free_ports_of_a_cluster(3 * (1 + replicas))
+        ports = free_ports(3 * (1 + replicas), and_above=BUS)
         settings = {"cluster-enabled": "yes", "cluster-node-timeout": "1000", "cluster-config-file": "nodes.conf", **more}
         self.servers = [_server(folder / str(port), stack, port=port, **settings) for port in ports]
         names = [f"127.0.0.1:{port}" for port in ports]
@@ -167,36 +167,6 @@ def wait_until(true: Any, *, seconds_max: float = 30.0) -> None:
                 return
         threading.Event().wait(0.02)
     raise AssertionError(f"not within {seconds_max:g} s")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def free_ports_of_a_cluster(count: int) -> Sequence[int]:
-    """Free ports with a free one for the cluster's own talk above each."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = free_port()
-        if port + BUS < 65_536 and port not in ports and _is_free(port + BUS):
-            ports.append(port)
-        elif port + BUS >= 65_536:
-            port = 20_000 + port % 30_000
-            if port not in ports and _is_free(port) and _is_free(port + BUS):
-                ports.append(port)
-    return ports
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def sentinel_at(folder: Path, port: int, primary: int) -> Process:
