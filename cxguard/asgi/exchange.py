@@ -18,7 +18,7 @@ from cxguard.core.answer import Situation, Telling
 from cxguard.core.conclude import Say
 from cxguard.core.decide import Do
 from cxguard.core.money import MoneyState
-from cxguard.core.operation import ENDED, State
+from cxguard.core.operation import ENDED, Operation, State, money_of
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.core.snapshot import Snapshot
 from cxguard.engine.cold import StoredAnswer, Tombstone, kept_form
@@ -196,6 +196,7 @@ class _Running:
         self._exchange = exchange
         self._guard = exchange._guard
         self._identity = identity
+        self._to = identity.telling, identity.snapshot
         self._submission = submission
         self._handle = handle
         self._capture = Capture(exchange._send, bytes_max=identity.rule.answer_bytes_max, completed=self._begin_settling)
@@ -268,8 +269,7 @@ class _Running:
     async def _answer_at_deadline(self) -> None:
         """Nobody waits longer than the rule's deadline; the run goes on, and the status page follows it."""
         if not self._capture.live:
-            teller, identity, operation = self._exchange._teller, self._identity, self._handle.work.operation
-            await self._give_once(teller.record(operation, identity.telling, identity.snapshot, at_work=True))
+            await self._give_once(self._exchange._teller.record(self._handle.work.operation, *self._to, at_work=True))
 
     async def _give_once(self, answer: HandlerAnswer) -> None:
         if not self._answered:
@@ -327,13 +327,18 @@ class _Running:
             await self._give_once(await self._corrected(told))
 
     async def _corrected(self, told: Told) -> HandlerAnswer:
-        """Our own answer in the place of the handler's; where its purchase was taken over meanwhile, of the order that has it."""
-        teller, say, to = self._exchange._teller, told.conclusion.say, (self._identity.telling, self._identity.snapshot)
+        """Our own answer in the place of the handler's."""
+        other = await self._overtaken(told.operation) if told.conclusion.say is Say.NOT_KEPT else None
+        return other or self._exchange._teller.concluded(told.conclusion.say, told.operation, *self._to)
+
+    async def _overtaken(self, ended: Operation) -> HandlerAnswer | None:
+        """An answer about the order that took the purchase over meanwhile, where *ended* has not charged anything."""
+        teller = self._exchange._teller
         try:
-            other = await overtaker(self._guard, told.operation, self._submission.fresh.claims) if say is Say.NOT_KEPT else None
+            other = await overtaker(self._guard, ended, self._submission.fresh.claims)
         except StoreError:
-            return teller.situation(Situation.BASKET_BEING_PAID, *to)
-        return teller.concluded(say, told.operation, *to) if other is None else teller.duplicate(other, *to)
+            return teller.situation(Situation.BASKET_BEING_PAID, *self._to)
+        return teller.duplicate(other, *self._to) if other is not None else None
 
     async def _left_open(self, error: TransactionOpen) -> None:
         """The shop's own transaction holds the record, so nobody can say how the order ended, or write it down."""
@@ -342,8 +347,7 @@ class _Running:
         if self._capture.live:
             await self._capture.finish_live()
         elif not self._answered:
-            teller, identity = self._exchange._teller, self._identity
-            await self._give_once(teller.uncertain(self._handle.work.operation, identity.telling, identity.snapshot))
+            await self._give_once(self._exchange._teller.uncertain(self._handle.work.operation, *self._to))
 
     async def _not_written(self, error: Exception, reading: Reading, answer: HandlerAnswer | None) -> None:
         """The end could not be written. What we know of the money becomes a note; what we say stays within what we know."""
@@ -363,8 +367,9 @@ class _Running:
         elif there is None and answer is not None and reading is Reading.SUCCEEDED and self._is_surely_sold():
             await self._give_once(answer)  # true, though not kept: a retry will be told that it is being looked into
         else:
-            identity = self._identity
-            await self._give_once(self._exchange._teller.uncertain(there or work.operation, identity.telling, identity.snapshot))
+            known = there or work.operation
+            other = await self._overtaken(known) if known.state in ENDED and money_of(known).state is MoneyState.NONE else None
+            await self._give_once(other or self._exchange._teller.uncertain(known, *self._to))
 
     def _is_surely_sold(self) -> bool:
         """Charged, as we know ourselves; and the shop's own writes do not hang on a transaction whose end nobody has seen."""

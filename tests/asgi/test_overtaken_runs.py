@@ -75,3 +75,22 @@ async def test_run_that_was_overtaken_by_nobody_knows_whom_says_that_it_is_not_k
     halting.let_go.set()
     told = await first
     assert (told.status_code, told.json()["situation"], told.json()["money"]) == (409, "basket_being_paid", "unknown")
+
+
+async def test_run_whose_record_was_let_go_meanwhile_tells_of_the_order_that_has_the_basket(world: Worlds) -> None:
+    """The queue has found that nobody works on it any more; "cancelled, not charged" would be true of it alone."""
+    halting = Halting()
+    shop, first = await overtaken(world, halting)
+    await shop.rest()
+    halting.let_go.set()
+    told = await first
+    assert (told.status_code, told.json()["situation"], told.json()["money"]) == (200, "duplicate", "charged")
+
+
+async def test_run_whose_record_was_let_go_and_that_nobody_overtook_is_told_that_it_was_cancelled(world: Worlds) -> None:
+    halting = Halting()
+    shop, first = await overtaken(world, halting, status=503)
+    await shop.rest()
+    halting.let_go.set()
+    told = await first
+    assert (told.json()["situation"], told.json()["money"]) == ("cancelled", "not_charged")
