@@ -333,12 +333,11 @@ class _Running:
 
     async def _overtaken(self, ended: Operation) -> HandlerAnswer | None:
         """An answer about the order that took the purchase over meanwhile, where *ended* has not charged anything."""
-        teller = self._exchange._teller
         try:
             other = await overtaker(self._guard, ended, self._submission.fresh.claims)
         except StoreError:
-            return teller.situation(Situation.BASKET_BEING_PAID, *self._to)
-        return teller.duplicate(other, *self._to) if other is not None else None
+            return self._exchange._teller.situation(Situation.BASKET_BEING_PAID, *self._to)
+        return self._exchange._teller.duplicate(other, *self._to) if other is not None else None
 
     async def _left_open(self, error: TransactionOpen) -> None:
         """The shop's own transaction holds the record, so nobody can say how the order ended, or write it down."""

@@ -88,6 +88,7 @@ async def test_run_whose_record_was_let_go_meanwhile_tells_of_the_order_that_has
 
 
 async def test_run_whose_record_was_let_go_and_that_nobody_overtook_is_told_that_it_was_cancelled(world: Worlds) -> None:
+    """That is all there is to say."""
     halting = Halting()
     shop, first = await overtaken(world, halting, status=503)
     await shop.rest()

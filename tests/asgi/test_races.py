@@ -176,7 +176,7 @@ async def test_an_early_answer_and_a_step_in_the_background_lose_nothing_of_each
 
 
 async def test_a_purchase_that_another_order_has_taken_over_is_not_charged_here(world: Worlds) -> None:
-    """The lease lapsed while its renewal was on the way: the save that writes the line shows who has the purchase now."""
+    """The lease lapsed while its renewal was on the way: the save that writes the line shows who has the purchase now, and is told of."""
     shop = await world(charging_handler, rule(purchase=(json_field("cart"),)))
     store = between(shop)
 
