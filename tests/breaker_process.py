@@ -1,11 +1,12 @@
 """One process with breakers that it shares with others: does what it reads, says what it sees. For tests and the benchmark.
 
-    python tests/breaker_process.py STORE_URL NAMESPACE NAME
+    python tests/breaker_process.py STORE_URL NAMESPACE NAME [PATIENCE]
 
 Reads lines: `fail N`, `well N` (calls one after the other, each over at once), `slow` (one that fails after a while),
 `hold N` (N calls at once, which stay under way, once the pause is over), `end well|fail`, `tell` (a round with the store),
 `probe` (asks until it gets one, each time when it was told to), `state`. Each is answered by a line of JSON; a line with
 `label` comes whenever a breaker has got another one. Times are monotonic, the same in all processes of a machine.
+PATIENCE is how many seconds a call waits for the store to lease it a probe; as long as always, where it is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from cxguard.clock import SystemClock
 from cxguard.core.breaker import BreakerPolicy, Label
 from cxguard.core.outcomes import Charged, Outcome, Unknown
-from cxguard.engine.breaker_sharing import Sharing
+from cxguard.engine.breaker_sharing import LEASE_SECONDS_MAX, Sharing
 from cxguard.engine.breakers import Breakers, Rejected, Ticket
 from cxguard.engine.hints import Hints
 from cxguard.events import Bus, Event
@@ -41,13 +42,14 @@ def on_event(event: Event) -> None:
 
 
 class Process:
-    def __init__(self, url: str, namespace: str, name: str) -> None:
+    def __init__(self, url: str, namespace: str, name: str, patience_seconds: float) -> None:
         clock, bus = SystemClock(), Bus()
         bus.listen(on_event)
         self.store = open_store(url, clock=clock)
         self.breakers = Breakers(POLICY, clock, bus=bus, jitter=lambda: 0.0)
         self.hints = Hints(self.store, clock, process=name)
-        self.sharing = Sharing(self.breakers, self.store, clock, namespace=namespace, process=name, hints=self.hints)
+        ways: dict[str, Any] = {"process": name, "hints": self.hints, "lease_seconds_max": patience_seconds}
+        self.sharing = Sharing(self.breakers, self.store, clock, namespace=namespace, **ways)
         self.held: list[Ticket] = []
 
     async def ask(self) -> Ticket | Rejected:
@@ -124,8 +126,8 @@ class Process:
                 self.state()
 
 
-async def main(url: str, namespace: str, name: str) -> None:
-    process = Process(url, namespace, name)
+async def main(url: str, namespace: str, name: str, patience_seconds: float = LEASE_SECONDS_MAX) -> None:
+    process = Process(url, namespace, name, patience_seconds)
     await process.store.start()
     process.sharing.start()
     process.hints.start()
@@ -141,4 +143,4 @@ async def main(url: str, namespace: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(*sys.argv[1:4], *map(float, sys.argv[4:])))

@@ -34,7 +34,7 @@ QUIET_LOOK_SECONDS: Final = 2.0  # while nothing is wrong and this process has m
 QUIET_HINTED_LOOK_SECONDS: Final = 5.0
 QUIET_AFTER_SECONDS: Final = 10.0  # longer than between two words of a process that makes calls
 TELL_SECONDS: Final = 4.0  # between two words of a process whose calls all go well: that it has some, and how many
-LEASE_SECONDS_MAX: Final = 0.25  # how long a call waits for the store to lease it a probe, before the own rule holds
+LEASE_SECONDS_MAX: Final = 0.25  # a checkout must not wait longer for a breaker's sake
 SYNC_SECONDS_MAX: Final = 2.0  # for one round with the store
 SWAP_TRIES_MAX: Final = 30  # others swap, too; then the next round goes on
 SWAP_PAUSE_SECONDS: Final = 0.004  # at most, before swapping again: half of it is a commit
@@ -56,6 +56,7 @@ class Sharing:
         process: names this process among all; never used by another one.
         hints: what is heard of the other processes, and told them; None: nothing, and they look by themselves.
         jitter: 0 to 1, random: pulls apart what processes do at the same time.
+        lease_seconds_max: how long a call waits for the store to lease it a probe, before the own rule holds.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Sharing:
         process: str,
         hints: Hints | None = None,
         jitter: Callable[[], float] = random.random,
+        lease_seconds_max: float = LEASE_SECONDS_MAX,
     ) -> None:
         self.away = True
         self._breakers = breakers
         self._store = store
         self._clock = clock
         self._jitter = jitter
+        self._lease_seconds_max = lease_seconds_max
         self._key = key_of(namespace)
         self._topic = breakers_topic(namespace)
         self._hints = hints
@@ -144,7 +147,7 @@ class Sharing:
             return busy
         cell.leasing, probe_id = True, self._breakers.probe_id()
         try:
-            async with asyncio.timeout(LEASE_SECONDS_MAX):
+            async with asyncio.timeout(self._lease_seconds_max):
                 return await self._leased(wanted, probe_id) or busy
         except Exception as error:  # noqa: BLE001 - a checkout may not fail because of it
             self._give_back(wanted, probe_id)
