@@ -22,7 +22,7 @@ from cxguard.core import names
 from cxguard.core.asks import link_generation, may_resume
 from cxguard.core.figures import may_all_be_back
 from cxguard.core.money import Money, MoneyState, NoteKind
-from cxguard.core.operation import Operation, State, ended_at, money_of
+from cxguard.core.operation import ENDED, Operation, State, ended_at, money_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,8 @@ def decide(operation: Operation, submit: Submit, policy: Policy, *, leased: bool
         return Do.FOREIGN
     if submit.resumes is not None:
         return _resumed(operation, submit.resumes, money=money, leased=leased, now=now)
+    if claim and leased and operation.state in ENDED and _may_begin_anew(operation, money):
+        return Do.WAIT
     if claim and policy.current_seconds is not None and _is_over(operation, submit, money=money, seconds=policy.current_seconds, now=now):
         return Do.SUPERSEDE
     if claim and policy.current_seconds is None:
@@ -136,9 +138,19 @@ def _is_let_go(operation: Operation, money: Money) -> bool:
     return over and money.state is MoneyState.NONE
 
 
+def _may_begin_anew(operation: Operation, money: Money) -> bool:
+    """Whether who holds its lease may be about to run it again, or for the first time since it waits: the record says so with its
+    first write only. Until then "not charged" is no word to tell, and nobody else may take the purchase."""
+    if money.state in (MoneyState.UNKNOWN, MoneyState.CHARGED) or operation.state is State.RUNNING:
+        return False
+    return operation.state in ENDED or not (operation.kept or operation.cancel_asked)
+
+
 def _at_work(operation: Operation, money: Money) -> Do:
     """Somebody holds it. An answer that has gone out already (while background work goes on) is given again at once; not of an
     order that is being cancelled: at any moment it may be paid back."""
+    if _may_begin_anew(operation, money):
+        return Do.WAIT
     if operation.state is not State.RUNNING or (operation.answer is not None and operation.cancel_asked):
         return Do.TELL
     return Do.REPLAY if operation.answer is not None and money.state is MoneyState.CHARGED else Do.WAIT
@@ -215,7 +227,7 @@ def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, mo
     replayable = operation.answer is not None and money.state is operation.money and operation.state is State.FINISHED
     if submit.client_key:
         return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL
-    if submit.same_request and now - ended_at(operation) <= policy.double_click_seconds:
+    if submit.same_request and abs(now - ended_at(operation)) <= policy.double_click_seconds:  # a clock may have been set back
         return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL
     return Do.REOPEN
 

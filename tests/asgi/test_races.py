@@ -196,6 +196,29 @@ async def test_a_purchase_that_another_order_has_taken_over_is_not_charged_here(
     assert len(shop.gateway.standing) == 1
 
 
+@pytest.mark.parametrize("second", ["k1", "k2"])
+async def test_order_that_begins_anew_is_told_to_nobody_as_over(world: Worlds, second: str) -> None:
+    """It was turned away, and is pressed again: until its first write the record says "not charged", and leaves the basket to others.
+    Neither the same press nor the other tab's may believe that."""
+    refusals = [JSONResponse({}, status_code=422)]
+
+    async def handler(request: Request) -> Response:
+        return refusals.pop() if refusals else await charging_handler(request)
+
+    shop = await world(handler, rule(purchase=(json_field("cart"),)))
+    assert (await shop.pay(key="k1")).status_code == 422
+    told: list[dict[str, Any]] = []
+    store = between(shop)
+
+    async def then(operation: Operation, **_: Any) -> None:
+        told.append((await shop.pay(key=second)).json())
+
+    store.before["save"] = then
+    assert (await shop.pay(key="k1")).status_code == 201
+    assert [(each["situation"], each["money"]) for each in told] == [("in_flight", "unknown")]
+    assert len(shop.gateway.standing) == 1
+
+
 async def test_a_wish_to_cancel_that_comes_with_the_line_stops_the_shops_own_charging(world: Worlds) -> None:
     """The queue is about to run the shop's code, and the wish is in the save that makes its line durable."""
     runs: list[int] = []

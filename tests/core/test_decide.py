@@ -38,6 +38,12 @@ from cxguard.core.money import MoneyState, Note, SendKind
 from cxguard.core.operation import State, WaitingFor
 from cxguard.core.outcomes import NotCharged, Unknown
 
+
+def may_begin_anew(state: State, money: MoneyState) -> bool:
+    """Whether the next life of such an end may begin at any moment, once somebody has its lease."""
+    return state in (F, C) and money not in (UNKNOWN, CHARGED)
+
+
 # --- the same key
 
 LATER = {
@@ -90,9 +96,36 @@ def test_another_card_for_the_same_basket_needs_no_pause(state: State, money: Mo
 @pytest.mark.parametrize(("state", "money"), CELLS)
 @pytest.mark.parametrize(("client_key", "policy"), list(product((False, True), (RULE, SCRIPT))))
 def test_nobody_steps_in_while_somebody_works_on_it(state: State, money: MoneyState, client_key: bool, policy: Policy) -> None:
-    """Under a live lease the submit waits for the run, or hears what the record says."""
-    wanted = Do.WAIT if state is R else Do.TELL
+    """Under a live lease the submit waits for the run, or hears what the record says: not of an end that charged nothing, which
+    somebody may be about to begin anew."""
+    wanted = Do.WAIT if state is R or may_begin_anew(state, money) else Do.TELL
     assert done(record(state, money), submit(client_key=client_key), policy, leased=True) is wanted
+
+
+@pytest.mark.parametrize(("money", "notes", "kept", "wanted"), [
+    (NONE, (), False, Do.WAIT), (DECLINED, (), False, Do.WAIT), (NONE, (), True, Do.TELL), (NONE, (WISH,), False, Do.TELL),
+    (UNKNOWN, (), False, Do.TELL), (CHARGED, (), False, Do.TELL),
+])  # fmt: skip
+@pytest.mark.parametrize("state", [Q, H])
+def test_order_that_waits_and_may_be_about_to_run_is_waited_for(
+    state: State, money: MoneyState, notes: tuple[Note, ...], kept: bool, wanted: Do
+) -> None:
+    """Its press holds the lease, and has not written yet that it runs. What is kept waits for the queue, and is told as it is."""
+    assert done(record(state, money, kept=kept, notes=notes), submit(), leased=True) is wanted
+
+
+@pytest.mark.parametrize("policy", [RULE, CURRENT])
+def test_basket_whose_ended_order_may_begin_anew_is_waited_for(policy: Policy) -> None:
+    """By whoever has another basket as well, where an owner has one current order."""
+    ended = record(C, NONE, why=RELEASED, age_seconds=2_000.0, basket="b1")
+    what = submit(client_key=False, same_request=False, basket="b2")
+    assert [done(ended, what, policy, leased=leased, claim=True) for leased in (True, False)] == [Do.WAIT, Do.SUPERSEDE]
+
+
+@pytest.mark.parametrize("age_seconds", [-3_600.0, -20.0])
+def test_decline_of_before_the_clock_was_set_back_is_not_given_again(age_seconds: float) -> None:
+    """It is as long ago as it is ahead, at least: the shopper tries again."""
+    assert done(record(F, DECLINED, age_seconds=age_seconds), submit(client_key=False)) is Do.REOPEN
 
 
 @pytest.mark.parametrize(("notes", "wanted"), [((), Do.REPLAY), ((WISH,), Do.TELL)])
@@ -111,7 +144,8 @@ def test_answer_is_not_given_again_while_nobody_knows_whether_all_went_back(note
 @pytest.mark.parametrize(("state", "money"), CELLS)
 def test_an_answer_that_has_gone_out_is_given_again_while_work_goes_on(state: State, money: MoneyState) -> None:
     """While it still runs and its charge stands; over anything else the answer would lie."""
-    wanted = Do.TELL if state is not R else Do.REPLAY if money is CHARGED else Do.WAIT
+    waits = state is R or may_begin_anew(state, money)
+    wanted = Do.REPLAY if (state, money) == (R, CHARGED) else Do.WAIT if waits else Do.TELL
     assert done(record(state, money, answer=b"sealed"), submit(), leased=True) is wanted
 
 
@@ -311,9 +345,10 @@ PAID_CELLS = {(F, CHARGED), (C, CHARGED)}
 def test_the_same_purchase_under_another_key_is_found(
     state: State, money: MoneyState, leased: bool, client_key: bool, same_request: bool
 ) -> None:
-    """While it may charge or has charged it is told about; a surely uncharged end gives way."""
+    """While it may charge or has charged it is told about; a surely uncharged end gives way, unless it may begin anew now."""
     what = submit(client_key=client_key, same_request=same_request)
-    assert done(record(state, money), what, leased=leased, claim=True) is SAME_PURCHASE[state][money]
+    wanted = Do.WAIT if leased and may_begin_anew(state, money) else SAME_PURCHASE[state][money]
+    assert done(record(state, money), what, leased=leased, claim=True) is wanted
 
 
 @pytest.mark.parametrize(("state", "money"), CELLS)
@@ -347,7 +382,8 @@ LAPSED = {R: Do.SUPERSEDE, Q: Do.SUPERSEDE, H: Do.DUPLICATE, F: Do.SUPERSEDE, C:
 @pytest.mark.parametrize("leased", [False, True])
 def test_a_run_that_died_before_it_sent_anything_blocks_nobody(state: State, leased: bool) -> None:
     """It can never charge by itself, so the same basket under another key goes ahead; a held one waits for somebody."""
-    wanted = Do.DUPLICATE if leased and state in (R, Q) else LAPSED[state]
+    at_work = {R: Do.DUPLICATE, Q: Do.DUPLICATE, H: Do.DUPLICATE, F: Do.WAIT, C: Do.WAIT}
+    wanted = at_work[state] if leased else LAPSED[state]
     assert done(record(state, NONE, kept=False), submit(), leased=leased, claim=True) is wanted
 
 
