@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -108,10 +109,10 @@ class Leaps:
         self._apart: float | None = None  # wall clock less monotonic, at the last look
         self.look()
 
-    def seconds_since(self, at: float) -> float:
-        """By how much it was set ahead since *at*, which was written down by it."""
+    def seconds_since(self, at: float, *, until: float = math.inf) -> float:
+        """By how much it was set ahead since *at*, and before *until*; both were written down by it."""
         self.look()
-        return sum(leap.seconds for leap in self._leaps if at <= leap.was + UNNOTICED_SECONDS)
+        return sum(leap.seconds for leap in self._leaps if at <= leap.was + UNNOTICED_SECONDS and leap.was < until)
 
     def look(self) -> None:
         """Notice that it was set, before anything is written down by it: two steps that are noticed at once pass for one."""

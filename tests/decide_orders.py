@@ -76,3 +76,8 @@ CLIENTS_KEY = {
     F: {NONE: Do.REPLAY, UNKNOWN: Do.TELL, CHARGED: Do.REPLAY, DECLINED: Do.REPLAY, REFUNDED: Do.TELL},
     C: dict.fromkeys(MoneyState, Do.TELL),
 }
+
+
+def may_begin_anew(state: State, money: MoneyState) -> bool:
+    """Whether the next life of such an end may begin at any moment, once somebody has its lease."""
+    return state in (F, C) and money not in (UNKNOWN, CHARGED)

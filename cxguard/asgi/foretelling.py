@@ -18,7 +18,7 @@ from cxguard.core import names
 from cxguard.core.conclude import Run, Say, conclude
 from cxguard.core.decide import Do, decide
 from cxguard.core.money import MoneyState, Send, SendKind
-from cxguard.core.operation import Operation, State, WaitingFor, changed, money_of, refolded
+from cxguard.core.operation import Operation, State, WaitingFor, changed, ended_at, money_of, refolded
 from cxguard.core.outcomes import Charged, Declined, NotCharged, Outcome, Unknown
 from cxguard.core.reading import HandlerAnswer, Reading
 from cxguard.core.resolve import SHOP
@@ -124,7 +124,8 @@ class Foreteller:
         policy = self._submission.terms.policy
         claim = request == CLAIM
         doubted = claim and self._guard.engine.operations.doubts(operation)
-        do = decide(operation, submit, policy, leased=leased, claim=claim, now=self._now, doubted=doubted)
+        now = self._now - self._guard.engine.operations.leaps.seconds_since(ended_at(operation))
+        do = decide(operation, submit, policy, leased=leased, claim=claim, now=now, doubted=doubted)
         told = None
         if do in TELLING:
             identity = self._identity

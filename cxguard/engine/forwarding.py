@@ -19,7 +19,7 @@ from cxguard.core.answer import WHY_REPLACED
 from cxguard.core.decide import Policy, Submit
 from cxguard.core.fingerprint import same_request
 from cxguard.core.money import Note, NoteKind
-from cxguard.core.operation import Operation, State, changed, refolded
+from cxguard.core.operation import Operation, State, changed, ended_at, refolded
 from cxguard.core.outcomes import Charged, Refunded
 from cxguard.core.snapshot import Snapshot
 from cxguard.core.spooling import (
@@ -228,6 +228,8 @@ class Forwarding:
     def _plan(self, item: Operation, opened: Opened, came_at: float | None) -> Merge:
         there, claim = opened.operation, opened.match is Match.CLAIM
         submit, policy = self._submit(item, there), self._policy(item)
+        if came_at is not None:  # what the clock was set ahead after it came is in its age already
+            came_at -= self._engine.operations.leaps.seconds_since(ended_at(there), until=came_at)
         return merge(there, came_at, submit, policy, leased=opened.leased, claim=claim, cancelled=item.cancel_asked)
 
     async def _passed_over(self, holder: Operation) -> tuple[Seen, ...] | None:

@@ -76,7 +76,7 @@ class Operations:
         self.doubts = doubts  # whether a record may be an older copy, of before its store lost its tail
         self.tells = tells  # somebody gives notices to shoppers: records are due in time for them
         self.clock = clock
-        self._leaps = Leaps(clock)
+        self.leaps = Leaps(clock)
         self.leases = leases
         self.bus = bus
         self.namespace = namespace
@@ -118,7 +118,7 @@ class Operations:
         again: Callable[[Operation], Operation],
     ) -> Entered:
         await self.whereabouts.check()
-        self._leaps.look()
+        self.leaps.look()
         superseding: tuple[Seen, ...] = ()
         entered = None
         for _ in range(ENTER_TURNS_MAX):
@@ -155,7 +155,7 @@ class Operations:
     ) -> Do:
         """What to do with a submit, when the store has *operation* for it. See `cxguard.core.decide`."""
         now, doubted = self.clock.now(), claim and self.doubts(operation)
-        unleapt = now - self._leaps.seconds_since(ended_at(operation))
+        unleapt = now - self.leaps.seconds_since(ended_at(operation))
         do = decide(operation, submit_of(operation), terms.policy, leased=leased, claim=claim, now=unleapt, doubted=doubted)
         asked_lately = 0 <= now - operation.updated_at < LOOK_AGAIN_SECONDS
         return Do.TELL if do is Do.RESOLVE and asked_lately else do
@@ -283,7 +283,7 @@ class Operations:
 
     def ready(self, operation: Operation, *, ends: bool) -> Operation:
         """The record as it is saved: folded, and due in time for a notice or a look if its lease *ends* with this save."""
-        self._leaps.look()
+        self.leaps.look()
         now = self.clock.now()
         # in our format from now on, whoever opened it: an older cxguard that runs beside us must not work on what it cannot read
         record = refolded(operation, updated_at=now, version=RECORD_VERSION, deaths=0 if ends else operation.deaths)

@@ -60,6 +60,7 @@ TAKE_AT_ONCE = 16  # records worked on at the same time by one worker
 ALWAYS_AT_ONCE = 4  # also while no charge may be made: orders to be resolved, cancelled, given up
 LEASE_SECONDS = 30.0  # how long the orders of a worker that died wait for another
 STOP_SECONDS = 2.0  # for what is stopped to come to its end
+UNASKED_SECONDS = 60.0  # before an order that a person has is asked about again, where our own breaker let nobody be asked
 OLD_END = "old end"  # an end of before the store lost its tail is asked about once in a turn
 _TOLD = {  # beside why: what listeners hear of each end of a turn
     Move.FINISH: ("money", "amount_minor", "currency"),
@@ -295,7 +296,7 @@ class FallbackQueue:
             case Cancel():
                 await self._cancel(work, duty)
             case Hold():
-                await self._hold(work, duty, again=SILENCE_EVENT in looked)
+                await self._hold(work, duty, again=SILENCE_EVENT in looked, asked=work.operation.history != began)
             case Wait():
                 await self._wait(work, duty)
             case _:
@@ -308,8 +309,10 @@ class FallbackQueue:
         lines = tuple(entry for entry in work.operation.history if entry in began or entry.event not in (LOOK_EVENT, SILENCE_EVENT))
         work.operation = await self._engine.operations.end(changed(work.operation, history=lines, due_at=due_at), work.lease)
 
-    async def _hold(self, work: Work, duty: Hold, *, again: bool = False) -> None:
-        ends: dict[str, Any] = {"due_at": self._next_look_at(work) if again else None}
+    async def _hold(self, work: Work, duty: Hold, *, again: bool = False, asked: bool = True) -> None:
+        """Give it to somebody; with *again* it is asked about meanwhile: later, where our own breaker let nobody be *asked* now."""
+        pause_seconds = 0.0 if asked else UNASKED_SECONDS
+        ends: dict[str, Any] = {"due_at": max(self._next_look_at(work), self._engine.clock.now() + pause_seconds) if again else None}
         if duty.waiting_for is WaitingFor.SHOPPER:
             now, seconds = self._engine.clock.now(), self._rulings.tenor(work.operation).queue_seconds
             ends = shopper_ends(work.operation, duty.why, now=now, queue_seconds=seconds)

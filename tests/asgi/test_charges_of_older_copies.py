@@ -132,6 +132,17 @@ async def test_a_charge_that_our_own_breaker_kept_from_being_asked_about_is_aske
     assert await told_by(made, page) == ("refunded", "not_charged")
 
 
+async def test_while_our_own_breaker_lets_nobody_be_asked_the_queue_looks_once_a_minute(world: Worlds) -> None:
+    """Not all the time: each look is a write, and such orders come by the hundred."""
+    made, _ = await copy_of_a_charge_that_was_answered(world)
+    made.guard.engine.breakers.force("fake:test", "find", Label.OPEN, reason="maintenance", seconds=3_600.0)
+    turns = 0
+    for _ in range(300):
+        turns += (await made.guard.queue().run_once()).taken
+        made.clock.advance(1.0)
+    assert 3 <= turns <= 6
+
+
 async def test_a_charge_that_the_gateway_has_confirmed_is_not_asked_about_again(world: Worlds) -> None:
     """It stands: the rest is the person's."""
     made, page = await copy_of_a_charge_that_was_answered(world)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from shopworld import World, Worlds, charging_handler, rule
-from spoolworld import spool_world
+from spoolworld import keeping, spool_world
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -117,6 +117,35 @@ async def test_clock_of_a_shared_store_that_is_set_ahead_is_noticed(world: World
     shop.clock.jump(HOUR)
     assert (await shop.press(key="k2")).json()["situation"] == "duplicate"
     assert len(shop.gateway.standing) == 1
+
+
+@pytest.mark.asyncio
+async def test_order_that_was_spooled_after_its_clock_was_set_is_the_one_that_was_paid_before(world: Worlds, tmp_path: Path) -> None:
+    """The other tab was pressed while the store was away: its order is merged as if it had been pressed in time."""
+    shop = await spool_world(world, tmp_path, keeping(**ONE_PURCHASE))
+    assert (await shop.press(key="k1")).status_code == 201
+    shop.clock.advance(60.0)
+    shop.clock.jump(HOUR)
+    assert (await shop.press(key="k0", cart="c9")).status_code == 201
+    shop.go_away()
+    assert (await shop.press(key="k2")).json()["situation"] == "spooled"
+    await shop.come_back()
+    await shop.rest()
+    assert len(shop.gateway.standing) == 2, "the basket of k1, and the other one"
+
+
+@pytest.mark.asyncio
+async def test_clock_that_is_set_while_an_order_waits_in_the_spool_makes_it_no_older_than_it_is(world: Worlds, tmp_path: Path) -> None:
+    """The window was over when it was pressed: it is another order."""
+    shop = await spool_world(world, tmp_path, keeping(**ONE_PURCHASE))
+    assert (await shop.press(key="k1")).status_code == 201
+    shop.clock.advance(1_000.0)
+    shop.go_away()
+    assert (await shop.press(key="k2")).json()["situation"] == "spooled"
+    shop.clock.jump(HOUR)
+    await shop.come_back()
+    await shop.rest()
+    assert len(shop.gateway.standing) == 2
 
 
 # --- the reckoning
