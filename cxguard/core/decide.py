@@ -22,7 +22,7 @@ from cxguard.core import names
 from cxguard.core.asks import link_generation, may_resume
 from cxguard.core.figures import may_all_be_back
 from cxguard.core.money import Money, MoneyState, NoteKind
-from cxguard.core.operation import ENDED, Operation, State, ended_at, money_of
+from cxguard.core.operation import ENDED, Operation, State, WaitingFor, ended_at, money_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ ORDER_MISSING = "order_missing"  # paid, and what should follow the payment did 
 NOT_KEPT = "not_kept"  # an unknown turned out as surely not charged, and nothing says how to go on without the shopper
 RELEASED = "released"  # a life that ended because nothing was charged: its key is free, its record stays for who was shown it
 DECLINED_UNSEEN = "declined"  # why it was released: its own code says that the issuer said no, and no send of ours knows of that
+UNSURE_SECONDS = 60.0  # an end that is further ahead than this is of before a clock was set back
 LET_GO = frozenset({RELEASED, NOT_KEPT})  # nobody wished such an order to be cancelled
 
 _LIVE = frozenset({State.RUNNING, State.QUEUED, State.HELD})
@@ -143,6 +144,8 @@ def _may_begin_anew(operation: Operation, money: Money) -> bool:
     first write only. Until then "not charged" is no word to tell, and nobody else may take the purchase."""
     if money.state in (MoneyState.UNKNOWN, MoneyState.CHARGED) or operation.state is State.RUNNING:
         return False
+    if operation.state is State.HELD and operation.waiting_for is not WaitingFor.SHOPPER:
+        return False  # nobody goes on with it but the person who may have it in hand
     return operation.state in ENDED or not (operation.kept or operation.cancel_asked)
 
 
@@ -227,7 +230,7 @@ def _ended_uncharged(operation: Operation, submit: Submit, policy: Policy, *, mo
     replayable = operation.answer is not None and money.state is operation.money and operation.state is State.FINISHED
     if submit.client_key:
         return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL
-    if submit.same_request and abs(now - ended_at(operation)) <= policy.double_click_seconds:  # a clock may have been set back
+    if submit.same_request and -UNSURE_SECONDS <= now - ended_at(operation) <= policy.double_click_seconds:
         return Do.REPLAY if replayable and money.state is not MoneyState.REFUNDED else Do.TELL
     return Do.REOPEN
 

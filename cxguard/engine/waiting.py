@@ -221,7 +221,7 @@ def _moved_on(there: Operation, seen: Operation) -> bool:
     mine, other = seen.lease, there.lease
     if other is None or mine is None or other.token != mine.token:
         return True
-    return there.answer is not None and seen.answer is None
+    return there.answer is not None and there.answer != seen.answer  # that of the life before may be there
 
 
 async def _pause(watch: _Watch, seconds: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 from between import between
 from shopworld import World, Worlds, charging_handler, rule
@@ -16,7 +17,7 @@ from cxguard.core.money import MoneyState, Note, NoteKind
 from cxguard.core.operation import Operation, State, money_of
 from cxguard.core.outcomes import Charged, NotCharged, Outcome
 from cxguard.engine.handle import current_operation
-from cxguard.errors import LeaseLost
+from cxguard.errors import LeaseLost, PaymentDeclined
 from cxguard.gateways.base import Charge
 from cxguard.rules import json_field
 from cxguard.stores.base import Query
@@ -217,6 +218,40 @@ async def test_order_that_begins_anew_is_told_to_nobody_as_over(world: Worlds, s
     assert (await shop.pay(key="k1")).status_code == 201
     assert [(each["situation"], each["money"]) for each in told] == [("in_flight", "unknown")]
     assert len(shop.gateway.standing) == 1
+
+
+async def test_answer_of_a_life_that_begins_anew_is_heard_while_work_goes_on(world: Worlds) -> None:
+    """It was declined, and is tried again; who waits since before its first write hears the new answer as soon as it is out."""
+    ends, came = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        try:
+            await charging_handler(request)
+        except PaymentDeclined:
+            return JSONResponse({"declined": True}, status_code=402)
+        return JSONResponse({"paid": True}, status_code=201, background=BackgroundTask(ends.wait))
+
+    shop = await world(handler, rule(key=json_field("cart"), settle_seconds=0.0, wait_seconds=8.0))
+    shop.gateway.will(Does.DECLINE)
+    assert (await shop.pay(key=None)).status_code == 402
+    shop.clock.advance(30.0)
+    others: list[asyncio.Task[httpx.Response]] = []
+    store = between(shop)
+
+    async def then(operation: Operation, **_: Any) -> None:
+        others.append(asyncio.create_task(shop.pay(key=None)))
+        came.set()
+        for _turn in range(20):
+            await asyncio.sleep(0)
+
+    store.before["save"] = then
+    first = asyncio.create_task(shop.pay(key=None))
+    async with asyncio.timeout(10.0):
+        await came.wait()
+        told = await others[0]
+    assert (told.status_code, told.json()) == (201, {"paid": True})
+    ends.set()
+    assert (await first).status_code == 201
 
 
 async def test_a_wish_to_cancel_that_comes_with_the_line_stops_the_shops_own_charging(world: Worlds) -> None:
