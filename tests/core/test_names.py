@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from cxguard.core.names import (
     OWNER_DIGITS,
+    amount_claim,
     arguments_hash,
     check_derived_key,
     contact_hash,
     current_claim,
     gateway_key,
     id_prefix,
+    is_amount_claim,
     keyed_hash,
     normalise_reference,
     operation_id,
@@ -129,6 +131,21 @@ def test_purchase_is_the_owners_basket() -> None:
     claim = purchase_claim(SECRET, namespace="shop", purpose="pay", owner="a", parts=("cart", "7"))
     assert claim != purchase_claim(SECRET, namespace="shop", purpose="pay", owner="b", parts=("cart", "7"))
     assert claim != purchase_claim(SECRET, namespace="shop", purpose="pay", owner="a", parts=("cart", "8"))
+
+
+def test_basket_at_its_price_is_a_name_of_its_own() -> None:
+    """Another basket, amount or currency is another one."""
+    figures = [("p-1", 1_000, "EUR"), ("p-2", 1_000, "EUR"), ("p-1", 1_001, "EUR"), ("p-1", 1_000, "USD")]
+    claims = {amount_claim(SECRET, basket=basket, amount_minor=minor, currency=currency) for basket, minor, currency in figures}
+    assert len(claims) == len(figures)
+    basket = purchase_claim(SECRET, namespace="shop", purpose="pay", owner="a", parts=("cart", "7"))
+    assert [all(map(is_amount_claim, claims)), is_amount_claim(basket)] == [True, False]
+
+
+def test_basket_at_its_price_has_the_name_that_it_had() -> None:
+    """By another one, an order that was paid yesterday would not be found."""
+    name = "a-18b74ad291aaaf5b1ea947b749d26870aa4ef41d"  # pragma: allowlist secret
+    assert amount_claim(SECRET, basket="p-1", amount_minor=1_000, currency="EUR") == name
 
 
 # --- gateway keys
