@@ -61,7 +61,8 @@ class Pair:
         async with asyncio.timeout(10):
             while not hints.come:
                 hints.tell("x:ready")
-                assert await listening.get() in ("x:ready", EVERYTHING)
+                while await listening.get() not in ("x:ready", EVERYTHING):
+                    pass  # a process that hears itself, late: by that it knows that hints come
 
     async def lay(self, *, due_at: float, give_up_at: float) -> Operation:
         """Put an order into the queue, by the process of the shop."""
