@@ -45,6 +45,7 @@ class Work:
     deadline: float
     queued: bool = False  # it comes from the queue, so it may be a breaker's probe
     needs_consent: bool = False  # a charge now is one without the shopper, who must have agreed to it
+    claimed: tuple[str, ...] = ()  # by the submit that began this run: what went to another order since is not charged here
     turned_away: bool = False  # only by the ramp after an outage: its turn comes in a moment
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -121,7 +122,7 @@ async def _attempt(engine: Engine, work: Work, charge: Charge, *, gateway: Gatew
 
 
 async def _send(engine: Engine, work: Work, charge: Charge, ticket: Ticket, *, gateway: Gateway, key: str, step: str) -> Outcome:
-    started, claims = engine.clock.monotonic(), work.operation.claims
+    started, claims = engine.clock.monotonic(), (*work.operation.claims, *work.claimed)
     try:
         send = await _write_line(engine, work, charge, gateway=gateway, key=key, step=step)
         stop = _why_not_now(work.operation, send, claims=claims)

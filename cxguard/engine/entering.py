@@ -115,7 +115,7 @@ async def _enter(engine: Engine, submission: Submission) -> Begun:
     entered = await engine.operations.enter(submission.fresh, submission.terms, submission.submit_of, submission.again)
     if entered.lease is None:
         return Begun(entered.do, entered.operation, claim=entered.claim)
-    work = Work(operation=entered.operation, lease=entered.lease, deadline=submission.deadline)
+    work = Work(operation=entered.operation, lease=entered.lease, deadline=submission.deadline, claimed=submission.fresh.claims)
     handle = OperationHandle(engine, work, gateways=submission.gateways)
     handle.finishing.tenor = submission.tenor
     try:

@@ -197,6 +197,31 @@ async def test_a_purchase_that_another_order_has_taken_over_is_not_charged_here(
     assert len(shop.gateway.standing) == 1
 
 
+async def test_order_that_begins_anew_too_late_is_not_charged_beside_the_one_that_took_its_basket(world: Worlds) -> None:
+    """Its process stood still for longer than its lease, before its first write; that write gives up what is another's by now."""
+    refusals = [JSONResponse({}, status_code=422)]
+
+    async def handler(request: Request) -> Response:
+        return refusals.pop() if refusals else await charging_handler(request)
+
+    shop = await world(handler, rule(purchase=(json_field("cart"),)))
+    assert (await shop.pay(key="k1")).status_code == 422
+    store = between(shop)
+
+    async def then(operation: Operation, **_: Any) -> None:
+        [lease] = shop.guard.engine.operations.leases.held()
+        shop.clock.advance(23.0)
+        sent_at = shop.clock.monotonic()
+        shop.clock.advance(8.0)
+        assert (await shop.pay(key="k2")).status_code == 201
+        assert await shop.store.renew({lease.id: lease.token}, lease_seconds=30.0) == frozenset()
+        lease.renewed(sent_at)
+
+    store.before["save"] = then
+    assert (await shop.pay(key="k1")).json()["situation"] == "duplicate"
+    assert len(shop.gateway.standing) == 1
+
+
 @pytest.mark.parametrize("second", ["k1", "k2"])
 async def test_order_that_begins_anew_is_told_to_nobody_as_over(world: Worlds, second: str) -> None:
     """It was turned away, and is pressed again: until its first write the record says "not charged", and leaves the basket to others.
